@@ -1,0 +1,24 @@
+"""`python -m flax_resnet COMMAND`."""
+
+import argparse
+import sys
+
+from flax_resnet.commands import evaluate, prepare
+from flax_resnet.commands.reporting import clear_errors
+
+COMMANDS = {"eval": evaluate, "prepare": prepare}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command that the arguments name and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m flax_resnet", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        module.add_arguments(commands.add_parser(name, help=module.HELP, description=module.HELP))
+    parsed = parser.parse_args(arguments)
+    with clear_errors():
+        return COMMANDS[parsed.command].run(parsed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

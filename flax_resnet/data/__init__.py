@@ -1,0 +1,17 @@
+"""Sources of labelled images, and the pipeline that decodes, crops and batches them."""
+
+from flax_resnet.data.config import DataConfig
+from flax_resnet.data.loading import Batch
+from flax_resnet.data.pipeline import BatchIterator, eval_batches, train_batches
+from flax_resnet.data.sources import Example, Source, open_source
+
+__all__ = [
+    "Batch",
+    "BatchIterator",
+    "DataConfig",
+    "Example",
+    "Source",
+    "eval_batches",
+    "open_source",
+    "train_batches",
+]

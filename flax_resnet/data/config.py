@@ -1,0 +1,94 @@
+"""The settings of the data pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from flax_resnet.data.spelling import require_known
+from flax_resnet.data.transforms import CROPS
+from flax_resnet.errors import InputError
+
+_ON_ERROR = ("raise", "skip")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Say which images to read, how to crop them and how to batch them."""
+
+    source: str = "digits"
+    """digits | tfds:NAME[/config][:version] | folder:PATH | synthetic[:CLASSES]"""
+    data_dir: str | None = None
+    """Where TFDS data lies; None is TFDS's own default, which $TFDS_DATA_DIR sets."""
+    train_split: str = "train"
+    eval_split: str = "validation"
+    """Watched while training: it chooses the best checkpoint."""
+    test_split: str | None = None
+    """Read by the eval command alone."""
+
+    batch_size: int = 128
+    """Examples of a training batch over all devices and processes."""
+    eval_batch_size: int = 256
+    image_size: int = 224
+    channels: int = 3
+
+    crop: str = "random_resized_crop"
+    """random_resized_crop | pad_crop | none (the whole image, resized where its size differs)"""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """The range of the area that random_resized_crop keeps, as a fraction of the image."""
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """The range of its width over its height."""
+    crop_padding: int = 4
+    """Black pixels that pad_crop adds on each side."""
+    flip: bool = True
+    """Mirror every second training image, at random."""
+    eval_crop: float = 0.875
+    """The centre crop's side over the resized image's short side; 1.0 for small images."""
+    antialias: bool = True
+    """Average over pixels when an image shrinks, as the published weights were trained; without
+    it a core prepares about a third more training images a second."""
+
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    """Per channel, of images in 0..1. The training step normalises, on the device."""
+
+    workers: int = -1
+    """-1: chosen from the machine; 0: threads of this process; n: n worker processes."""
+    on_error: str = "raise"
+    """What an image that cannot be decoded does: raise | skip"""
+    max_errors: int = 100
+    """How many such images of one epoch each process skips before it stops."""
+
+    def __post_init__(self) -> None:
+        """Turn lists, as they come out of JSON, into tuples; refuse values that cannot work."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Iterable) and not isinstance(value, str):
+                object.__setattr__(self, field.name, tuple(value))
+        require_known("config.data.crop", self.crop, CROPS)
+        require_known("config.data.on_error", self.on_error, _ON_ERROR)
+        for name in ("batch_size", "eval_batch_size", "image_size"):
+            _require(self, name, getattr(self, name) >= 1, "at least 1")
+        _require(self, "channels", self.channels in (1, 3), "1 (grey) or 3 (red, green, blue)")
+        _require(self, "crop_scale", _is_range(self.crop_scale, 1.0), "0 < low <= high <= 1")
+        _require(self, "crop_ratio", _is_range(self.crop_ratio), "0 < low <= high")
+        _require(self, "crop_padding", self.crop_padding >= 0, "at least 0")
+        _require(self, "eval_crop", 0 < self.eval_crop <= 1, "above 0 and at most 1")
+        for name in ("mean", "std"):
+            count = len(getattr(self, name))
+            _require(self, name, count in (1, self.channels), f"{self.channels} numbers, or one")
+        _require(self, "std", min(self.std) > 0, "positive numbers")
+        _require(self, "workers", self.workers >= -1, "-1, 0 or a number of processes")
+        _require(self, "max_errors", self.max_errors >= 0, "at least 0")
+
+
+def _is_range(values: tuple[float, ...], top: float = float("inf")) -> bool:
+    return len(values) == 2 and 0 < values[0] <= values[1] <= top
+
+
+def _require(config: DataConfig, name: str, holds: bool, expected: str) -> None:
+    if not holds:
+        found: Any = getattr(config, name)
+        raise InputError(f"config.data.{name} is {found!r}; expected {expected}.")

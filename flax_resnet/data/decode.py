@@ -1,0 +1,122 @@
+"""Encoded images to arrays: OpenCV, behind a look at the header."""
+
+from __future__ import annotations
+
+import struct
+
+import cv2
+import numpy as np
+
+# An ImageNet photograph has 0.2 megapixels, a large camera's 100; a few kilobytes of PNG that
+# unfold to gigabytes are an attack or a mistake.
+MAX_PIXELS = 2**27
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+
+
+class DecodeError(ValueError):
+    """Say what is wrong with the bytes of an image; the loader adds which image it is."""
+
+
+def decode_image(data: bytes, channels: int) -> np.ndarray:
+    """Decode JPEG, PNG, WebP, BMP or GIF bytes to uint8 (height, width, channels).
+
+    Greyscale, palette, CMYK and 16-bit images become plain grey (1 channel) or RGB (3), turned as
+    their EXIF tag says. An alpha channel is dropped, as Pillow's `convert("RGB")` and TensorFlow
+    do, so that a network sees what published ones saw.
+
+    Raises `DecodeError` for anything else, for truncated data and above `MAX_PIXELS`.
+    """
+    height, width = image_size(data)
+    if height * width > MAX_PIXELS:
+        raise DecodeError(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}")
+    flags = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise DecodeError(f"OpenCV says {error.err or error}") from None
+    if image is None:
+        raise DecodeError(f"the {len(data)} bytes are truncated or damaged")
+    return image.reshape(*image.shape[:2], channels)
+
+
+def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Convert uint8 (height, width, 1 or 3) between grey and RGB."""
+    if image.shape[-1] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, axis=-1)
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Read (height, width) from an image's header, before any EXIF rotation."""
+    try:
+        size = _header_size(data)
+    except struct.error:
+        size = None
+    if size is None:
+        start = data[:8].hex(" ") or "nothing"
+        raise DecodeError(
+            f"{len(data)} bytes that start with {start}; expected a whole JPEG, PNG, WebP, BMP or GIF"
+        )
+    if min(size) < 1:
+        raise DecodeError(f"its header says {size[1]} x {size[0]} pixels")
+    return size
+
+
+def jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
+    """Return (height, width, colour components) of a JPEG, None where it has no frame header."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], struct.unpack_from(">H", data, at + 2)[0]
+        # SOF0 .. SOF15, without the three codes in between that mean other tables.
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width, components = struct.unpack_from(">HHB", data, at + 5)
+            return height, width, components
+        if marker == 0xFF:  # A fill byte.
+            at += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # Markers that carry no length.
+            at += 2
+        else:
+            at += 2 + length
+    return None
+
+
+def is_rgb_or_grey_jpeg(data: bytes) -> bool:
+    """Tell whether the bytes are a JPEG that every reader shows in the same colours."""
+    frame = jpeg_frame(data) if data.startswith(_JPEG) else None
+    return frame is not None and frame[2] in (1, 3)
+
+
+def _header_size(data: bytes) -> tuple[int, int] | None:
+    if data.startswith(_JPEG):
+        frame = jpeg_frame(data)
+        return frame[:2] if frame else None
+    if data.startswith(_PNG):
+        width, height = struct.unpack_from(">II", data, 16)
+        return height, width
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp_size(data)
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        width, height = struct.unpack_from("<HH", data, 6)
+        return height, width
+    if data[:2] == b"BM":
+        width, height = struct.unpack_from("<ii", data, 18)
+        return abs(height), width  # A negative height means rows from the top.
+    return None
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    chunk = data[12:16]
+    if chunk == b"VP8X":  # Extended: 24-bit sizes, less one.
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+        return height, width
+    if chunk == b"VP8L":  # Lossless: 14 bits each, less one, after a signature byte.
+        bits = struct.unpack_from("<I", data, 21)[0]
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if chunk == b"VP8 ":  # Lossy: 14 bits each after the frame's start code.
+        width, height = struct.unpack_from("<HH", data, 26)
+        return height & 0x3FFF, width & 0x3FFF
+    return None

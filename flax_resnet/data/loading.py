@@ -1,0 +1,141 @@
+"""From an index to a finished example, and from a batch number to a finished batch.
+
+Both loaders are functions of the batch number alone. They are frozen and can be pickled, so that
+threads, worker processes and a rerun all make the same batch from the same number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NotRequired, TypedDict
+
+import numpy as np
+
+from flax_resnet.data.config import DataConfig
+from flax_resnet.data.decode import DecodeError, decode_image, to_channels
+from flax_resnet.data.positions import example_rng, locate, process_rows
+from flax_resnet.data.sources import Source
+from flax_resnet.data.transforms import eval_transform, train_transform
+from flax_resnet.errors import InputError
+
+
+class Batch(TypedDict):
+    """The rows of one global batch that one process prepares."""
+
+    image: np.ndarray
+    """uint8 (rows, image_size, image_size, channels)"""
+    label: np.ndarray
+    """int32 (rows,)"""
+    skipped: np.ndarray
+    """int32 (rows,): how many records that cannot be decoded came before this one."""
+    mask: NotRequired[np.ndarray]
+    """bool (rows,), of evaluation alone: False where a row is padding or cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class TrainLoader:
+    """Make the training batch of a given number."""
+
+    source: Source
+    config: DataConfig
+    seed: int
+    process_index: int = 0
+    process_count: int = 1
+
+    def __call__(self, number: int) -> Batch:
+        """Return this process's rows of global batch `number`."""
+        rows = process_rows(self.config.batch_size, self.process_index, self.process_count)
+        batch = empty_batch(self.config, len(rows))
+        for at, row in enumerate(rows):
+            position = number * self.config.batch_size + row
+            epoch, index = locate(position, self.seed, len(self.source))
+            image, batch["label"][at], batch["skipped"][at] = self._decodable(index)
+            rng = example_rng(self.seed, epoch, index)
+            batch["image"][at] = train_transform(image, rng, self.config)
+        return batch
+
+    def _decodable(self, index: int) -> tuple[np.ndarray, int, int]:
+        """Load example `index`, or the next one that can be decoded when errors are skipped."""
+        limit = min(self.config.max_errors + 1, len(self.source))
+        skipped = 0
+        while True:
+            try:
+                image, label = load_example(self.source, index, self.config.channels)
+            except BadRecord as error:
+                skipped += 1
+                if self.config.on_error == "raise" or skipped >= limit:
+                    raise _explained(error, self.config) from error
+                index = (index + 1) % len(self.source)
+            else:
+                return image, label, skipped
+
+
+@dataclass(frozen=True)
+class EvalLoader:
+    """Make the evaluation batch of a given number."""
+
+    source: Source
+    config: DataConfig
+    process_index: int = 0
+    process_count: int = 1
+
+    def __call__(self, number: int) -> Batch:
+        """Return this process's rows of global batch `number`, the last one padded."""
+        rows = process_rows(self.config.eval_batch_size, self.process_index, self.process_count)
+        batch = empty_batch(self.config, len(rows))
+        batch["mask"] = np.zeros(len(rows), np.bool_)
+        for at, row in enumerate(rows):
+            index = number * self.config.eval_batch_size + row
+            if index >= len(self.source):
+                break
+            try:
+                image, label = load_example(self.source, index, self.config.channels)
+            except BadRecord as error:
+                if self.config.on_error == "raise":
+                    raise _explained(error, self.config) from error
+                batch["skipped"][at] = 1
+                continue
+            batch["image"][at] = eval_transform(image, self.config)
+            batch["label"][at] = label
+            batch["mask"][at] = True
+        return batch
+
+
+class BadRecord(Exception):
+    """Name a record that cannot be read or decoded, and say why."""
+
+
+def load_example(source: Source, index: int, channels: int) -> tuple[np.ndarray, int]:
+    """Return the decoded uint8 (height, width, channels) image and the label of an example."""
+    try:
+        example = source[index]
+        image = example["image"]
+        if isinstance(image, bytes):
+            image = decode_image(image, channels)
+    except (DecodeError, OSError) as error:
+        raise BadRecord(f"{source.describe(index)} cannot be decoded: {error}") from error
+    label = example["label"]
+    if not 0 <= label < source.num_classes:
+        raise InputError(
+            f"{source.describe(index)} has label {label}; expected 0 .. {source.num_classes - 1}, "
+            f"for {source.name} has {source.num_classes} classes. Repair or remove the record."
+        )
+    return to_channels(image, channels), label
+
+
+def empty_batch(config: DataConfig, rows: int) -> Batch:
+    """Return a batch of black images with label 0."""
+    shape = (rows, config.image_size, config.image_size, config.channels)
+    return {
+        "image": np.zeros(shape, np.uint8),
+        "label": np.zeros(rows, np.int32),
+        "skipped": np.zeros(rows, np.int32),
+    }
+
+
+def _explained(error: BadRecord, config: DataConfig) -> InputError:
+    if config.on_error == "skip":
+        advice = f"More than config.data.max_errors = {config.max_errors} in a row are like this."
+    else:
+        advice = "Repair or remove it, or set config.data.on_error='skip'."
+    return InputError(f"{error}. {advice}")

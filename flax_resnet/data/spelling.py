@@ -1,0 +1,28 @@
+"""Names that users type: what was found, what is known, what they may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from flax_resnet.errors import InputError
+
+# A list that a reader takes in at a glance; longer ones show the near names alone.
+_LISTED = 20
+
+
+def require_known(what: str, found: str, known: Iterable[str]) -> None:
+    """Raise `InputError` with the near names unless `found` is one of the `known` names."""
+    names = sorted(known)
+    if found not in names:
+        raise InputError(f"{what} is {found!r}; {expected_names(found, names)}")
+
+
+def expected_names(found: str, known: Iterable[str]) -> str:
+    """Write the end of an error's sentence: the names that would have done, nearest first."""
+    names = sorted(known)
+    near = difflib.get_close_matches(found, names, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    if len(names) > _LISTED:
+        return f"it is none of the {len(names)} known names.{hint}"
+    return f"expected one of {', '.join(names)}.{hint}"

@@ -1,0 +1,139 @@
+"""Crops, resizes and flips of uint8 (height, width, channels) images.
+
+Every random choice comes from the generator that is passed in. Normalising, mixing and colour are
+not here: they run on the device, in the training step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from flax_resnet.data.config import DataConfig
+
+Crop = Callable[[np.ndarray, np.random.Generator, "DataConfig"], np.ndarray]
+
+
+def train_transform(image: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
+    """Crop and flip at random to (image_size, image_size, channels)."""
+    image = CROPS[config.crop](image, rng, config)
+    # Drawn whether or not it is used, so that switching flips off leaves the crops as they were.
+    mirrored = rng.random() < 0.5
+    return image[:, ::-1] if config.flip and mirrored else image
+
+
+def eval_transform(image: np.ndarray, config: DataConfig) -> np.ndarray:
+    """Resize the short side to image_size / eval_crop, then cut the central square."""
+    height, width = image.shape[:2]
+    short = round(config.image_size / config.eval_crop)
+    # torchvision's rounding, so that accuracies of published weights compare.
+    if height <= width:
+        size = short, int(short * width / height)
+    else:
+        size = int(short * height / width), short
+    return centre_crop(resize(image, size, antialias=config.antialias), config.image_size)
+
+
+def random_resized_crop(
+    image: np.ndarray, rng: np.random.Generator, config: DataConfig
+) -> np.ndarray:
+    """Cut a random rectangle and resize it to a square (https://arxiv.org/abs/1409.4842)."""
+    top, left, height, width = random_rectangle(
+        image.shape[0], image.shape[1], rng, config.crop_scale, config.crop_ratio
+    )
+    # The crop comes first: what is cut off need not be resized.
+    rectangle = image[top : top + height, left : left + width]
+    return resize(rectangle, (config.image_size,) * 2, antialias=config.antialias)
+
+
+def pad_crop(image: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
+    """Shift by up to crop_padding pixels each way (https://arxiv.org/abs/1512.03385, 4.2).
+
+    The border is black, which is how that recipe is commonly reproduced, not reflected.
+    """
+    image = whole(image, rng, config)
+    size, reach = config.image_size, config.crop_padding
+    down, right = (int(shift) for shift in rng.integers(-reach, reach + 1, size=2))
+    shifted = np.zeros_like(image)
+    to_rows, from_rows = _overlap(down, size)
+    to_columns, from_columns = _overlap(right, size)
+    shifted[to_rows, to_columns] = image[from_rows, from_columns]
+    return shifted
+
+
+def whole(image: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
+    """Keep the whole image, resized where its size differs."""
+    del rng
+    return resize(image, (config.image_size,) * 2, antialias=config.antialias)
+
+
+CROPS: dict[str, Crop] = {
+    "random_resized_crop": random_resized_crop,
+    "pad_crop": pad_crop,
+    "none": whole,
+}
+
+
+def random_rectangle(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+) -> tuple[int, int, int, int]:
+    """Draw (top, left, height, width) as torchvision's RandomResizedCrop does.
+
+    Ten tries at a random area and aspect ratio; then the largest central rectangle whose ratio
+    lies in the range.
+    """
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for _ in range(10):
+        area = height * width * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(low, high))
+        crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            top = int(rng.integers(height - crop_height + 1))
+            left = int(rng.integers(width - crop_width + 1))
+            return top, left, crop_height, crop_width
+    crop_height, crop_width = height, width
+    if width / height < ratio[0]:
+        crop_height = max(1, min(height, round(width / ratio[0])))
+    elif width / height > ratio[1]:
+        crop_width = max(1, min(width, round(height * ratio[1])))
+    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+
+def resize(image: np.ndarray, size: tuple[int, int], *, antialias: bool = True) -> np.ndarray:
+    """Resize to `size` = (height, width); images of that size already are returned as they are.
+
+    Averaging where the image shrinks comes twice as near to Pillow's antialiased bilinear filter,
+    with which torchvision trains, as OpenCV's bilinear one (root mean square of 1.6 against 3.6
+    grey levels at a factor of 1.5), and takes 0.75 against 0.2 ms for a 224-pixel crop. Where the
+    image grows, bilinear is Pillow's filter.
+    """
+    if image.shape[:2] == size:
+        return image
+    shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
+    filter_ = cv2.INTER_AREA if antialias and shrinks else cv2.INTER_LINEAR
+    height, width = max(size[0], 1), max(size[1], 1)
+    resized = cv2.resize(image, (width, height), interpolation=filter_)
+    return resized.reshape(height, width, image.shape[2])  # OpenCV drops a single channel.
+
+
+def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """Cut the central (size, size); the image is at least that large."""
+    top, left = (round((side - size) / 2) for side in image.shape[:2])
+    return image[top : top + size, left : left + size]
+
+
+def _overlap(shift: int, size: int) -> tuple[slice, slice]:
+    # A shift beyond the image leaves nothing: both slices are empty then.
+    kept = max(size - abs(shift), 0)
+    start = min(abs(shift), size)
+    ahead, behind = slice(start, start + kept), slice(0, kept)
+    return (ahead, behind) if shift >= 0 else (behind, ahead)

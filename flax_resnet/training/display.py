@@ -1,0 +1,75 @@
+"""What a person sees while a run goes: bars on a terminal, plain lines elsewhere."""
+
+import datetime
+import time
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class Display:
+    """Show the run's progress on standard output; silent where `active` is False."""
+
+    def __init__(self, steps: int, start: int, active: bool = True) -> None:
+        self._console = Console(quiet=not active, highlight=False, soft_wrap=True)
+        self._steps, self._start = steps, start
+        self._began = time.monotonic()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task("training", total=steps, completed=start, note="")
+        self._evaluation: TaskID | None = None
+        self._progress.start()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._console.print(text, markup=False)
+
+    def advance(self, step: int) -> None:
+        """Move the bar of the training steps."""
+        self._progress.update(self._task, completed=step)
+
+    def log(self, step: int, epoch: float, loss: float, accuracy: float, speed: float) -> None:
+        """Show the newest numbers: beside the bar, or as a line with the time left."""
+        note = f"epoch {epoch:.2f}  loss {loss:.4f}  accuracy {accuracy:.2%}  {speed:,.0f} images/s"
+        self._progress.update(self._task, note=note)
+        if not self._console.is_terminal:
+            self.say(f"step {step}/{self._steps}  {note}  {self._left(step)} left")
+
+    def evaluating(self, split: str, batches: int) -> None:
+        """Show a second bar for an evaluation."""
+        self._evaluation = self._progress.add_task(f"evaluating {split}", total=batches, note="")
+
+    def evaluated_batch(self) -> None:
+        """Move the evaluation's bar."""
+        if self._evaluation is not None:
+            self._progress.advance(self._evaluation)
+
+    def evaluated(self, text: str) -> None:
+        """Take the evaluation's bar away and print its outcome."""
+        if self._evaluation is not None:
+            self._progress.remove_task(self._evaluation)
+            self._evaluation = None
+        self.say(text)
+
+    def close(self) -> None:
+        """Take the bars away."""
+        self._progress.stop()
+
+    def _left(self, step: int) -> datetime.timedelta:
+        pace = (time.monotonic() - self._began) / max(step - self._start, 1)
+        return datetime.timedelta(seconds=round(pace * (self._steps - step)))

@@ -1,0 +1,64 @@
+"""Loss, top-1 and top-5 over every example of a split, each counted once."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from flax_resnet.data import DataConfig, Source, eval_batches
+from flax_resnet.training.mesh import put_batch
+from flax_resnet.training.step import Batch, Metrics
+
+Evaluate = Callable[[dict[str, Any], Batch], Metrics]
+
+
+def divisible_eval_batch(config: DataConfig, mesh: Mesh) -> DataConfig:
+    """Round the evaluation batch up to a multiple of the devices: the result does not change."""
+    size = -(-config.eval_batch_size // mesh.size) * mesh.size
+    return dataclasses.replace(config, eval_batch_size=size)
+
+
+def evaluate(
+    eval_step: Evaluate,
+    variables: dict[str, Any],
+    source: Source,
+    config: DataConfig,
+    mesh: Mesh,
+    on_batch: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Return count, skipped, loss, top1 and top5 over all of `source`.
+
+    Padding rows and records that cannot be decoded are masked out of every figure; `skipped`
+    counts the latter. The figures do not depend on batch size, devices or processes.
+
+    Args:
+      on_batch: called after each batch, for a progress bar.
+    """
+    config = divisible_eval_batch(config, mesh)
+    batches = eval_batches(
+        source, config, process_index=jax.process_index(), process_count=jax.process_count()
+    )
+    totals = {key: 0.0 for key in ("count", "loss", "top1", "top5")}
+    pending: list[Metrics] = []
+    try:
+        for batch in batches:
+            rows = {key: batch[key] for key in ("image", "label", "mask")}  # type: ignore[literal-required]
+            pending.append(eval_step(variables, put_batch(rows, mesh)))
+            if len(pending) > 1:  # read one batch late, so that the device always has work
+                _add(totals, pending.pop(0))
+            on_batch()
+    finally:
+        batches.close()
+    for sums in pending:
+        _add(totals, sums)
+    count = totals.pop("count")
+    means = {key: total / count if count else float("nan") for key, total in totals.items()}
+    return {"count": count, "skipped": len(source) - count, **means}
+
+
+def _add(totals: dict[str, float], sums: Metrics) -> None:
+    for key, value in jax.device_get(sums).items():
+        totals[key] += float(np.float64(value))

@@ -1,0 +1,39 @@
+"""Where arrays live: batches split over the devices, state copied to each."""
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from flax_resnet.errors import InputError
+
+
+def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """Return a mesh with the one axis `data` over all devices of all processes."""
+    return Mesh(np.asarray(devices or jax.devices()), ("data",))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of state: a whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of a batch: its first axis in equal parts over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Send this process's rows of a batch to its devices, without waiting for the transfer."""
+    sharding = split(mesh)
+    return {
+        key: jax.make_array_from_process_local_data(sharding, rows) for key, rows in batch.items()
+    }
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raise `InputError` unless the global batch splits evenly over the devices."""
+    if batch_size % mesh.size:
+        raise InputError(
+            f"config.data.batch_size is {batch_size}, which {mesh.size} devices cannot share "
+            f"evenly: take a multiple of {mesh.size}"
+        )

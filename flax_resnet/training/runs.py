@@ -1,0 +1,91 @@
+"""A finished or unfinished run on disk: restore it, evaluate it."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+
+from flax_resnet.data import DataConfig, open_source
+from flax_resnet.errors import InputError
+from flax_resnet.models import ResNet
+from flax_resnet.models.summary import variable_shapes
+from flax_resnet.training import checkpoints
+from flax_resnet.training.config import TrainConfig, parse
+from flax_resnet.training.evaluation import evaluate
+from flax_resnet.training.mesh import data_mesh
+from flax_resnet.training.setup import build_model, check_classes
+from flax_resnet.training.step import make_eval_step
+
+
+@dataclass(frozen=True)
+class Run:
+    """A model with the variables of one checkpoint, and what it was trained with.
+
+    Attributes:
+      metrics: of the evaluation at this step, where there was one.
+    """
+
+    model: ResNet
+    variables: dict[str, Any]
+    config: TrainConfig
+    step: int
+    metrics: dict[str, float]
+    class_names: tuple[str, ...]
+    workdir: Path
+
+
+def restore(workdir: str | Path, step: str | int = "best", mesh: Mesh | None = None) -> Run:
+    """Load a run from its folder, which is all that it needs, on any number of devices.
+
+    Args:
+      step: `best` (by validation accuracy), `latest`, or the number of a kept checkpoint.
+      mesh: devices that each get a copy of the variables; None takes all.
+
+    Raises:
+      InputError: the folder holds no run, or not that step.
+    """
+    workdir, mesh = Path(workdir), mesh or data_mesh()
+    if not (workdir / checkpoints.FOLDER).is_dir():
+        raise InputError(f"{workdir} is no run: it has no folder {checkpoints.FOLDER!r} in it")
+    with checkpoints.open_checkpoints(workdir, read_only=True) as manager:
+        number = checkpoints.choose_step(manager, step)
+        values = checkpoints.restore_run_values(manager, number)
+        config = parse(values["config"])
+        model = build_model(config.model, config.data.channels, config.data.image_size)
+        shapes = {"batch_stats": {}} | variable_shapes(model)
+        variables = checkpoints.restore_variables(manager, number, shapes, mesh)
+        metrics = manager.metrics(number) or {}
+    return Run(model, variables, config, number, metrics, tuple(values["class_names"]), workdir)
+
+
+def evaluate_run(
+    run: Run,
+    data: DataConfig | None = None,
+    split: str | None = None,
+    mesh: Mesh | None = None,
+    on_batch: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Return count, skipped, loss, top1 and top5 of a run over a split.
+
+    Args:
+      data: where the images come from; None takes the run's own data.
+      split: None takes the run's test split, or its evaluation split where it has none.
+    """
+    data, mesh = data or run.config.data, mesh or data_mesh()
+    source = open_source(data, split or default_split(data))
+    check_classes(source, len(run.class_names))
+    eval_step = make_eval_step(run.model, mesh, mean=data.mean, std=data.std)
+    return evaluate(eval_step, run.variables, source, data, mesh, on_batch)
+
+
+def default_split(data: DataConfig) -> str:
+    """Return the split that an evaluation reads unless it is told otherwise."""
+    return data.test_split or data.eval_split
+
+
+def replace_data(data: DataConfig, **changes: Any) -> DataConfig:
+    """Return `data` with those of `changes` that are not None."""
+    return dataclasses.replace(data, **{k: v for k, v in changes.items() if v is not None})

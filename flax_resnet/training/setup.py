@@ -1,0 +1,83 @@
+"""From settings to the parts of a run: data, model, optimiser, length."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import optax
+from jax.sharding import Mesh
+
+from flax_resnet.data import Source, open_source
+from flax_resnet.errors import InputError
+from flax_resnet.models import ResNet, create_model
+from flax_resnet.training.config import ModelConfig, TrainConfig
+from flax_resnet.training.mesh import check_batch_size, data_mesh
+from flax_resnet.training.optimizers import make_optimizer
+from flax_resnet.training.schedules import make_schedule
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The parts of a run; `config` has every choice filled in that the data decides."""
+
+    config: TrainConfig
+    mesh: Mesh
+    model: ResNet
+    train_source: Source
+    eval_source: Source
+    optimizer: optax.GradientTransformation
+    rate: optax.Schedule
+    steps: int
+    steps_per_epoch: float
+
+
+def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
+    """Open the data and make the parts that `config` names.
+
+    Raises:
+      InputError: two settings, or a setting and the data, contradict each other.
+    """
+    mesh = mesh or data_mesh()
+    check_batch_size(config.data.batch_size, mesh)
+    train_source = open_source(config.data, config.data.train_split)
+    eval_source = open_source(config.data, config.data.eval_split)
+    num_classes = config.model.num_classes or train_source.num_classes
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, num_classes=num_classes)
+    )
+    check_classes(train_source, num_classes)
+    check_classes(eval_source, num_classes)
+    steps_per_epoch = len(train_source) / config.data.batch_size
+    if config.steps is not None:
+        steps, unit = config.steps, 1.0
+    else:
+        assert config.epochs is not None  # TrainConfig allows no third case
+        steps, unit = math.ceil(config.epochs * steps_per_epoch), steps_per_epoch
+    rate = make_schedule(config.schedule, steps, unit)
+    return Setup(
+        config=config,
+        mesh=mesh,
+        model=build_model(config.model, config.data.channels, config.data.image_size),
+        train_source=train_source,
+        eval_source=eval_source,
+        optimizer=make_optimizer(config.optimizer, rate),
+        rate=rate,
+        steps=steps,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
+def build_model(config: ModelConfig, channels: int, image_size: int) -> ResNet:
+    """Make the model that `config` names, for images of this shape."""
+    arguments = {key: value for key, value in dataclasses.asdict(config).items() if value is not None}
+    name = arguments.pop("name")
+    return create_model(name, in_channels=channels, image_size=image_size, **arguments)
+
+
+def check_classes(source: Source, num_classes: int) -> None:
+    """Raise `InputError` if the source has labels that the model has no output for."""
+    if source.num_classes > num_classes:
+        raise InputError(
+            f"{source.name} has {source.num_classes} classes, the model {num_classes} outputs: "
+            "set config.model.num_classes, or leave it out to take the data's"
+        )

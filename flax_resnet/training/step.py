@@ -1,0 +1,99 @@
+"""The jitted steps: one update, and one batch of evaluation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, UInt8
+
+from flax_resnet.training.losses import cross_entropy
+from flax_resnet.training.mesh import replicated, split
+from flax_resnet.training.state import TrainState
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+TOP_K = 5
+
+
+def normalize(
+    images: UInt8[Array, "n h w c"], mean: tuple[float, ...], std: tuple[float, ...]
+) -> Float[Array, "n h w c"]:
+    """Scale pixels from 0..255 to 0..1, subtract the channels' means, divide by their spread."""
+    scale = 1 / (255 * jnp.asarray(std, jnp.float32))
+    shift = jnp.asarray(mean, jnp.float32) / jnp.asarray(std, jnp.float32)
+    return images * scale[None, None, None] - shift[None, None, None]
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    rate: optax.Schedule,
+    mesh: Mesh,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    label_smoothing: float = 0.0,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Return the jitted update `(state, batch) -> (state, metrics)`; it takes the state over.
+
+    The batch has `image` (uint8, NHWC) and `label`. Metrics are float32 scalars on the device:
+    loss, accuracy, learning_rate, and the global norms of gradients and parameters.
+    """
+
+    def loss_fn(params: Any, batch_stats: Any, batch: Batch) -> tuple[jax.Array, Any]:
+        logits, updates = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            normalize(batch["image"], mean, std),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        loss = cross_entropy(logits, batch["label"], label_smoothing).mean()
+        return loss, (logits, updates.get("batch_stats", {}))
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        params = state.variables["params"]
+        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, (logits, stats)), grads = grad_fn(params, state.variables["batch_stats"], batch)
+        updates, memory = optimizer.update(grads, state.optimizer, params)
+        params = optax.apply_updates(params, updates)
+        metrics = {
+            "loss": loss,
+            "accuracy": (logits.argmax(-1) == batch["label"]).mean(),
+            "learning_rate": jnp.asarray(rate(state.step), jnp.float32),
+            "gradient_norm": optax.tree.norm(grads),
+            "parameter_norm": optax.tree.norm(params),
+        }
+        variables = {"params": params, "batch_stats": stats}
+        return TrainState(state.step + 1, variables, memory), metrics
+
+    whole, rows = replicated(mesh), split(mesh)
+    return jax.jit(step, donate_argnums=0, in_shardings=(whole, rows), out_shardings=whole)
+
+
+def make_eval_step(
+    model: nn.Module, mesh: Mesh, *, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Callable[[dict[str, Any], Batch], Metrics]:
+    """Return the jitted `(variables, batch) -> sums` over the examples that `mask` marks.
+
+    The sums are count, loss, and the numbers of examples whose label is the first and among the
+    first five of the logits.
+    """
+
+    def step(variables: dict[str, Any], batch: Batch) -> Metrics:
+        logits = model.apply(variables, normalize(batch["image"], mean, std), train=False)
+        labels, mask = batch["label"], batch["mask"]
+        ranked = jax.lax.top_k(logits, min(TOP_K, logits.shape[-1]))[1] == labels[:, None]
+        values = {
+            "count": jnp.ones_like(labels),
+            "loss": cross_entropy(logits, labels),
+            "top1": ranked[:, 0],
+            "top5": ranked.any(-1),
+        }
+        return {key: jnp.where(mask, value, 0).sum() for key, value in values.items()}
+
+    whole, rows = replicated(mesh), split(mesh)
+    return jax.jit(step, in_shardings=(whole, rows), out_shardings=whole)

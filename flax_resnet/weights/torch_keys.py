@@ -1,0 +1,116 @@
+"""torch state dicts <-> Flax variables, by rule.
+
+Module paths are the same on both sides, so only the last word of a key and the axes change:
+
+| torch                           | Flax                    | axes                     |
+|---------------------------------|-------------------------|--------------------------|
+| `weight` (4 axes)               | `params` `kernel`       | OIHW -> HWIO             |
+| `weight` (2 axes)               | `params` `kernel`       | transposed               |
+| `weight` (1 axis)               | `params` `scale`        |                          |
+| `bias`                          | `params` `bias`         |                          |
+| `running_mean`, `running_var`   | `batch_stats` `mean`, `var` |                      |
+| `num_batches_tracked`           | none: unused at a fixed momentum; written as 0 ||
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax import traverse_util
+
+from flax_resnet.errors import InputError
+from flax_resnet.models.summary import variable_shapes
+
+TORCH_LEAF = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+COUNTER = "num_batches_tracked"
+# torch axes of a kernel -> Flax axes, by number of axes; and back
+TO_FLAX = {4: (2, 3, 1, 0), 2: (1, 0)}
+TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}
+
+
+def torch_key(path: tuple[str, ...]) -> str:
+    """Return the torch key of a Flax leaf, given its path without the collection."""
+    return ".".join((*path[:-1], TORCH_LEAF[path[-1]]))
+
+
+def from_torch(model: nn.Module, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a torch state dict to the variables of `model`.
+
+    Args:
+      state_dict: key to numpy array (or anything that `numpy.asarray` takes).
+
+    Returns:
+      `{"params": ..., "batch_stats": ...}` of numpy arrays, dtypes as given.
+
+    Raises:
+      InputError: keys are missing, left over or of another shape; the message lists them all.
+    """
+    expected = traverse_util.flatten_dict(variable_shapes(model))
+    keys = {torch_key(path[1:]): path for path in expected}
+    given = {key: value for key, value in state_dict.items() if not key.endswith(COUNTER)}
+    problems = [f"missing: {key}" for key in keys if key not in given]
+    problems += [f"unexpected: {key}" for key in given if key not in keys]
+    variables = {}
+    for key, path in keys.items():
+        if key not in given:
+            continue
+        array = np.asarray(given[key])
+        variables[path] = array.transpose(TO_FLAX.get(array.ndim)) if _is_kernel(path) else array
+        if variables[path].shape != expected[path].shape:
+            wanted = _torch_shape(path, expected[path].shape)
+            problems.append(f"shape of {key}: found {array.shape}, expected {wanted}")
+    if problems:
+        raise InputError(
+            f"the state dict does not fit the model ({len(problems)} problems):\n  "
+            + "\n  ".join(problems)
+        )
+    return dict(traverse_util.unflatten_dict(variables))
+
+
+def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Convert variables of `model` to a torch state dict of contiguous numpy arrays.
+
+    The exact inverse of `from_torch`; `torch.from_numpy` on each value makes it loadable with
+    `load_state_dict(strict=True)`.
+
+    Raises:
+      InputError: the variables are not those of `model`.
+    """
+    expected = traverse_util.flatten_dict(variable_shapes(model))
+    leaves = traverse_util.flatten_dict(jax.device_get(dict(variables)))
+    differing = sorted("/".join(path) for path in expected.keys() ^ leaves.keys())
+    differing += ["/".join(p) for p in expected.keys() & leaves.keys()
+                  if expected[p].shape != leaves[p].shape]
+    if differing:
+        raise InputError(
+            "these variables are not those of the model; they differ in "
+            + ", ".join(differing)
+        )
+    state_dict = {}
+    for path, leaf in leaves.items():
+        array = np.asarray(leaf)
+        kernel = _is_kernel(path)
+        state_dict[torch_key(path[1:])] = np.ascontiguousarray(
+            array.transpose(TO_TORCH[array.ndim]) if kernel else array
+        )
+        if path[-1] == "mean":
+            state_dict[".".join((*path[1:-1], COUNTER))] = np.zeros((), np.int64)
+    return state_dict
+
+
+def _is_kernel(path: tuple[str, ...]) -> bool:
+    return path[-1] == "kernel"
+
+
+def _torch_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    if not _is_kernel(path):
+        return shape
+    return tuple(shape[axis] for axis in TO_TORCH[len(shape)])

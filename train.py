@@ -1,0 +1,29 @@
+"""Train a network: python train.py --config configs/digits.py [--config.KEY=VALUE ...]."""
+
+from pathlib import Path
+
+from absl import flags
+
+from flax_resnet.commands.flags import config_flag, run
+from flax_resnet.training import train
+
+CONFIG = config_flag()
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/<config's name>")
+STOP_AFTER = flags.DEFINE_integer("stop_after", None, "stop and save after this step")
+ALLOW = flags.DEFINE_bool("allow_config_change", False, "go on with a run of other settings")
+
+
+def main(arguments: list[str]) -> None:
+    """Turn flags into a config and train."""
+    del arguments
+    name = Path(CONFIG.config_filename).stem
+    train(
+        CONFIG.value,
+        WORKDIR.value or Path("runs") / name,
+        stop_after=STOP_AFTER.value,
+        allow_config_change=ALLOW.value,
+    )
+
+
+if __name__ == "__main__":
+    run(main)
