@@ -16,7 +16,7 @@ ALLOW = flags.DEFINE_bool("allow_config_change", False, "go on with a run of oth
 def main(arguments: list[str]) -> None:
     """Turn flags into a config and train."""
     del arguments
-    name = Path(CONFIG.config_filename).stem
+    name = Path(flags.FLAGS["config"].config_filename.split(":")[0]).stem
     train(
         CONFIG.value,
         WORKDIR.value or Path("runs") / name,

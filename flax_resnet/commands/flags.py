@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
@@ -35,8 +35,9 @@ def _parse(arguments: list[str]) -> list[str]:
         rest: list[str] = flags.FLAGS(arguments)
     except flags.Error as error:
         raise InputError(f"{error}. `--helpshort` lists the flags.") from None
-    if "?" in rest[1:] or flags.FLAGS.helpshort or flags.FLAGS.helpfull:
-        return rest
+    if flags.FLAGS["verbosity"].using_default_value:
+        # Orbax tells at length of every file that it writes; --verbosity=0 brings that back.
+        flags.FLAGS.verbosity = logging.WARNING
     if len(rest) > 1:
         raise InputError(f"found {rest[1:]} besides flags; settings are written --config.KEY=VALUE")
     return rest

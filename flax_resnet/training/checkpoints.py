@@ -26,9 +26,13 @@ FOLDER = "checkpoints"
 
 
 def open_checkpoints(
-    workdir: Path, *, keep_latest: int = 1, keep_best: int = 1, read_only: bool = False
+    workdir: Path, *, keep_latest: int = 1, keep_best: int = 1, write: bool = False
 ) -> ocp.CheckpointManager:
-    """Open the checkpoints of a run; close them (or use `with`) to wait for the last write."""
+    """Open the checkpoints of a run; close them (or use `with`) to wait for the last write.
+
+    Args:
+      write: also make the folder, and clear away what a dead run left half-written.
+    """
 
     def rank(metrics: dict[str, float]) -> float:
         return metrics[RANKED_BY]
@@ -37,9 +41,8 @@ def open_checkpoints(
     options = ocp.CheckpointManagerOptions(
         preservation_policy=AnyPreservationPolicy([LatestN(keep_latest), best]),
         best_fn=rank,
-        read_only=read_only,
-        create=not read_only,
-        cleanup_tmp_directories=not read_only,
+        create=write,
+        cleanup_tmp_directories=write,
     )
     return ocp.CheckpointManager((workdir / FOLDER).resolve(), options=options)
 

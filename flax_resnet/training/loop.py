@@ -68,7 +68,7 @@ def train(
     claim_workdir(workdir, setup.config, allow_config_change)
     keep = setup.config.checkpoint
     manager = checkpoints.open_checkpoints(
-        workdir, keep_latest=keep.keep_latest, keep_best=keep.keep_best
+        workdir, keep_latest=keep.keep_latest, keep_best=keep.keep_best, write=True
     )
     with manager, stop_requests() as request:
         state, start = _start(setup, manager)

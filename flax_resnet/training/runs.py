@@ -50,7 +50,7 @@ def restore(workdir: str | Path, step: str | int = "best", mesh: Mesh | None = N
     workdir, mesh = Path(workdir), mesh or data_mesh()
     if not (workdir / checkpoints.FOLDER).is_dir():
         raise InputError(f"{workdir} is no run: it has no folder {checkpoints.FOLDER!r} in it")
-    with checkpoints.open_checkpoints(workdir, read_only=True) as manager:
+    with checkpoints.open_checkpoints(workdir) as manager:
         number = checkpoints.choose_step(manager, step)
         values = checkpoints.restore_run_values(manager, number)
         config = parse(values["config"])
