@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from flax_resnet.errors import InputError
 from flax_resnet.models import ResNet, create_model, list_models
+from flax_resnet.version import VERSION
 from flax_resnet.weights import from_torch, to_torch
 
 if TYPE_CHECKING:
     from flax_resnet.training import Run, restore, train
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [
     "InputError",
     "ResNet",

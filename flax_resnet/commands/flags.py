@@ -35,20 +35,23 @@ def _parse(arguments: list[str]) -> list[str]:
         rest: list[str] = flags.FLAGS(arguments)
     except flags.Error as error:
         raise InputError(f"{error}. `--helpshort` lists the flags.") from None
-    if flags.FLAGS["verbosity"].using_default_value:
+    verbosity = flags.FLAGS["verbosity"]
+    if verbosity.using_default_value:
         # Orbax tells at length of every file that it writes; --verbosity=0 brings that back.
-        flags.FLAGS.verbosity = logging.WARNING
+        verbosity.value, verbosity.using_default_value = logging.WARNING, False
     if len(rest) > 1:
         raise InputError(f"found {rest[1:]} besides flags; settings are written --config.KEY=VALUE")
     return rest
 
 
 def _config_path(arguments: list[str]) -> str | None:
-    for at, argument in enumerate(arguments):
+    """Return the value of the last `--config`, which is the one that counts."""
+    path = None
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
         name, equals, value = argument.partition("=")
         if name in ("-config", "--config"):
-            return value if equals else (arguments[at + 1 : at + 2] or [None])[0]
-    return None
+            path = value if equals else following
+    return path
 
 
 def _load(path: str) -> Any:

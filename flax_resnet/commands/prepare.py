@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--resize", type=int, metavar="SHORT_SIDE", help="shrink images to this short side"
     )
-    group.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes (default: one per core)"
-    )
+    group.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     # The data stack takes a second to import: not for every `--help`.
     from flax_resnet.data.digits import FlaxResnetDigits
     from flax_resnet.data.imagenet import pack_imagenet
+    from flax_resnet.data.pipeline import available_cores
     from flax_resnet.data.tfds_prepare import prepare
     from flax_resnet.data.tfds_source import find_builder
 
@@ -49,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
                 args.val,
                 args.data_dir,
                 resize_to=args.resize,
-                workers=args.workers,
+                workers=args.workers or available_cores(),
                 report=report,
             )
         print(f"tfds:imagenet2012 lies in {folder}")

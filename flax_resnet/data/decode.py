@@ -59,7 +59,7 @@ def image_size(data: bytes) -> tuple[int, int]:
     if size is None:
         start = data[:8].hex(" ") or "nothing"
         raise DecodeError(
-            f"{len(data)} bytes that start with {start}; expected a whole JPEG, PNG, WebP, BMP or GIF"
+            f"its {len(data)} bytes start with {start}; expected a JPEG, PNG, WebP, BMP or GIF"
         )
     if min(size) < 1:
         raise DecodeError(f"its header says {size[1]} x {size[0]} pixels")

@@ -74,7 +74,7 @@ def open_folder(config: DataConfig, rest: str, split: str) -> FolderSource:
         raise InputError(f"{folders['train']} has no class folders; {_LAYOUT}.")
     spec = _canonical(split)
     wanted = [known for known in folders if known in spec] or list(folders)
-    listed = {known: _listing(root, folders[known], classes) for known in wanted}
+    listed = {known: _listing(root, folders[known], classes, known == "train") for known in wanted}
     sizes = {known: len(listed[known][0]) if known in listed else 0 for known in folders}
     parts = resolve_split(config.source, spec, sizes)
     if split_size(parts) == 0:
@@ -91,12 +91,11 @@ def open_folder(config: DataConfig, rest: str, split: str) -> FolderSource:
 
 def _split_folders(root: Path, name: str) -> dict[str, Path]:
     """Return {"train": folder, "validation": folder, ...} as far as they exist."""
-    found = {
-        split: root / alias
-        for split, aliases in _ALIASES.items()
-        for alias in reversed(aliases)
-        if (root / alias).is_dir()
-    }
+    found = {}
+    for split, aliases in _ALIASES.items():
+        existing = [root / alias for alias in aliases if (root / alias).is_dir()]
+        if existing:
+            found[split] = existing[0]
     if found and "train" not in found:
         raise InputError(
             f"{name}: {root} has {', '.join(str(path.name) for path in found.values())} and no "
@@ -121,7 +120,9 @@ def _class_folders(folder: Path) -> list[str]:
     )
 
 
-def _listing(root: Path, folder: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _listing(
+    root: Path, folder: Path, classes: list[str], names_classes: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the sorted files, bytes (n,) below `root`, and labels, int64 (n,), of a split."""
     extra = sorted(set(_class_folders(folder)) - set(classes))
     if extra:
@@ -133,7 +134,7 @@ def _listing(root: Path, folder: Path, classes: list[str]) -> tuple[np.ndarray, 
     counts = []
     for name in classes:
         images = _images(folder / name)
-        if not images and folder.name in _ALIASES["train"] + (root.name,):
+        if not images and names_classes:
             raise InputError(
                 f"{folder / name} has no images ({', '.join(sorted(EXTENSIONS))}); expected at "
                 "least one for each class. Fill the folder or remove it."
@@ -152,7 +153,7 @@ def _images(folder: Path) -> list[str]:
         return sorted(
             entry.path
             for entry in entries
-            if os.path.splitext(entry.name)[1].lower() in EXTENSIONS and entry.name[0] != "."
+            if Path(entry.name).suffix.lower() in EXTENSIONS and entry.name[0] != "."
         )
 
 

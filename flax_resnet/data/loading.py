@@ -12,7 +12,8 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from flax_resnet.data.config import DataConfig
-from flax_resnet.data.decode import DecodeError, decode_image, to_channels
+from flax_resnet.data.decode import DecodeError
+from flax_resnet.data.decoded import decoded
 from flax_resnet.data.positions import example_rng, locate, process_rows
 from flax_resnet.data.sources import Source
 from flax_resnet.data.transforms import eval_transform, train_transform
@@ -61,7 +62,7 @@ class TrainLoader:
         while True:
             try:
                 image, label = load_example(self.source, index, self.config.channels)
-            except BadRecord as error:
+            except RecordError as error:
                 skipped += 1
                 if self.config.on_error == "raise" or skipped >= limit:
                     raise _explained(error, self.config) from error
@@ -90,7 +91,7 @@ class EvalLoader:
                 break
             try:
                 image, label = load_example(self.source, index, self.config.channels)
-            except BadRecord as error:
+            except RecordError as error:
                 if self.config.on_error == "raise":
                     raise _explained(error, self.config) from error
                 batch["skipped"][at] = 1
@@ -101,7 +102,7 @@ class EvalLoader:
         return batch
 
 
-class BadRecord(Exception):
+class RecordError(Exception):
     """Name a record that cannot be read or decoded, and say why."""
 
 
@@ -109,18 +110,16 @@ def load_example(source: Source, index: int, channels: int) -> tuple[np.ndarray,
     """Return the decoded uint8 (height, width, channels) image and the label of an example."""
     try:
         example = source[index]
-        image = example["image"]
-        if isinstance(image, bytes):
-            image = decode_image(image, channels)
+        image = decoded(example, channels)
     except (DecodeError, OSError) as error:
-        raise BadRecord(f"{source.describe(index)} cannot be decoded: {error}") from error
+        raise RecordError(f"{source.describe(index)} cannot be decoded: {error}") from error
     label = example["label"]
     if not 0 <= label < source.num_classes:
         raise InputError(
             f"{source.describe(index)} has label {label}; expected 0 .. {source.num_classes - 1}, "
             f"for {source.name} has {source.num_classes} classes. Repair or remove the record."
         )
-    return to_channels(image, channels), label
+    return image, label
 
 
 def empty_batch(config: DataConfig, rows: int) -> Batch:
@@ -133,7 +132,7 @@ def empty_batch(config: DataConfig, rows: int) -> Batch:
     }
 
 
-def _explained(error: BadRecord, config: DataConfig) -> InputError:
+def _explained(error: RecordError, config: DataConfig) -> InputError:
     if config.on_error == "skip":
         advice = f"More than config.data.max_errors = {config.max_errors} in a row are like this."
     else:

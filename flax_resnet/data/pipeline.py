@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
+import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from absl import flags
 from grain.multiprocessing import SharedMemoryArray
 
 from flax_resnet.data.config import DataConfig
+from flax_resnet.data.decoded import is_small
 from flax_resnet.data.loading import Batch, EvalLoader, TrainLoader
 from flax_resnet.data.sources import Source
 from flax_resnet.errors import InputError
@@ -107,7 +110,7 @@ class BatchIterator(Iterator[Batch]):
         raise failure
 
 
-def choose_workers(config: DataConfig, cores: int, shared_memory: int) -> int:
+def choose_workers(config: DataConfig, small: bool, cores: int, shared_memory: int) -> int:
     """Return the number of worker processes that `config.workers` = -1 stands for.
 
     0 means threads of the training process: they start at once, and OpenCV decodes and resizes
@@ -115,23 +118,33 @@ def choose_workers(config: DataConfig, cores: int, shared_memory: int) -> int:
     two processes did. On more cores the lock, which the training loop needs too, becomes the
     limit, and processes pay, provided that their batches fit the memory (bytes) they share.
     """
-    if cores <= _FEW_CORES or _is_small(config):
+    if small or cores <= _FEW_CORES:
         return 0
     # Two cores stay free for the training loop and for Grain's side of the queues.
     return min(cores - 2, shared_memory // _shared_memory_per_worker(config))
 
 
-def choose_threads(config: DataConfig, cores: int) -> int:
+def choose_threads(small: bool, cores: int) -> int:
     """Return the number of threads that prepare batches in the training process.
 
     One for small images: most of their work holds Python's lock, and a second thread made MNIST
     take 90 microseconds an image instead of 35.
     """
-    return 1 if _is_small(config) else min(cores, _MOST_THREADS)
+    return 1 if small else min(cores, _MOST_THREADS)
 
 
-def _is_small(config: DataConfig) -> bool:
-    return config.image_size <= 64
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    # macOS has no affinity.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_small_images(source: Source) -> bool:
+    """Judge by its first example whether a source has images like MNIST's or CIFAR's."""
+    try:
+        return is_small(source[0]["image"])
+    except (OSError, ValueError):  # The loader names it, or skips it.
+        return False
 
 
 def _shared_memory_per_worker(config: DataConfig) -> int:
@@ -141,13 +154,16 @@ def _shared_memory_per_worker(config: DataConfig) -> int:
 
 
 def _prefetched(loader: TrainLoader | EvalLoader, numbers: range) -> grain.DatasetIterator[Batch]:
-    config, cores = loader.config, len(os.sched_getaffinity(0))
-    memory = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.exists() else 0
-    workers = config.workers if config.workers >= 0 else choose_workers(config, cores, memory)
+    config, cores, small = loader.config, available_cores(), has_small_images(loader.source)
+    # Where there is no such folder, as on macOS, shared memory has no limit of its own.
+    memory = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.exists() else sys.maxsize
+    workers = config.workers
+    if workers < 0:
+        workers = choose_workers(config, small, cores, memory)
     dataset = grain.MapDataset.range(numbers.start, numbers.stop).map(loader)
     if workers == 0:
         single_threaded_opencv()
-        threads = choose_threads(config, cores)
+        threads = choose_threads(small, cores)
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
         batches = dataset.to_iter_dataset(options)
     else:
@@ -182,6 +198,8 @@ def _own(batch: Batch) -> Batch:
 
 def _start_worker(index: int, count: int) -> None:
     del index, count
+    # Ctrl-C reaches every process of a terminal; the main one decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     single_threaded_opencv()
 
 

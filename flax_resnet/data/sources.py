@@ -8,6 +8,7 @@ from typing import Protocol, TypedDict
 import numpy as np
 
 from flax_resnet.data.config import DataConfig
+from flax_resnet.data.decoded import keep_decoded
 from flax_resnet.data.digits import open_digits
 from flax_resnet.data.folder import open_folder
 from flax_resnet.data.spelling import expected_names
@@ -74,4 +75,4 @@ def open_source(config: DataConfig, split: str) -> Source:
     source = OPENERS[prefix](config, rest, split)
     if len(source) == 0:
         raise InputError(f"{source.name} has no examples; expected at least one. Widen the slice.")
-    return source
+    return keep_decoded(source, config.channels)

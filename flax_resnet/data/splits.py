@@ -31,16 +31,11 @@ def resolve_split(source: str, spec: str, sizes: Mapping[str, int]) -> list[tupl
     try:
         parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(infos)
     except (ValueError, AssertionError, NotImplementedError) as error:
-        raise InputError(
-            f"{source} cannot be sliced by {spec!r}: {error} See {_SLICES}."
-        ) from error
+        raise InputError(f"{source} cannot be sliced by {spec!r}: {error} See {_SLICES}.") from None
     # TFDS leaves out a bound that is the split's own.
+    ends = [sizes[part.splitname] if part.to is None else part.to for part in parts]
     return [
-        (
-            part.splitname,
-            range(part.from_ or 0, sizes[part.splitname] if part.to is None else part.to),
-        )
-        for part in parts
+        (part.splitname, range(part.from_ or 0, end)) for part, end in zip(parts, ends, strict=True)
     ]
 
 

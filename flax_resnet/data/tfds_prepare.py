@@ -7,6 +7,7 @@ import io
 import sys
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import units
 
 from flax_resnet.errors import InputError
 
@@ -30,15 +31,22 @@ def prepare(builder: tfds.core.DatasetBuilder, source: str) -> None:
         else:
             _prepare_quietly(builder)
     except ImportError as error:
-        raise InputError(
-            f"{source} is prepared by a builder that needs a package which is missing ({error}). "
-            'Install it with: pip install "flax_resnet[prepare]", then run this again; what has '
-            "been downloaded is kept."
-        ) from error
-    except OSError:
+        raise missing_package(source, error) from error
+    except (OSError, tfds.download.DownloadError) as error:
         # Another process of the same run may have prepared it at the same time.
-        if not builder.is_prepared():
-            raise
+        if not (builder.data_path.exists() and builder.is_prepared()):
+            raise InputError(
+                f"{source} could not be prepared in {builder.data_dir}: {error}. Check the "
+                "network and the disk, or set config.data.data_dir to where it lies prepared."
+            ) from error
+
+
+def missing_package(source: str, error: ImportError) -> InputError:
+    """Return the error for a builder of TFDS that needs what is not installed."""
+    return InputError(
+        f"TFDS's builder of {source} needs a package that is missing ({error}). Install it with: "
+        'pip install "flax_resnet[prepare]", then run this again; what has been downloaded is kept.'
+    )
 
 
 def _download(builder: tfds.core.DatasetBuilder) -> str:
@@ -46,7 +54,7 @@ def _download(builder: tfds.core.DatasetBuilder) -> str:
     files = sorted(builder.url_infos)
     # A builder of several configs lists the files of all of them.
     listed = sum(info.size for info in builder.url_infos.values())
-    size = tfds.units.Size(builder.info.download_size or listed)
+    size = units.Size(builder.info.download_size or listed)
     more = ", ..." if len(files) > 3 else ""
     return f"download of up to {size} ({', '.join(files[:3])}{more}) to {builder.data_dir}"
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from flax_resnet.data.spelling import expected_names
 from flax_resnet.data.splits import resolve_split, split_size
-from flax_resnet.data.tfds_prepare import prepare
+from flax_resnet.data.tfds_prepare import missing_package, prepare
 from flax_resnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,11 +48,12 @@ class TfdsSource:
     def __getitem__(self, index: int) -> Example:
         """Parse a record. The image stays encoded: decoding is the loader's."""
         # TFDS's own parser builds arrays through the features' specs, at four times the time.
-        feature = tf_example_pb2.Example.FromString(self.records[index]).features.feature
-        return {
-            "image": feature[self.image_key].bytes_list.value[0],
-            "label": feature[self.label_key].int64_list.value[0],
-        }
+        try:
+            feature = tf_example_pb2.Example.FromString(self.records[index]).features.feature
+            image = feature[self.image_key].bytes_list.value[0]
+            return {"image": image, "label": feature[self.label_key].int64_list.value[0]}
+        except (RuntimeError, DecodeError, IndexError) as error:  # Damaged or missing files.
+            raise OSError(str(error)) from error
 
     def describe(self, index: int) -> str:
         """Name the record and its data set."""
@@ -73,6 +75,8 @@ def find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         known = tfds.list_builders(with_community_datasets=False)
         near = expected_names(name.partition("/")[0].partition(":")[0], known)
         raise InputError(f"TFDS has no data set {name!r}: {near}") from None
+    except ImportError as error:
+        raise missing_package(f"tfds:{name}", error) from error
     except (ValueError, AssertionError) as error:  # An unknown config or version.
         raise InputError(f"TFDS cannot open {name!r}: {error}") from error
 
@@ -88,9 +92,19 @@ def open_builder(builder: tfds.core.DatasetBuilder, source: str, split: str) -> 
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     records = builder.as_data_source(split, deserialize_method=raw).data_source
     if sum(info.num_bytes for info in builder.info.splits.values()) <= _IN_MEMORY_BYTES:
-        records = records.__getitems__(range(len(records)))
+        records = _in_memory(records, name)
     label = builder.info.features[label_key]
     return TfdsSource(name, records, image_key, label_key, tuple(label.names))
+
+
+def _in_memory(records: Any, name: str) -> list[bytes]:
+    try:
+        return records.__getitems__(range(len(records)))
+    except RuntimeError as error:  # What array_record raises.
+        raise InputError(
+            f"The files of {name} are damaged or missing: {error}. Delete its folder and prepare "
+            "it again: python -m flax_resnet prepare"
+        ) from error
 
 
 def _keys(info: tfds.core.DatasetInfo, source: str) -> tuple[str, str]:

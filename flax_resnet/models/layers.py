@@ -81,7 +81,7 @@ class BatchNorm(nn.Module):
     running statistics move towards the mean of the groups' statistics.
 
     Raises:
-      InputError: the batch is no multiple of `group_size`, or leaves one value a channel.
+      InputError: the batch is no multiple of `group_size`, or a group has one value a channel.
     """
 
     group_size: int | None = None
@@ -99,9 +99,7 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, shape)
         if not train:
             mean, var = running_mean.value, running_var.value
-            return self._normalize(
-                x, along_channels(mean, x), along_channels(var, x), scale, bias
-            )
+            return self._normalize(x, along_channels(mean, x), along_channels(var, x), scale, bias)
 
         groups = _split_groups(x, self.group_size)
         count = groups.size // (groups.shape[0] * groups.shape[-1])
@@ -129,8 +127,8 @@ class BatchNorm(nn.Module):
 
 
 def _split_groups(x: Images, group_size: int | None) -> Float[Array, "g k h w c"]:
-    size = group_size or x.shape[0]
-    if x.shape[0] % size:
+    size = x.shape[0] if group_size is None else group_size
+    if size < 1 or x.shape[0] % size:
         raise InputError(
             f"a batch of {x.shape[0]} images cannot be split into batch-norm groups of {size}: "
             "make the batch size a multiple of the group size"

@@ -80,6 +80,11 @@ class ResNet(nn.Module):
     def __post_init__(self) -> None:
         for field, allowed in CHOICES.items():
             require_known(field, getattr(self, field), allowed)
+        if len(self.stage_sizes) != len(self.widths):
+            raise InputError(
+                f"stage_sizes is {self.stage_sizes} and widths is {self.widths}: "
+                "give each stage one of both"
+            )
         super().__post_init__()
 
     def __call__(
@@ -95,9 +100,7 @@ class ResNet(nn.Module):
     @nn.compact
     def _forward(self, images: Images, train: bool) -> tuple[dict[str, Array], Array]:
         self._check(images)
-        layers = Layers(
-            self.dtype, self.norm, self.norm_group, self.zero_init_last, self.shortcut
-        )
+        layers = Layers(self.dtype, self.norm, self.norm_group, self.zero_init_last, self.shortcut)
         kernel_size, stride, pooled = STEMS[self.stem]
         x = layers.conv(self.widths[0], kernel_size, stride, name="conv1")(images)
         x = relu(layers.normalize(x, "bn1", train))

@@ -17,7 +17,7 @@ from jax.extend import core
 
 def variable_shapes(model: nn.Module) -> dict[str, Any]:
     """Return the variables of `model` as shapes and dtypes, without computing anything."""
-    return jax.eval_shape(model.init, jax.random.key(0), _example(model))
+    return dict(jax.eval_shape(model.init, jax.random.key(0), _example(model)))
 
 
 def count_parameters(model: nn.Module, collection: str = "params") -> int:
@@ -38,19 +38,19 @@ def _example(model: Any, image_size: int | None = None) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
 
 
-def _conv_macs(equation: core.JaxprEqn) -> int:
+def _conv_macs(equation: Any) -> int:
     kernel = equation.invars[1].aval.shape
     out_axis = equation.params["dimension_numbers"].rhs_spec[0]
     return math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[out_axis]
 
 
-def _dot_macs(equation: core.JaxprEqn) -> int:
+def _dot_macs(equation: Any) -> int:
     contracted = equation.params["dimension_numbers"][0][0]
     lhs = equation.invars[0].aval.shape
     return math.prod(equation.outvars[0].aval.shape) * math.prod(lhs[axis] for axis in contracted)
 
 
-COUNTERS: dict[str, Callable[[core.JaxprEqn], int]] = {
+COUNTERS: dict[str, Callable[[Any], int]] = {
     "conv_general_dilated": _conv_macs,
     "dot_general": _dot_macs,
 }

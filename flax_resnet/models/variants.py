@@ -62,6 +62,15 @@ def create_model(name: str, **overrides: Any) -> ResNet:
         require_known(f"an argument of {name}", key, fields)
     arguments = VARIANTS[name] | overrides
     if "dtype" in arguments:
-        arguments["dtype"] = jnp.dtype(arguments["dtype"])
+        arguments["dtype"] = _float_dtype(arguments["dtype"])
     return ResNet(**arguments)
 
+
+def _float_dtype(dtype: Any) -> jnp.dtype:
+    names = ("bfloat16", "float16", "float32", "float64")
+    try:
+        name = jnp.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    require_known("dtype", name, names)
+    return jnp.dtype(name)

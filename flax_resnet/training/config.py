@@ -49,14 +49,16 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Choose the learning rate over time, in the unit that the run's length is given in."""
+    """Choose the learning rate over time."""
 
     name: str = "cosine"
     learning_rate: float = 0.1
+    unit: str = "epoch"
+    """What `warmup` and `boundaries` count: epoch or step."""
     warmup: float = 0.0
-    """Epochs (steps, where the length is in steps) of linear growth from nearly zero."""
+    """The length of the linear growth from nearly zero."""
     boundaries: tuple[float, ...] = ()
-    """Where `step` multiplies by `factor`, in the same unit."""
+    """Where `step` multiplies by `factor`."""
     factor: float = 0.1
 
 
@@ -75,9 +77,9 @@ class TrainConfig:
     """All settings of a run."""
 
     seed: int = 0
-    epochs: float | None = None
+    epochs: float = 1.0
     steps: int | None = None
-    """The length of the run: either in epochs or in steps."""
+    """The length of the run; where both are given, in steps."""
     label_smoothing: float = 0.0
     eval_every_epochs: float = 1.0
     test_when_done: bool = False
@@ -91,11 +93,6 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work together."""
-        if (self.epochs is None) == (self.steps is None):
-            raise InputError(
-                f"config.epochs is {self.epochs} and config.steps is {self.steps}; expected "
-                "exactly one of them: the length of the run"
-            )
         for name in ("epochs", "steps", "eval_every_epochs", "log_every"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -112,7 +109,7 @@ class TrainConfig:
 
 def base_config() -> ConfigDict:
     """Return the defaults as a locked `ConfigDict`, for a recipe to change."""
-    return _to_config_dict(TrainConfig(epochs=1.0), TrainConfig)
+    return _to_config_dict(TrainConfig(), TrainConfig)
 
 
 def parse(config: ConfigDict | Mapping[str, Any] | TrainConfig) -> TrainConfig:

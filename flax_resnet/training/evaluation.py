@@ -41,11 +41,11 @@ def evaluate(
     batches = eval_batches(
         source, config, process_index=jax.process_index(), process_count=jax.process_count()
     )
-    totals = {key: 0.0 for key in ("count", "loss", "top1", "top5")}
+    totals = dict.fromkeys(("count", "loss", "top1", "top5"), 0.0)
     pending: list[Metrics] = []
     try:
         for batch in batches:
-            rows = {key: batch[key] for key in ("image", "label", "mask")}  # type: ignore[literal-required]
+            rows = {key: batch[key] for key in ("image", "label", "mask")}
             pending.append(eval_step(variables, put_batch(rows, mesh)))
             if len(pending) > 1:  # read one batch late, so that the device always has work
                 _add(totals, pending.pop(0))

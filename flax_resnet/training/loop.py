@@ -129,9 +129,7 @@ def _steps(
         std=config.data.std,
         label_smoothing=config.label_smoothing,
     )
-    eval_step = make_eval_step(
-        setup.model, setup.mesh, mean=config.data.mean, std=config.data.std
-    )
+    eval_step = make_eval_step(setup.model, setup.mesh, mean=config.data.mean, std=config.data.std)
     log = TrainingLog(
         session.writers,
         session.display,
@@ -202,9 +200,7 @@ def _test(session: _Session) -> None:
     _report(session, "test", f"{split} (best checkpoint)", best.step, metrics)
 
 
-def _report(
-    session: _Session, kind: str, split: str, step: int, metrics: dict[str, float]
-) -> None:
+def _report(session: _Session, kind: str, split: str, step: int, metrics: dict[str, float]) -> None:
     session.writers.write(kind, step, metrics)
     skipped = f", {metrics['skipped']:.0f} skipped" if metrics["skipped"] else ""
     session.display.evaluated(
@@ -213,9 +209,7 @@ def _report(
     )
 
 
-def _save(
-    session: _Session, state: TrainState, step: int, metrics: dict[str, float]
-) -> None:
+def _save(session: _Session, state: TrainState, step: int, metrics: dict[str, float]) -> None:
     values = {
         "config": session.config.to_dict(),
         "class_names": list(session.setup.train_source.class_names),

@@ -10,9 +10,7 @@ from flax_resnet.errors import require_known
 from flax_resnet.training.config import OptimizerConfig
 
 
-def _sgd(
-    config: OptimizerConfig, rate: optax.Schedule, mask: Any
-) -> optax.GradientTransformation:
+def _sgd(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
     # torch's order: the decay joins the gradient before the momentum, the rate comes last, so a
     # change of the rate acts at once on what the momentum has gathered.
     return optax.chain(

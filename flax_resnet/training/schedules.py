@@ -11,43 +11,41 @@ import optax
 from flax_resnet.errors import require_known
 from flax_resnet.training.config import ScheduleConfig
 
+ToSteps = Callable[[float], int]
 
-def _cosine(config: ScheduleConfig, steps: int, steps_per_unit: float) -> optax.Schedule:
+
+def _cosine(config: ScheduleConfig, steps: int, to_steps: ToSteps) -> optax.Schedule:
     return optax.cosine_decay_schedule(config.learning_rate, max(steps, 1))
 
 
-def _step(config: ScheduleConfig, steps: int, steps_per_unit: float) -> optax.Schedule:
-    warmup = round(config.warmup * steps_per_unit)
+def _step(config: ScheduleConfig, steps: int, to_steps: ToSteps) -> optax.Schedule:
     # Boundaries count from the start of the run, this schedule from the end of the warm-up.
-    factors = {
-        round(boundary * steps_per_unit) - warmup: config.factor for boundary in config.boundaries
-    }
+    start = to_steps(config.warmup)
+    factors = {to_steps(boundary) - start: config.factor for boundary in config.boundaries}
     return optax.piecewise_constant_schedule(config.learning_rate, factors)
 
 
-def _constant(config: ScheduleConfig, steps: int, steps_per_unit: float) -> optax.Schedule:
+def _constant(config: ScheduleConfig, steps: int, to_steps: ToSteps) -> optax.Schedule:
     return optax.constant_schedule(config.learning_rate)
 
 
-SCHEDULES: dict[str, Callable[[ScheduleConfig, int, float], optax.Schedule]] = {
+SCHEDULES: dict[str, Callable[[ScheduleConfig, int, ToSteps], optax.Schedule]] = {
     "cosine": _cosine,
     "step": _step,
     "constant": _constant,
 }
 
 
-def make_schedule(
-    config: ScheduleConfig, steps: int, steps_per_unit: float = 1.0
-) -> optax.Schedule:
-    """Return the function from step to learning rate.
-
-    Args:
-      steps: length of the run.
-      steps_per_unit: steps in one unit of `warmup` and `boundaries` (an epoch, or one step).
-    """
+def make_schedule(config: ScheduleConfig, steps: int, steps_per_epoch: float) -> optax.Schedule:
+    """Return the function from step to learning rate for a run of so many steps."""
     require_known("config.schedule.name", config.name, SCHEDULES)
-    warmup = round(config.warmup * steps_per_unit)
-    main = SCHEDULES[config.name](config, steps - warmup, steps_per_unit)
+    require_known("config.schedule.unit", config.unit, ("epoch", "step"))
+
+    def to_steps(time: float) -> int:
+        return round(time * steps_per_epoch) if config.unit == "epoch" else round(time)
+
+    warmup = to_steps(config.warmup)
+    main = SCHEDULES[config.name](config, steps - warmup, to_steps)
     if warmup == 0:
         return main
     peak = config.learning_rate

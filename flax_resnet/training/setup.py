@@ -48,12 +48,8 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
     check_classes(train_source, num_classes)
     check_classes(eval_source, num_classes)
     steps_per_epoch = len(train_source) / config.data.batch_size
-    if config.steps is not None:
-        steps, unit = config.steps, 1.0
-    else:
-        assert config.epochs is not None  # TrainConfig allows no third case
-        steps, unit = math.ceil(config.epochs * steps_per_epoch), steps_per_epoch
-    rate = make_schedule(config.schedule, steps, unit)
+    steps = config.steps or math.ceil(config.epochs * steps_per_epoch)
+    rate = make_schedule(config.schedule, steps, steps_per_epoch)
     return Setup(
         config=config,
         mesh=mesh,
@@ -69,7 +65,9 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
 
 def build_model(config: ModelConfig, channels: int, image_size: int) -> ResNet:
     """Make the model that `config` names, for images of this shape."""
-    arguments = {key: value for key, value in dataclasses.asdict(config).items() if value is not None}
+    arguments = {
+        key: value for key, value in dataclasses.asdict(config).items() if value is not None
+    }
     name = arguments.pop("name")
     return create_model(name, in_channels=channels, image_size=image_size, **arguments)
 

@@ -41,7 +41,7 @@ def init_state(
 
     def make(key: jax.Array) -> TrainState:
         images = jnp.zeros((1, *image_shape), jnp.float32)
-        variables = {"batch_stats": {}} | model.init(key, images)
+        variables: dict[str, Any] = {"batch_stats": {}} | dict(model.init(key, images))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             variables=variables,

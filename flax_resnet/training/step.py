@@ -1,7 +1,7 @@
 """The jitted steps: one update, and one batch of evaluation."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -84,7 +84,8 @@ def make_eval_step(
     """
 
     def step(variables: dict[str, Any], batch: Batch) -> Metrics:
-        logits = model.apply(variables, normalize(batch["image"], mean, std), train=False)
+        images = normalize(batch["image"], mean, std)
+        logits = cast(jax.Array, model.apply(variables, images, train=False))
         labels, mask = batch["label"], batch["mask"]
         ranked = jax.lax.top_k(logits, min(TOP_K, logits.shape[-1]))[1] == labels[:, None]
         values = {

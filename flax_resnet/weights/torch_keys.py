@@ -87,12 +87,12 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     expected = traverse_util.flatten_dict(variable_shapes(model))
     leaves = traverse_util.flatten_dict(jax.device_get(dict(variables)))
     differing = sorted("/".join(path) for path in expected.keys() ^ leaves.keys())
-    differing += ["/".join(p) for p in expected.keys() & leaves.keys()
-                  if expected[p].shape != leaves[p].shape]
+    differing += [
+        "/".join(p) for p in expected.keys() & leaves.keys() if expected[p].shape != leaves[p].shape
+    ]
     if differing:
         raise InputError(
-            "these variables are not those of the model; they differ in "
-            + ", ".join(differing)
+            "these variables are not those of the model; they differ in " + ", ".join(differing)
         )
     state_dict = {}
     for path, leaf in leaves.items():

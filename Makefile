@@ -1,0 +1,49 @@
+# make demo and make test do their own set-up; PYTHON=python3.12 chooses another interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN ?= runs/digits
+
+.PHONY: demo test test-slow test-lowest lint types bench clean
+
+demo: $(VENV)/installed ## train on real handwritten digits, restore the best, evaluate it
+	@$(BIN)/python train.py --config configs/digits.py --workdir $(RUN)
+	@$(BIN)/python -m flax_resnet eval $(RUN)
+
+test: $(VENV)/installed-dev ## the quick tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/installed-dev ## the tests marked slow
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-lowest: ## the quick tests with the lowest versions that pyproject.toml allows
+	@$(MAKE) --no-print-directory test VENV=$(VENV)-lowest CONSTRAINTS=.ci/lowest.txt
+
+lint: $(VENV)/installed-dev ## style and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-dev ## static types
+	@$(BIN)/mypy
+
+bench: $(VENV)/installed-dev ## every benchmark in its quick mode
+	@$(BIN)/python -m benchmarks.trainer_overhead --quick
+	@PYTHON=$(BIN)/python benchmarks/gpu.sh --tiny
+
+clean: ## remove what the targets above made, but no run
+	rm -rf $(VENV) $(VENV)-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+
+CONSTRAINTS ?= constraints.txt
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("found Python %d.%d, expected 3.11 or newer: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(BIN)/python pyproject.toml $(CONSTRAINTS)
+	@echo "installing into $(VENV) (about a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
+	@touch $@

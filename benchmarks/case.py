@@ -1,0 +1,82 @@
+"""One measurement in a process of its own: what to run, on which inputs, and the way back."""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.timing import Repeat, measure
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+# Small enough that hundreds of updates on one random batch stay finite.
+LEARNING_RATE = 0.01
+MOMENTUM = 0.9
+WEIGHT_DECAY = 1e-4
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, a phase (train | inference | ceilings) and how long to watch it."""
+
+    phase: str
+    mode: str
+    """jit for JAX; eager or compile for torch."""
+    platform: str
+    """gpu or cpu; a framework that does not see it refuses."""
+    model: str = "resnet50"
+    dtype: str = "bfloat16"
+    batch_size: int = 256
+    image_size: int = 224
+    num_classes: int = 1000
+    shallow: bool = False
+    """One block of 64 channels a stage: a network that shows that things run, and no more."""
+    repeats: int = 8
+    repeat_s: float = 1.5
+    warm_up_s: float = 3.0
+    limit_s: float = 240.0
+    """After this many seconds no further repeat starts."""
+    dump: str | None = None
+    """A folder for the text of the compiled program."""
+
+
+def inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Return uint8 images (n, h, w, 3) and int32 labels (n,), the same for every framework."""
+    rng = np.random.default_rng(0)
+    shape = (case.batch_size, case.image_size, case.image_size, 3)
+    images = rng.integers(256, size=shape, dtype=np.uint8)
+    return images, rng.integers(case.num_classes, size=case.batch_size, dtype=np.int32)
+
+
+def timed_repeats(run: Callable[[int], Any], case: Case, began: float) -> list[Repeat]:
+    """Time `run` as `case` says; `began` is when the process began to work on it."""
+    return measure(
+        run,
+        repeats=case.repeats,
+        repeat_s=case.repeat_s,
+        warm_up_s=case.warm_up_s,
+        deadline=began + case.limit_s,
+    )
+
+
+def child_main(run_case: Callable[[Case, float], dict[str, Any]]) -> None:
+    """Run the case in the first argument (JSON) and write its outcome to the second (a path).
+
+    `run_case` gets the case and the time at which it began.
+    """
+    began = time.perf_counter()
+    outcome = run_case(Case(**json.loads(sys.argv[1])), began)
+    text = json.dumps(outcome, default=_plain, allow_nan=False)
+    Path(sys.argv[2]).write_text(text)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    raise TypeError(f"{value!r} is no JSON value")

@@ -1,0 +1,132 @@
+"""What the GPU benchmark's JSON says: summaries over rounds, ratios to the peer, tables."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.report import table
+from benchmarks.timing import summarize
+
+TITLES = {
+    "jax-train": "training, flax_resnet",
+    "torch-eager-train": "training, timm eager",
+    "torch-compile-train": "training, timm torch.compile",
+    "jax-inference": "inference, flax_resnet",
+    "torch-eager-inference": "inference, timm eager",
+    "torch-compile-inference": "inference, timm torch.compile",
+}
+PHASES = ("train", "inference")
+PEERS = ("torch-eager", "torch-compile")
+Parts = dict[str, dict[str, Any]]
+
+
+def merge_round(parts: Parts, name: str, outcome: dict[str, Any], batch_size: int) -> None:
+    """Add a part's outcome of one round, and summarize the rounds so far.
+
+    The part failed if one of its rounds failed; else it is done if one of them is.
+    """
+    rounds = [*parts.get(name, {}).get("rounds", []), outcome]
+    statuses = [entry["status"] for entry in rounds]
+    status = next(kind for kind in ("failed", "done", "skipped") if kind in statuses)
+    part: dict[str, Any] = {"status": status, "rounds": rounds}
+    reasons = [entry["reason"] for entry in rounds if "reason" in entry]
+    if reasons:
+        part["reason"] = reasons[-1]
+    measured = [entry for entry in rounds if "repeats" in entry]
+    if measured:
+        repeats = [repeat for entry in measured for repeat in entry["repeats"]]
+        part["images_per_second"] = summarize(
+            [batch_size * repeat["steps"] / repeat["seconds"] for repeat in repeats]
+        )
+        part["first_step_s"] = summarize([entry["first_step_s"] for entry in measured])
+    parts[name] = part
+
+
+def ratios(parts: Parts) -> dict[str, dict[str, float]]:
+    """Return flax_resnet's images/s over each peer's, and over the best peer's, by phase."""
+    found: dict[str, dict[str, float]] = {}
+    for phase in PHASES:
+        ours = _speed(parts, f"jax-{phase}")
+        peers = {peer: _speed(parts, f"{peer}-{phase}") for peer in PEERS}
+        theirs = {peer: speed for peer, speed in peers.items() if speed}
+        if ours and theirs:
+            found[phase] = {peer: ours / speed for peer, speed in theirs.items()}
+            found[phase]["best"] = ours / max(theirs.values())
+    return found
+
+
+def shares(parts: Parts) -> dict[str, dict[str, float]]:
+    """Return what each part uses of the ceilings that the same run measured.
+
+    `flops` is the network's arithmetic against a large matrix product. `bytes` is what XLA's
+    kernels read and write against a large copy, so the peers have none.
+    """
+    ceilings = _last_round(parts, "jax-ceilings", "flops_per_s")
+    found: dict[str, dict[str, float]] = {}
+    for name in TITLES:
+        work = _last_round(parts, f"jax-{name.rpartition('-')[2]}", "work").get("work")
+        if not ceilings or not work or not _speed(parts, name):
+            continue
+        steps_per_s = _speed(parts, name) / work["batch_size"]
+        flops = work["model_flops"] * steps_per_s / ceilings["flops_per_s"]["median"]
+        found[name] = {"flops": flops}
+        if name.startswith("jax") and work["xla_bytes"]:
+            moved = work["xla_bytes"] * steps_per_s / ceilings["bytes_per_s"]["median"]
+            found[name]["bytes"] = moved
+    return found
+
+
+def gpu_tables(result: dict[str, Any]) -> str:
+    """Return the settings in a line, a table of the parts, and the ratios."""
+    settings, parts = result["settings"], result["parts"]
+    header = ("", "images/s", "spread", "flops", "bytes", "peak GiB", "first step s")
+    rows = [
+        (title, *_cells(parts[name], result["shares"].get(name, {})))
+        for name, title in TITLES.items()
+        if name in parts
+    ]
+    lines = [
+        f"{settings['model']}, {settings['dtype']}, batch {settings['batch_size']}, "
+        f"{settings['image_size']} px, on {result['device']}; {result['elapsed_s']:.0f} s in all",
+        "",
+        table(header, rows),
+        "",
+    ]
+    ceilings = _last_round(parts, "jax-ceilings", "flops_per_s")
+    if ceilings:
+        flops, moved = ceilings["flops_per_s"]["median"], ceilings["bytes_per_s"]["median"]
+        lines.append(
+            f"flops, bytes: shares of a matrix product's {flops / 1e12:,.2f} TFLOP/s and of a "
+            f"copy's {moved / 1e12:.2f} TB/s here"
+        )
+    for phase, values in result["ratios"].items():
+        against = ", ".join(f"{value:.2f} x {peer}" for peer, value in values.items())
+        lines.append(f"{phase}: flax_resnet at {against}")
+    for name, part in parts.items():
+        if part["status"] != "done":
+            lines.append(f"{part['status']}: {name}, {part['reason']}")
+    return "\n".join(lines)
+
+
+def _cells(part: dict[str, Any], share: dict[str, float]) -> Sequence[str]:
+    if "images_per_second" not in part:
+        return (part["status"], "", "", "", "", "")
+    speed = part["images_per_second"]
+    memory = next(entry for entry in part["rounds"] if "memory" in entry)["memory"]["peak"]
+    return (
+        f"{speed['median']:,.1f}",
+        f"{speed['spread']:.1%}",
+        f"{share['flops']:.0%}" if "flops" in share else "",
+        f"{share['bytes']:.0%}" if "bytes" in share else "",
+        "" if memory is None else f"{memory / 2**30:.1f}",
+        f"{part['first_step_s']['median']:.1f}",
+    )
+
+
+def _speed(parts: Parts, name: str) -> float:
+    return parts.get(name, {}).get("images_per_second", {}).get("median", 0.0)
+
+
+def _last_round(parts: Parts, name: str, key: str) -> dict[str, Any]:
+    """Return the part's last round that has `key`; an empty one where there is none."""
+    rounds = parts.get(name, {}).get("rounds", [])
+    return next((entry for entry in reversed(rounds) if key in entry), {})

@@ -1,0 +1,185 @@
+"""timm's network in torch, channels last, eager or compiled: the peer, in a process of its own."""
+
+import contextlib
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812, torch's own name for it
+
+from benchmarks import case as cases
+from benchmarks.case import Case
+
+# A torchvision whose compiled operators do not fit the installed torch fails on import; timm
+# imports it, but the networks here use none of these operators.
+_TORCHVISION_OPERATORS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qroi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, "
+    "int pooled_width, int sampling_ratio, bool aligned) -> Tensor",
+)
+
+
+def run_case(case: Case, began: float) -> dict[str, Any]:
+    """Measure training or inference on the first device.
+
+    Raises:
+      RuntimeError: torch does not see the platform that the case asks for.
+    """
+    if case.platform == "gpu" and not torch.cuda.is_available():
+        raise RuntimeError("torch sees no GPU; expected one for platform gpu")
+    device = torch.device("cuda" if case.platform == "gpu" else "cpu")
+    torch.backends.cudnn.benchmark = True
+    torch.manual_seed(0)
+    shallow = dict(layers=(1,) * 4, channels=(64,) * 4) if case.shallow else {}
+    create_model = _import_timm().create_model
+    model = create_model(case.model, num_classes=case.num_classes, **shallow)
+    model = model.to(device, memory_format=torch.channels_last)
+    numbers, labels = cases.inputs(case)
+    # NHWC bytes seen as NCHW: this is what channels_last means.
+    images = torch.from_numpy(numbers).to(device).permute(0, 3, 1, 2)
+    make = {"train": _train, "inference": _inference}[case.phase]
+    step = make(case, model, images, torch.from_numpy(labels).long().to(device))
+    wait = torch.cuda.synchronize if case.platform == "gpu" else _nothing
+
+    def run(steps: int) -> Any:
+        for _ in range(steps):
+            outcome = step()
+        wait()
+        return outcome
+
+    start = time.perf_counter()
+    run(1)
+    first = time.perf_counter()
+    run(2)  # cuDNN tries its algorithms, with workspaces that later steps do not need.
+    memory = _Memory(case)
+    repeats = cases.timed_repeats(run, case, began)
+    loss = float(run(1)) if case.phase == "train" else None
+    return {
+        "device": torch.cuda.get_device_name() if case.platform == "gpu" else "cpu",
+        "repeats": repeats,
+        "first_step_s": first - start,
+        "memory": memory.peaks(),
+        "work": {"parameters": sum(values.numel() for values in model.parameters())},
+        "loss": loss,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
+
+
+def _train(
+    case: Case, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
+) -> Callable[[], Any]:
+    model.train()
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=cases.LEARNING_RATE,
+        momentum=cases.MOMENTUM,
+        weight_decay=cases.WEIGHT_DECAY,
+        fused=True,
+    )
+    normalize = _normalizer(images)
+
+    def forward(pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(model(normalize(pixels)).float(), labels)
+
+    loss_fn = _compiled(case, forward)
+
+    def step() -> torch.Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        with _autocast(case):
+            loss = loss_fn(images, labels)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def _inference(
+    case: Case, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
+) -> Callable[[], Any]:
+    del labels
+    model.eval()
+    normalize = _normalizer(images)
+
+    def forward(pixels: torch.Tensor) -> torch.Tensor:
+        return model(normalize(pixels)).float()
+
+    logits = _compiled(case, forward)
+
+    def step() -> torch.Tensor:
+        with torch.inference_mode(), _autocast(case):
+            return logits(images)
+
+    return step
+
+
+def _normalizer(images: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    scale, shift = (
+        torch.tensor(values, device=images.device).view(1, 3, 1, 1)
+        for values in (
+            [1 / (255 * std) for std in cases.STD],
+            [mean / std for mean, std in zip(cases.MEAN, cases.STD, strict=True)],
+        )
+    )
+    return lambda pixels: pixels * scale - shift
+
+
+def _compiled(case: Case, function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function) if case.mode == "compile" else function
+
+
+def _autocast(case: Case) -> contextlib.AbstractContextManager[Any]:
+    if case.dtype == "float32":
+        return contextlib.nullcontext()
+    kind = "cuda" if case.platform == "gpu" else "cpu"
+    return torch.autocast(kind, dtype=getattr(torch, case.dtype))
+
+
+class _Memory:
+    """Peaks in bytes: of the process so far, and of the steps from here on."""
+
+    def __init__(self, case: Case) -> None:
+        self._on_gpu = case.platform == "gpu"
+        self._start = torch.cuda.max_memory_allocated() if self._on_gpu else None
+        if self._on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+
+    def peaks(self) -> dict[str, Any]:
+        return {
+            "peak": torch.cuda.max_memory_allocated() if self._on_gpu else None,
+            "peak_of_first_steps": self._start,
+            "reserved": torch.cuda.max_memory_reserved() if self._on_gpu else None,
+            "process_rss_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+
+
+def _nothing() -> None:
+    """Wait for a CPU, whose steps return when they are done."""
+
+
+def _import_timm() -> Any:
+    try:
+        import timm
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        library = torch.library.Library("torchvision", "DEF")
+        for signature in _TORCHVISION_OPERATORS:
+            library.define(signature)
+        # The library goes when it is dropped, and its operators with it.
+        _import_timm.library = library  # type: ignore[attr-defined]
+        for name in [
+            key for key in sys.modules if key.partition(".")[0] in ("timm", "torchvision")
+        ]:
+            del sys.modules[name]
+        import timm
+    return timm
+
+
+if __name__ == "__main__":
+    cases.child_main(run_case)

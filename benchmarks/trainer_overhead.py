@@ -1,0 +1,210 @@
+"""The trainer's steps per second over those of a bare loop of the same jitted step.
+
+The trainer is `flax_resnet.training.train` itself: loader, transfer, logging and display; without
+evaluation, and its checkpoint comes after the clock. The bare loop calls the trainer's compiled
+step on one batch that stays on the device. Both run in this process, in turns.
+"""
+
+import argparse
+import ast
+import dataclasses
+import importlib.util
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+
+from benchmarks.environment import ROOT, record_environment
+from benchmarks.report import QUICK_RESULTS, RESULTS, result_path, shown, table, write_json
+from benchmarks.timing import summarize
+from benchmarks.trainer_probe import PHASES, TrainerProbe
+from flax_resnet.data import train_batches
+from flax_resnet.training import TrainConfig, parse
+from flax_resnet.training.mesh import put_batch
+from flax_resnet.training.setup import Setup, prepare_run
+from flax_resnet.training.state import init_state
+
+TARGET = 0.95
+# More steps than the loader keeps ready, so that its head start is used up before the clock runs.
+WARM_UP = 20
+FEWEST_STEPS = 20
+ENDLESS = 10_000_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure in turns, write the JSON and print a table."""
+    options = _parser().parse_args(arguments)
+    options.repeats = options.repeats or (2 if options.quick else 5)
+    options.repeat_s = options.repeat_s or (0.2 if options.quick else 5.0)
+    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file that it writes
+    config = _without_pauses(load_config(options.config, options.set))
+    environment = record_environment(options.note)
+    result = {
+        "benchmark": "trainer_overhead",
+        "settings": config.to_dict(),
+        "environment": environment,
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        **compare(config, options.repeats, options.repeat_s),
+    }
+    folder = options.output or (QUICK_RESULTS if options.quick else RESULTS)
+    kind = f"{'quick ' if options.quick else ''}trainer overhead {options.config.stem}"
+    on_gpu = bool(environment["gpus"]) and jax.default_backend() != "cpu"
+    device = result["device"] if on_gpu else f"{environment['cores']} cores"
+    path = result_path(folder, kind, str(device))
+    write_json(path, result)
+    print(f"\n{summary(result)}\n\nwritten to {shown(path)}")
+    return 0
+
+
+def compare(config: TrainConfig, repeats: int, repeat_s: float) -> dict[str, Any]:
+    """Run the trainer and the bare loop in turns and return steps per second and their ratios.
+
+    Args:
+      repeats: turns; the ratio is taken within each.
+      repeat_s: how long a turn of either takes, about; 20 steps at least.
+    """
+    probe, setup = TrainerProbe(config), prepare_run(config)
+    probe.run(1, 0)
+    bare_loop = _BareLoop(probe.step_fn, setup)
+    # The first updates are slow: memory is still being fetched from the system.
+    bare_loop.seconds(FEWEST_STEPS)
+    steps = max(FEWEST_STEPS, round(repeat_s * FEWEST_STEPS / bare_loop.seconds(FEWEST_STEPS)))
+    trainer, bare, phases = [], [], []
+    for turn in range(repeats):
+        seconds, spans = probe.run(steps, WARM_UP)
+        trainer.append(steps / seconds)
+        phases.append(spans)
+        bare_loop.seconds(2)
+        bare.append(steps / bare_loop.seconds(steps))
+        print(f"turn {turn + 1}: {trainer[-1]:.2f} and {bare[-1]:.2f} steps/s", flush=True)
+    return {
+        "steps_per_turn": steps,
+        "target_ratio": TARGET,
+        "ratio": summarize([ours / theirs for ours, theirs in zip(trainer, bare, strict=True)]),
+        "trainer_steps_per_second": summarize(trainer),
+        "bare_steps_per_second": summarize(bare),
+        "trainer_ms_per_step": {
+            name: 1000 * statistics.median(spans[name] for spans in phases) for name in PHASES
+        },
+        "loader_alone_ms_per_batch": 1000 * _loader_seconds(setup, steps),
+    }
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Return a result as text: a table of both loops, then where the trainer's time goes."""
+    rows = [
+        (name, f"{values['median']:.2f}", f"{values['spread']:.1%}")
+        for name, values in (
+            ("trainer", result["trainer_steps_per_second"]),
+            ("bare loop", result["bare_steps_per_second"]),
+        )
+    ]
+    ratio, settings = result["ratio"], result["settings"]
+    phases = ", ".join(f"{name} {ms:.2f}" for name, ms in result["trainer_ms_per_step"].items())
+    return "\n".join(
+        (
+            f"{settings['model']['name']} on {settings['data']['source']}, batch "
+            f"{settings['data']['batch_size']}, {settings['data']['image_size']} px, "
+            f"{result['steps_per_turn']} steps a turn, on {result['device']}",
+            "",
+            table(("", "steps/s", "spread"), rows),
+            "",
+            f"ratio {ratio['median']:.3f} (from {ratio['min']:.3f} to {ratio['max']:.3f}, target "
+            f"{result['target_ratio']})",
+            f"ms of a trainer's step: {phases}",
+            f"the loader alone makes a batch in {result['loader_alone_ms_per_batch']:.2f} ms",
+        )
+    )
+
+
+def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
+    """Return the recipe in a file, after changes such as `data.source=synthetic`."""
+    spec = importlib.util.spec_from_file_location("recipe", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise SystemExit(f"--config is {path}; expected a recipe such as configs/digits.py")
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    config = recipe.get_config()
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise SystemExit(f"--set is {change!r}; expected KEY=VALUE")
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+        config.update_from_flattened_dict({key: value})
+    return parse(config)
+
+
+class _BareLoop:
+    """The jitted step on one batch that lies on the device, and nothing else."""
+
+    def __init__(self, step_fn: Any, setup: Setup) -> None:
+        config = setup.config
+        shape = (config.data.image_size, config.data.image_size, config.data.channels)
+        self._step_fn = step_fn
+        self._state = init_state(setup.model, setup.optimizer, config.seed, shape, setup.mesh)
+        batches = train_batches(setup.train_source, config.data, seed=config.seed, num_batches=1)
+        batch = next(batches)
+        batches.close()
+        rows = {"image": batch["image"], "label": batch["label"]}
+        self._batch = put_batch(rows, setup.mesh)
+
+    def seconds(self, steps: int) -> float:
+        """Return how long so many steps take, the device's work included."""
+        jax.block_until_ready(self._state)
+        began = time.perf_counter()
+        for _ in range(steps):
+            self._state, _ = self._step_fn(self._state, self._batch)
+        jax.block_until_ready(self._state)
+        return time.perf_counter() - began
+
+
+def _loader_seconds(setup: Setup, batches: int) -> float:
+    """Return what a batch costs the loader when nobody else wants the cores."""
+    config = setup.config
+    total = batches + WARM_UP
+    stream = train_batches(setup.train_source, config.data, seed=config.seed, num_batches=total)
+    for _ in range(WARM_UP):
+        next(stream)
+    began = time.perf_counter()
+    for _ in range(batches):
+        next(stream)
+    taken = time.perf_counter() - began
+    stream.close()
+    return taken / batches
+
+
+def _without_pauses(config: TrainConfig) -> TrainConfig:
+    """Let the run go on without an evaluation or a checkpoint until it is stopped."""
+    checkpoint = dataclasses.replace(config.checkpoint, every_steps=None)
+    return dataclasses.replace(
+        config, epochs=None, steps=ENDLESS, eval_every_epochs=float(ENDLESS), checkpoint=checkpoint
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.trainer_overhead", description=__doc__
+    )
+    recipe = ROOT / "configs" / "digits.py"
+    parser.add_argument("--config", type=Path, default=recipe, help="a recipe; default: digits")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting"
+    )
+    parser.add_argument("--repeats", type=int, help="turns; default: 5, quick 2")
+    parser.add_argument("--repeat-s", type=float, help="seconds a turn; default: 5, quick 0.2")
+    parser.add_argument("--quick", action="store_true", help="only show that it works")
+    parser.add_argument("--output", type=Path, help="folder of the JSON")
+    parser.add_argument("--note", help="what a reader must know about the machine")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

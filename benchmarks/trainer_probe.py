@@ -1,0 +1,114 @@
+"""The real training loop under a watch: when it asks for a batch, gets it, and calls the step."""
+
+import contextlib
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from flax_resnet.training import TrainConfig, loop, train
+
+PHASES = ("waiting for the loader", "sending", "dispatching", "logging and the rest")
+
+
+class TrainerProbe:
+    """Run the trainer again and again with one jitted step, and time its steps from outside."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._config = config
+        self._step_fn: Any = None
+        self._asked: list[float] = []
+        self._got: list[float] = []
+        self._called: list[float] = []
+        self._returned: list[float] = []
+
+    def run(self, steps: int, warm_up: int) -> tuple[float, dict[str, float]]:
+        """Return the seconds of `steps` steps after `warm_up`, and the mean of a step's phases.
+
+        Both end at the call of a step, and the trainer never runs far ahead of the device: so the
+        seconds are those of as many finished steps. The checkpoint at the end comes later.
+        """
+        for stamps in (self._asked, self._got, self._called, self._returned):
+            stamps.clear()
+        with self._watched(), tempfile.TemporaryDirectory() as folder:
+            train(self._config, Path(folder) / "run", stop_after=warm_up + steps + 1)
+        first, last = warm_up, warm_up + steps
+        spans = [
+            (self._asked, self._got, 0),
+            (self._got, self._called, 0),
+            (self._called, self._returned, 0),
+            (self._returned, self._asked, 1),  # until the loop asks for the next batch
+        ]
+        phases = {
+            name: sum(end[at + after] - begin[at] for at in range(first, last)) / steps
+            for name, (begin, end, after) in zip(PHASES, spans, strict=True)
+        }
+        return self._called[last] - self._called[first], phases
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        make_step, make_batches = loop.make_train_step, loop.train_batches
+        with (
+            mock.patch.object(loop, "make_train_step", self._stepper(make_step)),
+            mock.patch.object(loop, "train_batches", self._feeder(make_batches)),
+            contextlib.redirect_stdout(_Terminal()),
+        ):
+            yield
+
+    def _stepper(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        def make_watched(*arguments: Any, **options: Any) -> Callable[..., Any]:
+            # Made once: every run, and the bare loop, call the same compiled program.
+            self._step_fn = self._step_fn or make(*arguments, **options)
+            return self._call
+
+        return make_watched
+
+    def _call(self, state: Any, batch: Any) -> Any:
+        self._called.append(time.perf_counter())
+        outcome = self._step_fn(state, batch)
+        self._returned.append(time.perf_counter())
+        return outcome
+
+    def _feeder(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments, **options: _Watched(
+            make(*arguments, **options), self._asked, self._got
+        )
+
+    @property
+    def step_fn(self) -> Any:
+        """Return the jitted step of the runs so far."""
+        if self._step_fn is None:
+            raise RuntimeError("the step is made by the first run: call run() before")
+        return self._step_fn
+
+
+class _Watched:
+    """Batches, and when each was asked for and came."""
+
+    def __init__(self, batches: Any, asked: list[float], got: list[float]) -> None:
+        self._batches, self._asked, self._got = batches, asked, got
+
+    def __iter__(self) -> "_Watched":
+        return self
+
+    def __next__(self) -> Any:
+        self._asked.append(time.perf_counter())
+        batch = next(self._batches)
+        self._got.append(time.perf_counter())
+        return batch
+
+    def close(self) -> None:
+        self._batches.close()
+
+
+class _Terminal(io.StringIO):
+    """A terminal that nobody sees: the display draws its bars, as it does for a person."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        return len(text)

@@ -1,0 +1,44 @@
+"""ResNet-20 on CIFAR-10 as in He et al. 2015 (arXiv:1512.03385), section 4.2.
+
+64,000 steps of 128 images, learning rate 0.1, divided by ten after 32,000 and 48,000, weight decay
+1e-4 on every parameter, momentum 0.9, four pixels of padding, random crop and flip. The paper
+trains on 45,000 images and holds 5,000 out to settle this schedule; so does this recipe.
+
+Command: python train.py --config configs/cifar10_resnet20.py
+         (--config.model.name=cifar_resnet56 and so on for the deeper ones; the paper warms the
+         110-layer network up: --config.schedule.warmup=400)
+Expected: 91.25 % of the test images in the paper, for 20 layers (not measured by us).
+Time: 182 epochs; minutes on a GPU, days on a few CPU cores.
+"""
+
+from ml_collections import ConfigDict
+
+from flax_resnet.training.config import base_config
+
+
+def get_config() -> ConfigDict:
+    """Return the settings."""
+    config = base_config()
+    config.steps = 64_000
+    config.eval_every_epochs = 5.0
+    config.test_when_done = True
+
+    config.model.name = "cifar_resnet20"
+
+    config.data.source = "tfds:cifar10"
+    config.data.train_split = "train[:90%]"
+    config.data.eval_split = "train[90%:]"
+    config.data.test_split = "test"
+    config.data.batch_size = 128
+    config.data.image_size = 32
+    config.data.crop = "pad_crop"
+    config.data.eval_crop = 1.0
+    config.data.mean = (0.4914, 0.4822, 0.4465)
+    config.data.std = (0.2470, 0.2435, 0.2616)
+
+    config.optimizer.weight_decay = 1e-4
+    config.schedule.name = "step"
+    config.schedule.unit = "step"
+    config.schedule.learning_rate = 0.1
+    config.schedule.boundaries = (32_000.0, 48_000.0)
+    return config

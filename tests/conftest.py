@@ -1,0 +1,104 @@
+"""Strictness and fixtures for every test: eight fake CPU devices, no silent broadcasting of ranks."""
+
+from __future__ import annotations
+
+import os
+
+# Both are read when jax starts its backend; subprocesses of the tests inherit them.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = " ".join(
+    [*os.environ.get("XLA_FLAGS", "").split(), "--xla_force_host_platform_device_count=8"]
+)
+
+import functools
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The same examples in every run, however slow the machine.
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, database=None, deadline=None, print_blob=True
+)
+hypothesis.settings.load_profile("repeatable")
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+@pytest.fixture(autouse=True)
+def settings_are_clean() -> None:
+    """Fail where a test left the session's settings changed."""
+    assert jax.config.jax_numpy_rank_promotion == "raise"
+    assert not jax.config.jax_enable_x64
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Compute in float64 for the length of one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and weights that may lie beside the checkout."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("there is no ../shared beside this checkout")
+    return folder
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What the published model of one name gives; see goldens/README.md."""
+
+    facts: dict[str, Any]
+    logits: np.ndarray
+    train_logits: np.ndarray
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Make the weights by rule."""
+        return {key: _weight(key, shape) for key, shape in self.facts["state_dict"].items()}
+
+    def images(self) -> np.ndarray:
+        """Make the input, NHWC float32."""
+        images = np.random.RandomState(0).standard_normal(self.facts["input"])
+        return images.astype(np.float32).transpose(0, 2, 3, 1)
+
+
+def _weight(key: str, shape: list[int]) -> np.ndarray:
+    rng = np.random.RandomState(zlib.crc32(key.encode()))
+    if key.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    if key.endswith("running_var"):
+        value = rng.uniform(0.8, 1.2, shape)
+    elif len(shape) > 1:
+        value = np.sqrt(2 / np.prod(shape[1:])) * rng.standard_normal(shape)
+    elif key.endswith("weight"):
+        value = rng.uniform(0.5, 1.0, shape)
+    else:
+        value = 0.1 * rng.standard_normal(shape)
+    return value.astype(np.float32)
+
+
+@functools.cache
+def load_golden(name: str) -> Golden:
+    """Read `goldens/NAME.json` and `goldens/NAME.npz`."""
+    facts = json.loads((GOLDENS / f"{name}.json").read_text())
+    with np.load(GOLDENS / f"{name}.npz") as arrays:
+        return Golden(facts, arrays["logits"], arrays["train_logits"])
+
+
+@pytest.fixture(scope="session")
+def golden() -> Any:
+    """Return the function that loads the golden of a published name."""
+    return load_golden

@@ -1,0 +1,39 @@
+"""Settings that cannot work are refused where they are written."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from flax_resnet.data import DataConfig
+from flax_resnet.errors import InputError
+
+
+def test_lists_become_tuples_as_a_config_read_from_json_needs():
+    config = DataConfig(mean=[0.1, 0.2, 0.3], crop_scale=[0.5, 1.0])
+    assert config.mean == (0.1, 0.2, 0.3)
+    assert DataConfig(**dataclasses.asdict(config)) == config
+    hash(config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"crop": "pad_corp"}, "config.data.crop is 'pad_corp'; .* Did you mean 'pad_crop'"),
+        ({"on_error": "ignore"}, "expected one of raise, skip"),
+        ({"batch_size": 0}, "batch_size is 0; expected at least 1"),
+        ({"channels": 4}, "channels is 4; expected 1 .* or 3"),
+        ({"crop_scale": (0.5, 1.5)}, "crop_scale is .*; expected 0 < low <= high <= 1"),
+        ({"crop_ratio": (2.0, 1.0)}, "crop_ratio"),
+        ({"crop_padding": -1}, "crop_padding"),
+        ({"eval_crop": 0.0}, "eval_crop"),
+        ({"mean": (0.5, 0.5)}, "mean is .* expected 3 numbers, or one"),
+        ({"std": (0.0, 1.0, 1.0)}, "std is .* positive"),
+        ({"workers": -2}, "workers"),
+        ({"max_errors": -1}, "max_errors"),
+    ],
+)
+def test_a_value_that_cannot_work_is_an_error_that_names_it(settings, message):
+    with pytest.raises(InputError, match=message):
+        DataConfig(**settings)

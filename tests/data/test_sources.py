@@ -1,0 +1,25 @@
+"""A name in the config opens a source."""
+
+from __future__ import annotations
+
+import pytest
+
+from flax_resnet.data import DataConfig, open_source
+from flax_resnet.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("foldr:images", "expected one of digits, folder, .* Did you mean 'folder'"),
+        ("digits:train", "expected 'digits' alone"),
+        ("synthetic:many", "expected a number of classes"),
+        ("synthetic:0", "expected a number of classes"),
+        ("tfds:", "expected a name"),
+        ("folder:", "which is no folder"),
+        ("folder:no/such/place", "which is no folder; expected PATH/train/CLASS"),
+    ],
+)
+def test_a_name_that_means_nothing_is_an_error(name, message):
+    with pytest.raises(InputError, match=message):
+        open_source(DataConfig(source=name), "train")
