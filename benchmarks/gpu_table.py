@@ -95,8 +95,8 @@ def gpu_tables(result: dict[str, Any]) -> str:
     if ceilings:
         flops, moved = ceilings["flops_per_s"]["median"], ceilings["bytes_per_s"]["median"]
         lines.append(
-            f"flops, bytes: shares of a matrix product's {flops / 1e12:,.2f} TFLOP/s and of a "
-            f"copy's {moved / 1e12:.2f} TB/s here"
+            f"flops, bytes: shares of a matrix product's {flops / 1e12:.3g} TFLOP/s and of a "
+            f"copy's {moved / 1e12:.3g} TB/s here"
         )
     for phase, values in result["ratios"].items():
         against = ", ".join(f"{value:.2f} x {peer}" for peer, value in values.items())

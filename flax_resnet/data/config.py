@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from flax_resnet.data.spelling import require_known
 from flax_resnet.data.transforms import CROPS
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, require_known
 
 _ON_ERROR = ("raise", "skip")
 

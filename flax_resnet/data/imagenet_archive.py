@@ -13,8 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import tensorflow_datasets as tfds
 
-from flax_resnet.data.spelling import expected_names
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, expected_names
 
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 # Tells how far the scan of an archive is, in bytes.

@@ -11,10 +11,9 @@ from flax_resnet.data.config import DataConfig
 from flax_resnet.data.decoded import keep_decoded
 from flax_resnet.data.digits import open_digits
 from flax_resnet.data.folder import open_folder
-from flax_resnet.data.spelling import expected_names
 from flax_resnet.data.synthetic import open_synthetic
 from flax_resnet.data.tfds_source import open_tfds
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, expected_names
 
 
 class Example(TypedDict):

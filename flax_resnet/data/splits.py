@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 import tensorflow_datasets as tfds
 
-from flax_resnet.data.spelling import expected_names
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, expected_names
 
 _SLICES = "https://www.tensorflow.org/datasets/splits"
 

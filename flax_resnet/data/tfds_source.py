@@ -11,10 +11,9 @@ import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
-from flax_resnet.data.spelling import expected_names
 from flax_resnet.data.splits import resolve_split, split_size
 from flax_resnet.data.tfds_prepare import missing_package, prepare
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, expected_names
 
 if TYPE_CHECKING:
     from flax_resnet.data.config import DataConfig

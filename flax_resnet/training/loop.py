@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from flax_resnet.data import train_batches
@@ -46,6 +47,7 @@ def train(
     *,
     stop_after: int | None = None,
     allow_config_change: bool = False,
+    mesh: Mesh | None = None,
 ) -> Run:
     """Train what `config` describes, or go on with the run that is in `workdir`.
 
@@ -55,6 +57,7 @@ def train(
     Args:
       stop_after: stop and save after this step, as if interrupted.
       allow_config_change: go on although the folder's run had other settings.
+      mesh: the devices to train on; None takes all.
 
     Returns:
       The run at its last step; `flax_resnet.restore(workdir)` gives the best one.
@@ -63,7 +66,7 @@ def train(
       InputError: settings, data or folder cannot be used as they are.
       Stopped: a signal asked for it; the newest checkpoint holds everything.
     """
-    setup, workdir = prepare_run(parse(config)), Path(workdir)
+    setup, workdir = prepare_run(parse(config), mesh), Path(workdir)
     main_process = jax.process_index() == 0
     claim_workdir(workdir, setup.config, allow_config_change)
     keep = setup.config.checkpoint

@@ -126,8 +126,11 @@ def test_batches_that_shared_memory_cannot_hold_are_an_error(source):
 
 @pytest.mark.parametrize(
     "end",
-    ["sys.exit()", "del batches", "list(batches); batches.close(); batches.close()"],
-    ids=["exit", "drop", "exhaust and close"],
+    [
+        pytest.param("sys.exit()", id="exit"),
+        pytest.param("list(batches); batches.close(); batches.close()", id="exhaust and close"),
+        pytest.param("del batches", id="drop", marks=pytest.mark.slow),
+    ],
 )
 def test_worker_processes_end_in_silence(end):
     program = f"""

@@ -1,0 +1,82 @@
+"""Settings: every key and type is checked, and errors name the near keys."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flax_resnet.errors import InputError
+from flax_resnet.training.config import TrainConfig, base_config, check_overrides, parse
+
+
+def test_the_base_config_holds_the_defaults() -> None:
+    assert parse(base_config()) == TrainConfig()
+
+
+def test_a_config_survives_json() -> None:
+    config = parse({"steps": 3, "data": {"mean": [0.5], "channels": 1, "std": [0.2]}})
+    assert parse(json.loads(json.dumps(config.to_dict()))) == config
+    assert config.data.mean == (0.5,)
+
+
+def test_a_misspelt_key_is_an_error_that_lists_the_near_ones() -> None:
+    with pytest.raises(InputError, match=r"config\.data.*'batchsize'.*'batch_size'"):
+        parse({"data": {"batchsize": 3}})
+
+
+def test_the_base_config_refuses_new_keys() -> None:
+    with pytest.raises(AttributeError, match="batch_size"):
+        base_config().data.batchsize = 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": "ten"}, "config.steps is 'ten', of type str; expected int"),
+        ({"steps": True}, "of type bool; expected int"),
+        ({"data": {"flip": 1}}, "config.data.flip is 1, of type int; expected bool"),
+        ({"model": {"name": None}}, "config.model.name is None"),
+        ({"model": 3}, "config.model is 3; expected a section"),
+        ({"epochs": -1}, "expected a positive number"),
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
+        ({"test_when_done": True}, "needs config.data.test_split"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(values: dict, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        parse(values)
+
+
+def test_whole_numbers_pass_for_floats() -> None:
+    assert parse({"epochs": 3}).epochs == 3.0
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["--config.data.batch_size=3", "--config.data.flip", "--workdir=x", "--config=configs/x.py"],
+)
+def test_known_overrides_pass(argument: str) -> None:
+    check_overrides(base_config(), [argument])
+
+
+@pytest.mark.parametrize(
+    ("argument", "near"),
+    [
+        ("--config.modle.name=x", "'model'"),
+        ("--config.data.batchsize=3", "'batch_size'"),
+        ("--config.seed.x=3", "'x'"),
+    ],
+)
+def test_unknown_overrides_name_the_near_keys(argument: str, near: str) -> None:
+    with pytest.raises(InputError, match=near):
+        check_overrides(base_config(), [argument])
+
+
+@given(st.dictionaries(st.text(max_size=12), st.none() | st.integers() | st.text(max_size=4)))
+def test_whatever_comes_in_gives_a_config_or_an_input_error(values: dict) -> None:
+    try:
+        assert isinstance(parse(values), TrainConfig)
+    except InputError:
+        pass
