@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -63,6 +64,11 @@ def timed_repeats(run: Callable[[int], Any], case: Case, began: float) -> list[R
         warm_up_s=case.warm_up_s,
         deadline=began + case.limit_s,
     )
+
+
+def said(number: float) -> float | str:
+    """Return a number as JSON can hold it: one that is not finite by its name."""
+    return number if math.isfinite(number) else str(number)
 
 
 def child_main(run_case: Callable[[Case, float], dict[str, Any]]) -> None:

@@ -51,8 +51,6 @@ PART_LIMIT_S = {"gpu": 230.0, "cpu": 600.0}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts, print a table, and return 1 if a part failed, else 0."""
     options = _parser().parse_args(arguments)
-    # An outer time limit ends this with SIGTERM; the part that runs must end with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     case = _case(options)
     result: dict[str, Any] = {
@@ -150,4 +148,6 @@ def _said(outcome: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    # An outer time limit ends this with SIGTERM; the part that runs must end with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

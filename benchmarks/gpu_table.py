@@ -111,15 +111,21 @@ def _cells(part: dict[str, Any], share: dict[str, float]) -> Sequence[str]:
     if "images_per_second" not in part:
         return (part["status"], "", "", "", "", "")
     speed = part["images_per_second"]
-    memory = next(entry for entry in part["rounds"] if "memory" in entry)["memory"]["peak"]
+    memory = next(entry for entry in part["rounds"] if "memory" in entry)["memory"]
     return (
         f"{speed['median']:,.1f}",
         f"{speed['spread']:.1%}",
         f"{share['flops']:.0%}" if "flops" in share else "",
         f"{share['bytes']:.0%}" if "bytes" in share else "",
-        "" if memory is None else f"{memory / 2**30:.1f}",
+        _memory_cell(memory),
         f"{part['first_step_s']['median']:.1f}",
     )
+
+
+def _memory_cell(memory: dict[str, Any]) -> str:
+    if memory.get("peak_is_of_compiling"):
+        return f"{memory['planned'] / 2**30:.1f} planned"
+    return "" if memory["peak"] is None else f"{memory['peak'] / 2**30:.1f}"
 
 
 def _speed(parts: Parts, name: str) -> float:

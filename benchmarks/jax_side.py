@@ -60,7 +60,7 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
     run(1)
     first = time.perf_counter()
     repeats = cases.timed_repeats(run, case, began)
-    loss = float(run(1)[1]["loss"]) if case.phase == "train" else None
+    loss = cases.said(float(run(1)[1]["loss"])) if case.phase == "train" else None
     if case.dump:
         _dump(case, compiled)
     return described | {
@@ -79,7 +79,7 @@ Advance = Callable[[tuple[Any, ...], Any], tuple[Any, ...]]
 
 def _train(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
     """Return the trainer's own step, its arguments, and how the next step's follow from them."""
-    step_module, state_module = _training("step"), _training("state")
+    step_module, state_module = import_training("step"), import_training("state")
     model = _model(case)
 
     def rate(step: jax.Array) -> jax.Array:
@@ -93,13 +93,13 @@ def _train(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
     shape = (case.image_size, case.image_size, 3)
     state = state_module.init_state(model, optimizer, 0, shape, mesh)
     images, labels = cases.inputs(case)
-    batch = _training("mesh").put_batch({"image": images, "label": labels}, mesh)
+    batch = import_training("mesh").put_batch({"image": images, "label": labels}, mesh)
     step = step_module.make_train_step(model, optimizer, rate, mesh, mean=cases.MEAN, std=cases.STD)
     return step, (state, batch), lambda arguments, outcome: (outcome[0], arguments[1])
 
 
 def _inference(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
-    model, normalize = _model(case), _training("step").normalize
+    model, normalize = _model(case), import_training("step").normalize
 
     def logits(variables: Any, images: jax.Array) -> Any:
         return model.apply(variables, normalize(images, cases.MEAN, cases.STD), train=False)
@@ -122,7 +122,7 @@ def _model(case: Case) -> flax_resnet.ResNet:
     )
 
 
-def _training(name: str) -> Any:
+def import_training(name: str) -> Any:
     """Import a file of `flax_resnet.training` without the package's own imports.
 
     Those load the data stack, which a machine that only measures the step need not have; the

@@ -57,7 +57,7 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
     run(2)  # cuDNN tries its algorithms, with workspaces that later steps do not need.
     memory = _Memory(case)
     repeats = cases.timed_repeats(run, case, began)
-    loss = float(run(1)) if case.phase == "train" else None
+    loss = cases.said(float(run(1))) if case.phase == "train" else None
     return {
         "device": torch.cuda.get_device_name() if case.platform == "gpu" else "cpu",
         "repeats": repeats,

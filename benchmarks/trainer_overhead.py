@@ -23,7 +23,7 @@ from absl import logging
 from benchmarks.environment import ROOT, record_environment
 from benchmarks.report import QUICK_RESULTS, RESULTS, result_path, shown, table, write_json
 from benchmarks.timing import summarize
-from benchmarks.trainer_probe import PHASES, TrainerProbe
+from benchmarks.trainer_probe import PHASES, TrainerProbe, Turn
 from flax_resnet.data import train_batches
 from flax_resnet.training import TrainConfig, parse
 from flax_resnet.training.mesh import put_batch
@@ -40,7 +40,7 @@ ENDLESS = 10_000_000
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure in turns, write the JSON and print a table."""
     options = _parser().parse_args(arguments)
-    options.repeats = options.repeats or (2 if options.quick else 5)
+    options.repeats = options.repeats or (1 if options.quick else 5)
     options.repeat_s = options.repeat_s or (0.2 if options.quick else 5.0)
     logging.set_verbosity(logging.ERROR)  # Orbax tells of every file, and of missing metrics
     config = _without_pauses(load_config(options.config, options.set))
@@ -72,39 +72,51 @@ def compare(config: TrainConfig, repeats: int, repeat_s: float) -> dict[str, Any
     probe, setup = TrainerProbe(config), prepare_run(config)
     probe.run(1, 0)
     bare_loop = _BareLoop(probe.step_fn, setup)
-    # The first updates are slow: memory is still being fetched from the system.
-    bare_loop.seconds(FEWEST_STEPS)
-    steps = max(FEWEST_STEPS, round(repeat_s * FEWEST_STEPS / bare_loop.seconds(FEWEST_STEPS)))
-    trainer, phases, bare = [], [], [steps / bare_loop.seconds(steps)]
-    for turn in range(repeats):
-        seconds, spans = probe.run(steps, WARM_UP)
-        trainer.append(steps / seconds)
-        phases.append(spans)
-        bare_loop.seconds(2)
-        bare.append(steps / bare_loop.seconds(steps))
-        print(f"turn {turn + 1}: {trainer[-1]:.2f} and {bare[-1]:.2f} steps/s", flush=True)
+    bare_loop.run(FEWEST_STEPS)
+    steps = max(FEWEST_STEPS, round(repeat_s * FEWEST_STEPS / bare_loop.run(FEWEST_STEPS).seconds))
+    trainer, bare = [], [bare_loop.run(steps)]
+    for number in range(repeats):
+        trainer.append(probe.run(steps, WARM_UP))
+        bare_loop.run(2)
+        bare.append(bare_loop.run(steps))
+        print(f"turn {number + 1}: {_speed(trainer[-1]):.2f}, {_speed(bare[-1]):.2f} steps/s")
     # A machine that others use drifts: each turn is compared with the mean of its neighbours.
-    beside = [(before + after) / 2 for before, after in itertools.pairwise(bare)]
+    beside = [(_speed(before) + _speed(after)) / 2 for before, after in itertools.pairwise(bare)]
+    cpu = {"trainer": _cpu_ms(trainer), "bare": _cpu_ms(bare)}
     return {
         "steps_per_turn": steps,
         "target_ratio": TARGET,
-        "ratio": summarize([ours / theirs for ours, theirs in zip(trainer, beside, strict=True)]),
-        "trainer_steps_per_second": summarize(trainer),
-        "bare_steps_per_second": summarize(bare),
+        "ratio": summarize(
+            [_speed(turn) / speed for turn, speed in zip(trainer, beside, strict=True)]
+        ),
+        "trainer_steps_per_second": summarize([_speed(turn) for turn in trainer]),
+        "bare_steps_per_second": summarize([_speed(turn) for turn in bare]),
+        # Time of all cores together, to which other people's processes add little.
+        "cpu_ms_per_step": cpu,
+        "cpu_ratio": cpu["bare"]["median"] / cpu["trainer"]["median"],
         "trainer_ms_per_step": {
-            name: 1000 * statistics.median(spans[name] for spans in phases) for name in PHASES
+            name: 1000 * statistics.median(turn.phases[name] for turn in trainer) for name in PHASES
         },
         "loader_alone_ms_per_batch": 1000 * _loader_seconds(setup, steps),
     }
 
 
+def _speed(turn: Turn) -> float:
+    return turn.steps / turn.seconds
+
+
+def _cpu_ms(turns: Sequence[Turn]) -> dict[str, Any]:
+    return summarize([1000 * turn.cpu_seconds / turn.steps for turn in turns])
+
+
 def summary(result: dict[str, Any]) -> str:
     """Return a result as text: a table of both loops, then where the trainer's time goes."""
+    cpu = result["cpu_ms_per_step"]
     rows = [
-        (name, f"{values['median']:.2f}", f"{values['spread']:.1%}")
-        for name, values in (
-            ("trainer", result["trainer_steps_per_second"]),
-            ("bare loop", result["bare_steps_per_second"]),
+        (title, f"{speed['median']:.2f}", f"{speed['spread']:.1%}", f"{cpu[name]['median']:.1f}")
+        for title, name, speed in (
+            ("trainer", "trainer", result["trainer_steps_per_second"]),
+            ("bare loop", "bare", result["bare_steps_per_second"]),
         )
     ]
     ratio, settings = result["ratio"], result["settings"]
@@ -115,10 +127,10 @@ def summary(result: dict[str, Any]) -> str:
             f"{settings['data']['batch_size']}, {settings['data']['image_size']} px, "
             f"{result['steps_per_turn']} steps a turn, on {result['device']}",
             "",
-            table(("", "steps/s", "spread"), rows),
+            table(("", "steps/s", "spread", "CPU ms a step"), rows),
             "",
             f"ratio {ratio['median']:.3f} (from {ratio['min']:.3f} to {ratio['max']:.3f}, target "
-            f"{result['target_ratio']})",
+            f"{result['target_ratio']}), by CPU time {result['cpu_ratio']:.3f}",
             f"ms of a trainer's step: {phases}",
             f"the loader alone makes a batch in {result['loader_alone_ms_per_batch']:.2f} ms",
         )
@@ -159,14 +171,14 @@ class _BareLoop:
         rows = {"image": batch["image"], "label": batch["label"]}
         self._batch = put_batch(rows, setup.mesh)
 
-    def seconds(self, steps: int) -> float:
-        """Return how long so many steps take, the device's work included."""
+    def run(self, steps: int) -> Turn:
+        """Take so many steps, and wait until the device has finished them."""
         jax.block_until_ready(self._state)
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         for _ in range(steps):
             self._state, _ = self._step_fn(self._state, self._batch)
         jax.block_until_ready(self._state)
-        return time.perf_counter() - began
+        return Turn(steps, time.perf_counter() - began, time.process_time() - cpu, {})
 
 
 def _loader_seconds(setup: Setup, batches: int) -> float:
@@ -201,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting"
     )
-    parser.add_argument("--repeats", type=int, help="turns; default: 5, quick 2")
+    parser.add_argument("--repeats", type=int, help="turns; default: 5, quick 1")
     parser.add_argument("--repeat-s", type=float, help="seconds a turn; default: 5, quick 0.2")
     parser.add_argument("--quick", action="store_true", help="only show that it works")
     parser.add_argument("--output", type=Path, help="folder of the JSON")

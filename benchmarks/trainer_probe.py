@@ -5,11 +5,23 @@ import io
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from flax_resnet.training import TrainConfig, loop, train
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Some steps: seconds by the clock, of all cores together, and by phase (a mean step)."""
+
+    steps: int
+    seconds: float
+    cpu_seconds: float
+    phases: dict[str, float]
+
 
 PHASES = ("waiting for the loader", "sending", "dispatching", "logging and the rest")
 
@@ -24,14 +36,15 @@ class TrainerProbe:
         self._got: list[float] = []
         self._called: list[float] = []
         self._returned: list[float] = []
+        self._cpu: list[float] = []
 
-    def run(self, steps: int, warm_up: int) -> tuple[float, dict[str, float]]:
-        """Return the seconds of `steps` steps after `warm_up`, and the mean of a step's phases.
+    def run(self, steps: int, warm_up: int) -> Turn:
+        """Train for `steps` steps after `warm_up`; the checkpoint at the end comes after the clock.
 
-        Both end at the call of a step, and the trainer never runs far ahead of the device: so the
-        seconds are those of as many finished steps. The checkpoint at the end comes later.
+        The clock starts and stops at the call of a step, and the trainer is always as far ahead
+        of the device: so the time is that of as many finished steps.
         """
-        for stamps in (self._asked, self._got, self._called, self._returned):
+        for stamps in (self._asked, self._got, self._called, self._returned, self._cpu):
             stamps.clear()
         with self._watched(), tempfile.TemporaryDirectory() as folder:
             train(self._config, Path(folder) / "run", stop_after=warm_up + steps + 1)
@@ -46,7 +59,8 @@ class TrainerProbe:
             name: sum(end[at + after] - begin[at] for at in range(first, last)) / steps
             for name, (begin, end, after) in zip(PHASES, spans, strict=True)
         }
-        return self._called[last] - self._called[first], phases
+        seconds = self._called[last] - self._called[first]
+        return Turn(steps, seconds, self._cpu[last] - self._cpu[first], phases)
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
@@ -68,6 +82,7 @@ class TrainerProbe:
 
     def _call(self, state: Any, batch: Any) -> Any:
         self._called.append(time.perf_counter())
+        self._cpu.append(time.process_time())
         outcome = self._step_fn(state, batch)
         self._returned.append(time.perf_counter())
         return outcome

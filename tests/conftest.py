@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import hypothesis
 import jax
 import numpy as np
@@ -55,6 +56,23 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("there is no ../shared beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def init() -> Any:
+    """Return `init(module, *args)`: the variables for key 0, compiled without optimising.
+
+    XLA:CPU takes seconds to optimise each shape of random numbers, for a gain of microseconds.
+    """
+
+    def run(module: nn.Module, *args: Any, seed: int = 0) -> Any:
+        function = jax.jit(
+            lambda key: module.init(key, *args),
+            compiler_options={"xla_backend_optimization_level": 0},
+        )
+        return function(jax.random.key(seed))
+
+    return run
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ def variables(dtype: str = "float64") -> dict[str, Any]:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def train(x: jax.typing.ArrayLike, group_size: int | None = None) -> tuple[jax.Array, dict[str, Any]]:
+def train(
+    x: jax.typing.ArrayLike, group_size: int | None = None
+) -> tuple[jax.Array, dict[str, Any]]:
     """Normalise in float64 and return the output and the new running statistics."""
     norm = BatchNorm(group_size, dtype=jnp.float64)
     y, new = norm.apply(variables(), jnp.asarray(x), train=True, mutable=["batch_stats"])
@@ -103,9 +105,7 @@ def test_a_group_of_the_whole_batch_is_the_global_batch(images: np.ndarray) -> N
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("size", [None, 4])
-def test_gradient_passes_through_the_batch_statistics(
-    images: np.ndarray, size: int | None
-) -> None:
+def test_gradient_passes_through_the_batch_statistics(images: np.ndarray, size: int | None) -> None:
     wave = jax.jit(lambda x: jnp.sin(train(x, size)[0]))
     check_grads(wave, (jnp.asarray(images),), 1, ["rev"], eps=1e-5)
 
@@ -130,8 +130,8 @@ def test_one_value_a_channel_is_an_error_in_training(batch: int, size: int | Non
     assert norm.apply(variables("float32"), x, False).shape == x.shape
 
 
-def test_initialising_in_training_mode_leaves_the_running_statistics() -> None:
-    statistics = BatchNorm().init(jax.random.key(0), jnp.ones((4, 2, 2, 3)), True)["batch_stats"]
+def test_initialising_in_training_mode_leaves_the_running_statistics(init: Any) -> None:
+    statistics = init(BatchNorm(), jnp.ones((4, 2, 2, 3)), True)["batch_stats"]
     assert not statistics["mean"].any()
     assert (statistics["var"] == 1).all()
 

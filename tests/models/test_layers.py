@@ -26,9 +26,7 @@ def numpy_windows(x: np.ndarray, window: int, stride: int, fill: float) -> np.nd
     """Return the taps of every window, stacked on the first axis, padded on all sides alike."""
     pad = (window - 1) // 2
     padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=fill)
-    height, width = (
-        (size + 2 * pad - window) // stride + 1 for size in (x.shape[1], x.shape[2])
-    )
+    height, width = ((size + 2 * pad - window) // stride + 1 for size in (x.shape[1], x.shape[2]))
     rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
     return np.stack(
         [
@@ -117,17 +115,17 @@ def test_convolution_adds_a_bias_only_where_asked() -> None:
     x = jnp.zeros((1, 2, 2, 3))
     variables = {"params": {"kernel": jnp.ones((1, 1, 3, 2)), "bias": jnp.asarray([1.0, 2.0])}}
     assert Conv(2, 1, use_bias=True).apply(variables, x).max() == 2
-    assert set(Conv(2, 1).init(jax.random.key(0), x)["params"]) == {"kernel"}
+    assert set(jax.eval_shape(Conv(2, 1).init, jax.random.key(0), x)["params"]) == {"kernel"}
 
 
-def test_kernels_start_with_the_variance_of_he_et_al() -> None:
-    kernel = Conv(64, 3).init(jax.random.key(0), jnp.zeros((1, 3, 3, 32)))["params"]["kernel"]
+def test_kernels_start_with_the_variance_of_he_et_al(init: Any) -> None:
+    kernel = init(Conv(64, 3), jnp.zeros((1, 3, 3, 32)))["params"]["kernel"]
     assert float(kernel.var()) == pytest.approx(2 / (9 * 64), rel=0.05)
     assert float(abs(kernel).max()) > 3 * (2 / (9 * 64)) ** 0.5  # normal, not truncated
 
 
-def test_linear_layers_start_as_torchs_do() -> None:
-    params = Linear(50).init(jax.random.key(0), jnp.zeros((1, 400)))["params"]
+def test_linear_layers_start_as_torchs_do(init: Any) -> None:
+    params = init(Linear(50), jnp.zeros((1, 400)))["params"]
     assert 0.99 / 20 < float(abs(params["kernel"]).max()) <= 1 / 20
     assert not params["bias"].any()
 

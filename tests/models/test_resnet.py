@@ -20,15 +20,16 @@ def images(*shape: int) -> jax.Array:
 
 
 @pytest.fixture(scope="module")
-def variables() -> Any:
+def variables(init: Any) -> Any:
     """Variables of `TINY`, running statistics included, none of them zero."""
-    zeros = jax.jit(TINY.init)(jax.random.key(0), images(1, 32, 32, 3))
     rng = np.random.default_rng(0)
-    noisy = jax.tree.map(lambda leaf: leaf + rng.uniform(0, 0.3, leaf.shape), zeros)
+    start = init(TINY, images(1, 32, 32, 3))
+    noisy = jax.tree.map(lambda leaf: leaf + rng.uniform(0, 0.3, leaf.shape), start)
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), noisy)
 
 
 apply = jax.jit(TINY.apply)
+features = jax.jit(lambda variables, x: TINY.apply(variables, x, method="features"))
 
 
 def swap_axes(variables: Any) -> Any:
@@ -83,20 +84,22 @@ def test_a_flattening_head_names_the_size_it_is_made_for(method: str) -> None:
 
 def test_a_flattening_head_can_be_made_for_another_size() -> None:
     model = create_model("mnist_resnet", image_size=9, widths=(2,))
-    logits, variables = model.init_with_output(jax.random.key(0), images(2, 9, 9, 1))
+    logits, variables = jax.eval_shape(
+        model.init_with_output, jax.random.key(0), images(2, 9, 9, 1)
+    )
     assert logits.shape == (2, 10)
     assert variables["params"]["fc"]["kernel"].shape == (9 * 9 * 2, 10)
 
 
 def test_features_are_named_after_the_stages(variables: Any) -> None:
-    maps = apply(variables, images(2, 33, 64, 3), method="features")
+    maps = features(variables, images(2, 33, 64, 3))
     shapes = {name: value.shape for name, value in maps.items()}
     assert shapes == {"stem": (2, 17, 32, 4), "layer1": (2, 9, 16, 4), "layer2": (2, 5, 8, 8)}
 
 
 def test_logits_are_the_linear_map_of_the_averaged_last_features(variables: Any) -> None:
     x = images(2, 40, 40, 3)
-    last = apply(variables, x, method="features")["layer2"]
+    last = features(variables, x)["layer2"]
     head = variables["params"]["fc"]
     expected = np.asarray(last).mean((1, 2)) @ head["kernel"] + head["bias"][None]
     np.testing.assert_allclose(apply(variables, x), expected, rtol=1e-5, atol=1e-5)
@@ -106,7 +109,7 @@ def test_a_headless_network_returns_pooled_features_with_the_same_variables(
     variables: Any,
 ) -> None:
     x = images(2, 40, 40, 3)
-    last = apply(variables, x, method="features")["layer2"]
+    last = features(variables, x)["layer2"]
     pooled = TINY.clone(num_classes=0).apply(variables, x)
     np.testing.assert_allclose(pooled, np.asarray(last).mean((1, 2)), rtol=1e-5, atol=1e-6)
 
@@ -152,10 +155,10 @@ def test_scan_over_batches_equals_a_loop(variables: Any) -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_gradient_equals_finite_differences() -> None:
+def test_gradient_equals_finite_differences(init: Any) -> None:
     model = TINY.clone(dtype="float64")
     x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 16, 16, 3)))
-    variables = jax.jit(model.init)(jax.random.key(0), x)
+    variables = init(model, x)
 
     @jax.jit
     def loss(params: Any) -> jax.Array:
@@ -171,11 +174,10 @@ def test_gradient_equals_finite_differences() -> None:
     assert float(loss(ahead) - loss(behind)) / 2 == pytest.approx(float(expected), rel=1e-6)
 
 
-def test_initialisation_depends_on_the_key_alone() -> None:
-    init = jax.jit(TINY.init)
-    first = init(jax.random.key(1), images(1, 16, 16, 3))
-    again = init(jax.random.key(1), images(2, 48, 40, 3))
-    other = init(jax.random.key(2), images(1, 16, 16, 3))
+def test_initialisation_depends_on_the_key_alone(init: Any) -> None:
+    first = init(TINY, images(1, 16, 16, 3), seed=1)
+    again = init(TINY, images(2, 48, 40, 3), seed=1)
+    other = init(TINY, images(1, 16, 16, 3), seed=2)
     assert jax.tree.all(jax.tree.map(np.array_equal, first, again))
     kernels = [v["params"]["layer1"]["0"]["conv1"]["kernel"] for v in (first, other)]
     assert not np.array_equal(*kernels)
@@ -184,11 +186,12 @@ def test_initialisation_depends_on_the_key_alone() -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_keeps_variables_and_logits_in_float32(dtype: str) -> None:
     model = TINY.clone(dtype=jnp.dtype(dtype))
-    x = images(2, 32, 32, 3)
-    logits, variables = jax.jit(model.init_with_output)(jax.random.key(0), x)
+    key, x = jax.random.key(0), images(2, 32, 32, 3)
+    logits, variables = jax.eval_shape(model.init_with_output, key, x)
+    maps = jax.eval_shape(lambda v: model.apply(v, x, method="features"), variables)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
     assert logits.dtype == jnp.float32
-    assert model.apply(variables, x, method="features")["layer1"].dtype == dtype
+    assert {leaf.dtype.name for leaf in maps.values()} == {dtype}
 
 
 def test_the_network_is_a_linen_module_that_jit_can_hash() -> None:

@@ -28,6 +28,7 @@ def tiny_config() -> Callable[..., TrainConfig]:
         data = dict(
             source="synthetic:10",
             batch_size=16,
+            eval_split="validation[:256]",
             eval_batch_size=64,
             image_size=8,
             channels=1,
@@ -40,7 +41,7 @@ def tiny_config() -> Callable[..., TrainConfig]:
             workers=0,
         )
         settings: dict[str, Any] = dict(
-            steps=8, log_every=1, model=dict(name="tiny"), schedule=dict(learning_rate=0.05)
+            steps=8, log_every=1, model=dict(name="tiny"), schedule=dict(learning_rate=0.2)
         )
         for key, value in changes.items():
             section, _, name = key.partition("__")

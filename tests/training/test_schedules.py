@@ -27,16 +27,16 @@ def test_cosine_falls_from_the_peak_to_zero_over_what_the_warm_up_leaves() -> No
 
 
 def test_steps_divide_at_boundaries_counted_from_the_start() -> None:
-    config = ScheduleConfig(name="step", learning_rate=1.0, warmup=2, boundaries=(4, 6), unit="step")
+    config = ScheduleConfig(
+        name="step", learning_rate=1.0, warmup=2, boundaries=(4, 6), unit="step"
+    )
     expected = [0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]
     np.testing.assert_allclose(rates(config, 8), expected, rtol=1e-5)
 
 
 def test_epochs_become_steps() -> None:
     by_epoch = ScheduleConfig(name="step", learning_rate=1.0, warmup=1, boundaries=(2,))
-    by_step = ScheduleConfig(
-        name="step", learning_rate=1.0, warmup=3, boundaries=(5,), unit="step"
-    )
+    by_step = ScheduleConfig(name="step", learning_rate=1.0, warmup=3, boundaries=(5,), unit="step")
     assert rates(by_epoch, 9, steps_per_epoch=2.5)[5:] == rates(by_step, 9, 2.5)[5:]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -48,10 +49,7 @@ def test_an_update_is_the_same_on_any_number_of_devices(
     shared, others = first_step(devices(count), norm_group=norm_group)
     for key, value in metrics.items():
         np.testing.assert_allclose(others[key], value, rtol=1e-5, err_msg=key)
-    for here, there in zip(
-        jax.tree.leaves(alone.variables), jax.tree.leaves(shared.variables), strict=True
-    ):
-        np.testing.assert_allclose(there, here, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(shared.variables, alone.variables, rtol=1e-4, atol=1e-6)
 
 
 def test_the_state_is_donated(devices: Meshes) -> None:

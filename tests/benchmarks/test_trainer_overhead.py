@@ -1,0 +1,32 @@
+import json
+
+import pytest
+
+from benchmarks import trainer_overhead
+from benchmarks.trainer_probe import PHASES
+
+
+def test_a_recipe_is_loaded_with_changes():
+    recipe = trainer_overhead.ROOT / "configs" / "digits.py"
+    config = trainer_overhead.load_config(recipe, ["data.source=synthetic", "data.workers=0"])
+    assert (config.data.source, config.data.workers) == ("synthetic", 0)
+
+
+def test_a_recipe_that_is_not_there_is_named():
+    with pytest.raises(SystemExit, match=r"nowhere\.py"):
+        trainer_overhead.load_config(trainer_overhead.ROOT / "nowhere.py")
+
+
+@pytest.mark.slow
+def test_the_quick_mode_runs_the_trainer_and_the_bare_loop(tmp_path, capsys):
+    changes = ["--set", "data.source=synthetic", "--set", "model.name='mnist_resnet'"]
+    arguments = ["--quick", "--repeats", "1", "--output", str(tmp_path), *changes]
+    assert trainer_overhead.main(arguments) == 0
+    (path,) = tmp_path.glob("quick-trainer-overhead-digits_*.json")
+    result = json.loads(path.read_text())
+    assert len(result["ratio"]["values"]) == 1
+    assert len(result["trainer_steps_per_second"]["values"]) == 1
+    assert len(result["bare_steps_per_second"]["values"]) == 2
+    assert set(result["trainer_ms_per_step"]) == set(PHASES)
+    assert result["settings"]["data"]["source"] == "synthetic"
+    assert "ratio" in capsys.readouterr().out

@@ -1,0 +1,188 @@
+"""A run: what it leaves behind, how it goes on, what stops it."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import chex
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from flax_resnet.errors import InputError
+from flax_resnet.training import evaluate_run, restore, train
+from flax_resnet.training.display import Display
+from flax_resnet.training.interrupts import Stopped
+from flax_resnet.training.runs import Run
+
+Meshes = Callable[[int], Mesh]
+Configs = Callable[..., Any]
+
+
+def rows(workdir: Path, kind: str) -> list[dict[str, float]]:
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if row["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a function that trains a config once for all tests of this file."""
+    runs: dict[str, Run] = {}
+
+    def once(config: Any, mesh: Mesh) -> Run:
+        key = f"{config} {mesh.size}"
+        if key not in runs:
+            runs[key] = train(config, tmp_path_factory.mktemp("run"), mesh=mesh)
+        return runs[key]
+
+    return once
+
+
+def test_a_run_learns_and_restores(finished: Any, tiny_config: Configs, devices: Meshes) -> None:
+    run = finished(tiny_config(steps=40, eval_every_epochs=0.2), devices(1))
+    assert run.step == 40
+    losses = [row["loss"] for row in rows(run.workdir, "train")]
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+    best = restore(run.workdir, "best", devices(1))
+    latest = restore(run.workdir, "latest", devices(1))
+    chex.assert_trees_all_equal(latest.variables, run.variables)
+    assert best.metrics["top1"] == max(row["top1"] for row in rows(run.workdir, "eval"))
+    assert best.config == run.config
+    assert best.class_names == run.class_names
+    assert evaluate_run(best, mesh=devices(1)) == pytest.approx(best.metrics)
+
+
+def test_every_step_is_logged_once(finished: Any, tiny_config: Configs, devices: Meshes) -> None:
+    run = finished(tiny_config(steps=40, eval_every_epochs=0.2), devices(1))
+    logged = rows(run.workdir, "train")
+    assert [row["step"] for row in logged] == list(range(1, 41))
+    assert {"loss", "accuracy", "learning_rate", "gradient_norm", "parameter_norm"} <= set(
+        logged[0]
+    )
+    assert list(run.workdir.glob("tensorboard/events*"))
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(
+    finished: Any, tiny_config: Configs, devices: Meshes, tmp_path: Path
+) -> None:
+    config = tiny_config(steps=40, eval_every_epochs=0.2)
+    whole = finished(config, devices(1))
+    for stop in (7, 25):
+        assert train(config, tmp_path, stop_after=stop, mesh=devices(1)).step == stop
+    resumed = train(config, tmp_path, mesh=devices(1))
+    chex.assert_trees_all_equal(resumed.variables, whole.variables)
+    for kind in ("train", "eval"):
+        ours, theirs = rows(tmp_path, kind), rows(whole.workdir, kind)
+        assert [row["step"] for row in ours] == [row["step"] for row in theirs]
+        assert [row["loss"] for row in ours] == [row["loss"] for row in theirs]
+
+
+def test_a_finished_run_is_left_alone(finished: Any, tiny_config: Configs, devices: Meshes) -> None:
+    config = tiny_config(steps=40, eval_every_epochs=0.2)
+    run = finished(config, devices(1))
+    before = (run.workdir / "metrics.jsonl").read_text()
+    again = train(config, run.workdir, mesh=devices(1))
+    chex.assert_trees_all_equal(again.variables, run.variables)
+    assert (run.workdir / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_saves_and_exits(
+    number: signal.Signals,
+    tiny_config: Configs,
+    devices: Meshes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(display: Display, step: int) -> None:
+        if step == 3:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(Display, "advance", interrupt)
+    with pytest.raises(Stopped) as stopped:
+        train(tiny_config(steps=40, eval_every_epochs=0.2), tmp_path, mesh=devices(1))
+    assert stopped.value.code == 128 + number
+    saved = restore(tmp_path, "latest", devices(1)).step
+    assert 3 <= saved < 10
+    assert rows(tmp_path, "train")[-1]["step"] == saved
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm_group", [None, 2], ids=["global", "ghost"])
+def test_the_loss_curve_does_not_depend_on_the_number_of_devices(
+    tiny_config: Configs, devices: Meshes, tmp_path: Path, norm_group: int | None
+) -> None:
+    config = tiny_config(steps=20, model__norm_group=norm_group)
+    curves = {}
+    for count in (1, 2, 4, 8):
+        train(config, tmp_path / str(count), mesh=devices(count))
+        curves[count] = [row["loss"] for row in rows(tmp_path / str(count), "train")]
+    for count in (2, 4, 8):
+        np.testing.assert_allclose(curves[count], curves[1], rtol=1e-4)
+
+
+def test_a_run_restores_on_another_number_of_devices(
+    finished: Any, tiny_config: Configs, devices: Meshes
+) -> None:
+    run = finished(tiny_config(steps=40, eval_every_epochs=0.2), devices(1))
+    alone = evaluate_run(restore(run.workdir, mesh=devices(1)), mesh=devices(1))
+    shared = evaluate_run(restore(run.workdir, mesh=devices(8)), mesh=devices(8))
+    assert shared == pytest.approx(alone, rel=1e-5)
+
+
+def test_evaluation_counts_every_example_once_at_any_batch_size(
+    finished: Any, tiny_config: Configs, devices: Meshes
+) -> None:
+    from flax_resnet.training.runs import replace_data
+
+    run = finished(tiny_config(steps=40, eval_every_epochs=0.2), devices(1))
+    results = [
+        evaluate_run(run, replace_data(run.config.data, eval_batch_size=size), "test[:101]", mesh)
+        for size, mesh in [(101, devices(1)), (64, devices(1)), (13, devices(8))]
+    ]
+    assert results[0]["count"] == 101
+    for result in results[1:]:
+        assert result == pytest.approx(results[0], rel=1e-5)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_says_where(
+    tiny_config: Configs, devices: Meshes, tmp_path: Path
+) -> None:
+    config = tiny_config(steps=40, schedule__learning_rate=1e30, eval_every_epochs=1.0)
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d+.*learning_rate"):
+        train(config, tmp_path, mesh=devices(1))
+
+
+def test_another_config_in_the_same_folder_is_refused_with_what_differs(
+    finished: Any, tiny_config: Configs, devices: Meshes
+) -> None:
+    config = tiny_config(steps=40, eval_every_epochs=0.2)
+    run = finished(config, devices(1))
+    other = tiny_config(steps=40, eval_every_epochs=0.2, schedule__learning_rate=0.5)
+    with pytest.raises(InputError, match=r"learning_rate: 0\.2 there, 0\.5 here") as refusal:
+        train(other, run.workdir, mesh=devices(1))
+    assert "allow_config_change" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data__batch_size": 12}, "batch_size is 12.*8 devices"),
+        ({"model__num_classes": 4}, "10 classes, the model 4 outputs"),
+        ({"model__norm_group": 3}, "16 images cannot be split into batch-norm groups of 3"),
+        ({"model__name": "tinny"}, "'tiny'"),
+        ({"data__source": "sinthetic"}, "synthetic"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    changes: dict[str, Any], message: str, tiny_config: Configs, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train(tiny_config(**changes), tmp_path)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no run"):
+        restore(tmp_path)
