@@ -4,8 +4,8 @@ from pathlib import Path
 
 from absl import flags
 
+import flax_resnet
 from flax_resnet.commands.flags import config_flag, run
-from flax_resnet.training import train
 
 CONFIG = config_flag()
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/<config's name>")
@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> None:
     """Turn flags into a config and train."""
     del arguments
     name = Path(flags.FLAGS["config"].config_filename.split(":")[0]).stem
-    train(
+    flax_resnet.train(
         CONFIG.value,
         WORKDIR.value or Path("runs") / name,
         stop_after=STOP_AFTER.value,

@@ -4,6 +4,7 @@ Importing this loads jax and flax. What needs the data stack or Orbax (`train`, 
 it on first use.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from flax_resnet.errors import InputError
@@ -12,7 +13,8 @@ from flax_resnet.version import VERSION
 from flax_resnet.weights import from_torch, to_torch
 
 if TYPE_CHECKING:
-    from flax_resnet.training import Run, restore, train
+    from flax_resnet.training.loop import train
+    from flax_resnet.training.runs import Run, evaluate_run, restore
 
 __version__ = VERSION
 __all__ = [
@@ -20,18 +22,22 @@ __all__ = [
     "ResNet",
     "Run",
     "create_model",
+    "evaluate_run",
     "from_torch",
     "list_models",
     "restore",
     "to_torch",
     "train",
 ]
-_LATER = ("Run", "restore", "train")
+_LATER = {
+    "Run": "flax_resnet.training.runs",
+    "evaluate_run": "flax_resnet.training.runs",
+    "restore": "flax_resnet.training.runs",
+    "train": "flax_resnet.training.loop",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from flax_resnet import training
-
-    return getattr(training, name)
+    return getattr(importlib.import_module(_LATER[name]), name)

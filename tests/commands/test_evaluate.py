@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from flax_resnet import train
 from flax_resnet.__main__ import main
 from flax_resnet.models.variants import VARIANTS
-from flax_resnet.training import train
 from flax_resnet.training.config import parse
 
 

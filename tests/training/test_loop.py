@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
+from flax_resnet import evaluate_run, restore, train
 from flax_resnet.errors import InputError
-from flax_resnet.training import evaluate_run, restore, train
 from flax_resnet.training.display import Display
 from flax_resnet.training.interrupts import Stopped
 from flax_resnet.training.runs import Run
