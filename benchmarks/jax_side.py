@@ -1,10 +1,7 @@
 """flax_resnet's training step and inference, measured in a process that has only jax and flax."""
 
-import importlib
 import resource
-import sys
 import time
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,9 @@ from benchmarks import case as cases
 from benchmarks.case import Case
 from benchmarks.timing import summarize
 from flax_resnet.models import count_macs, count_parameters
+from flax_resnet.training.mesh import put_batch
+from flax_resnet.training.state import init_state
+from flax_resnet.training.step import make_train_step, normalize
 
 
 def run_case(case: Case, began: float) -> dict[str, Any]:
@@ -79,7 +79,6 @@ Advance = Callable[[tuple[Any, ...], Any], tuple[Any, ...]]
 
 def _train(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
     """Return the trainer's own step, its arguments, and how the next step's follow from them."""
-    step_module, state_module = import_training("step"), import_training("state")
     model = _model(case)
 
     def rate(step: jax.Array) -> jax.Array:
@@ -91,15 +90,15 @@ def _train(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
         optax.scale_by_learning_rate(rate),
     )
     shape = (case.image_size, case.image_size, 3)
-    state = state_module.init_state(model, optimizer, 0, shape, mesh)
+    state = init_state(model, optimizer, 0, shape, mesh)
     images, labels = cases.inputs(case)
-    batch = import_training("mesh").put_batch({"image": images, "label": labels}, mesh)
-    step = step_module.make_train_step(model, optimizer, rate, mesh, mean=cases.MEAN, std=cases.STD)
+    batch = put_batch({"image": images, "label": labels}, mesh)
+    step = make_train_step(model, optimizer, rate, mesh, mean=cases.MEAN, std=cases.STD)
     return step, (state, batch), lambda arguments, outcome: (outcome[0], arguments[1])
 
 
 def _inference(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
-    model, normalize = _model(case), import_training("step").normalize
+    model = _model(case)
 
     def logits(variables: Any, images: jax.Array) -> Any:
         return model.apply(variables, normalize(images, cases.MEAN, cases.STD), train=False)
@@ -120,20 +119,6 @@ def _model(case: Case) -> flax_resnet.ResNet:
         dtype=case.dtype,
         **shallow,
     )
-
-
-def import_training(name: str) -> Any:
-    """Import a file of `flax_resnet.training` without the package's own imports.
-
-    Those load the data stack, which a machine that only measures the step need not have; the
-    step, the state and the mesh need jax, flax and optax alone.
-    """
-    package = "flax_resnet.training"
-    if package not in sys.modules:
-        front = types.ModuleType(package)
-        front.__path__ = [str(Path(flax_resnet.__file__).parent / "training")]
-        sys.modules[package] = front
-    return importlib.import_module(f"{package}.{name}")
 
 
 def _memory(device: jax.Device) -> dict[str, int]:

@@ -25,15 +25,13 @@ from benchmarks.report import QUICK_RESULTS, RESULTS, result_path, shown, table,
 from benchmarks.timing import summarize
 from benchmarks.trainer_probe import PHASES, TrainerProbe, Turn
 from flax_resnet.data import train_batches
-from flax_resnet.training import TrainConfig, parse
+from flax_resnet.training.config import TrainConfig, parse
 from flax_resnet.training.mesh import put_batch
 from flax_resnet.training.setup import Setup, prepare_run
 from flax_resnet.training.state import init_state
 
 TARGET = 0.95
-# More steps than the loader keeps ready, so that its head start is used up before the clock runs.
-WARM_UP = 20
-FEWEST_STEPS = 20
+FEWEST_STEPS = 10
 ENDLESS = 10_000_000
 
 
@@ -67,16 +65,18 @@ def compare(config: TrainConfig, repeats: int, repeat_s: float) -> dict[str, Any
 
     Args:
       repeats: turns of the trainer, each between two of the bare loop.
-      repeat_s: how long a turn of either takes, about; 20 steps at least.
+      repeat_s: how long a turn of either takes, about; 10 steps at least.
     """
     probe, setup = TrainerProbe(config), prepare_run(config)
     probe.run(1, 0)
     bare_loop = _BareLoop(probe.step_fn, setup)
     bare_loop.run(FEWEST_STEPS)
     steps = max(FEWEST_STEPS, round(repeat_s * FEWEST_STEPS / bare_loop.run(FEWEST_STEPS).seconds))
+    # The loader starts with batches that are ready; they are used up before the clock runs.
+    warm_up = max(FEWEST_STEPS, steps // 2)
     trainer, bare = [], [bare_loop.run(steps)]
     for number in range(repeats):
-        trainer.append(probe.run(steps, WARM_UP))
+        trainer.append(probe.run(steps, warm_up))
         bare_loop.run(2)
         bare.append(bare_loop.run(steps))
         print(f"turn {number + 1}: {_speed(trainer[-1]):.2f}, {_speed(bare[-1]):.2f} steps/s")
@@ -97,7 +97,7 @@ def compare(config: TrainConfig, repeats: int, repeat_s: float) -> dict[str, Any
         "trainer_ms_per_step": {
             name: 1000 * statistics.median(turn.phases[name] for turn in trainer) for name in PHASES
         },
-        "loader_alone_ms_per_batch": 1000 * _loader_seconds(setup, steps),
+        "loader_alone_ms_per_batch": 1000 * _loader_seconds(setup, steps, warm_up),
     }
 
 
@@ -181,12 +181,12 @@ class _BareLoop:
         return Turn(steps, time.perf_counter() - began, time.process_time() - cpu, {})
 
 
-def _loader_seconds(setup: Setup, batches: int) -> float:
+def _loader_seconds(setup: Setup, batches: int, warm_up: int) -> float:
     """Return what a batch costs the loader when nobody else wants the cores."""
     config = setup.config
-    total = batches + WARM_UP
+    total = batches + warm_up
     stream = train_batches(setup.train_source, config.data, seed=config.seed, num_batches=total)
-    for _ in range(WARM_UP):
+    for _ in range(warm_up):
         next(stream)
     began = time.perf_counter()
     for _ in range(batches):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from flax_resnet.training import TrainConfig, loop, train
+from flax_resnet.training import loop
+from flax_resnet.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class TrainerProbe:
         for stamps in (self._asked, self._got, self._called, self._returned, self._cpu):
             stamps.clear()
         with self._watched(), tempfile.TemporaryDirectory() as folder:
-            train(self._config, Path(folder) / "run", stop_after=warm_up + steps + 1)
+            loop.train(self._config, Path(folder) / "run", stop_after=warm_up + steps + 1)
         first, last = warm_up, warm_up + steps
         spans = [
             (self._asked, self._got, 0),

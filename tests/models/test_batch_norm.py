@@ -125,7 +125,7 @@ def test_a_group_size_below_one_is_an_error(size: int) -> None:
 @pytest.mark.parametrize(("batch", "size"), [(1, None), (4, 1)])
 def test_one_value_a_channel_is_an_error_in_training(batch: int, size: int | None) -> None:
     norm, x = BatchNorm(size), jnp.ones((batch, 1, 1, 3))
-    with pytest.raises(InputError, match="more than one value per channel.*train=False"):
+    with pytest.raises(InputError, match=r"more than one value per channel.*train=False"):
         norm.apply(variables("float32"), x, True)
     assert norm.apply(variables("float32"), x, False).shape == x.shape
 

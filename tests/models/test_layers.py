@@ -15,7 +15,7 @@ from flax_resnet.models.layers import (
     Conv,
     Linear,
     _convolution,
-    _pointwise,
+    _matrix_product,
     conv2d,
     global_average_pool,
     max_pool,
@@ -66,26 +66,32 @@ def test_convolution_equals_a_loop_over_taps(
 @given(
     size=st.tuples(st.integers(1, 8), st.integers(1, 8)),
     channels=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    window=st.sampled_from([1, 3]),
     stride=st.sampled_from([1, 2]),
 )
-def test_1x1_convolution_as_a_matrix_product_equals_xlas_convolution(
-    size: tuple[int, int], channels: tuple[int, int], stride: int
+def test_convolution_as_a_matrix_product_equals_xlas_convolution(
+    size: tuple[int, int], channels: tuple[int, int], window: int, stride: int
 ) -> None:
     @jax.jit
     def both(x: jax.Array, kernel: jax.Array) -> Any:
-        product, back = jax.vjp(lambda x, k: _pointwise(x[:, ::stride, ::stride], k), x, kernel)
+        product, back = jax.vjp(lambda x, k: _matrix_product(x, k, stride), x, kernel)
         direct, back_direct = jax.vjp(lambda x, k: _convolution(x, k, stride), x, kernel)
         return (product, *back(product)), (direct, *back_direct(product))
 
     with jax.enable_x64(True):
-        product, direct = both(random(2, *size, channels[0]), random(1, 1, *channels))
+        product, direct = both(random(2, *size, channels[0]), random(window, window, *channels))
     for found, expected in zip(product, direct, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_1x1_convolution_is_a_matrix_product_on_a_cpu_and_a_convolution_elsewhere() -> None:
-    x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((1, 1, 2, 3))
-    for platform, convolves in (("cpu", False), ("cuda", True), ("tpu", True)):
+@pytest.mark.parametrize(
+    ("size", "window", "on_cpu"), [(4, 1, False), (3, 3, False), (4, 3, True), (7, 7, False)]
+)
+def test_a_cpu_multiplies_where_xlas_convolution_is_slow_and_others_always_convolve(
+    size: int, window: int, on_cpu: bool
+) -> None:
+    x, kernel = jnp.ones((1, size, size, 2)), jnp.ones((window, window, 2, 3))
+    for platform, convolves in (("cpu", on_cpu), ("cuda", True), ("tpu", True)):
         text = jax.jit(conv2d).trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
         assert ("stablehlo.convolution" in text) == convolves, platform
 

@@ -37,7 +37,7 @@ def swap_axes(variables: Any) -> Any:
     return jax.tree.map(lambda k: k.swapaxes(0, 1) if k.ndim == 4 else k, variables)
 
 
-@pytest.mark.parametrize("size", [(33, 50), (17, 64), (1, 9)])
+@pytest.mark.parametrize("size", [(33, 50), (1, 9)])
 def test_a_non_square_or_odd_image_gives_what_its_transpose_gives(
     size: tuple[int, int], variables: Any
 ) -> None:
@@ -76,7 +76,7 @@ def test_images_of_another_shape_are_an_error_under_jit_too(variables: Any) -> N
 
 @pytest.mark.parametrize("method", ["__call__", "features"])
 def test_a_flattening_head_names_the_size_it_is_made_for(method: str) -> None:
-    with pytest.raises(InputError, match="images are 32x28, but .* for 28x28.*image_size="):
+    with pytest.raises(InputError, match=r"images are 32x28, but .* for 28x28.*image_size="):
         create_model("mnist_resnet").init(
             jax.random.key(0), jnp.zeros((1, 32, 28, 1)), method=method
         )
@@ -154,26 +154,6 @@ def test_scan_over_batches_equals_a_loop(variables: Any) -> None:
         np.testing.assert_allclose(logits, apply(variables, x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.usefixtures("x64")
-def test_gradient_equals_finite_differences(init: Any) -> None:
-    model = TINY.clone(dtype="float64")
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 16, 16, 3)))
-    variables = init(model, x)
-
-    @jax.jit
-    def loss(params: Any) -> jax.Array:
-        return (model.apply({**variables, "params": params}, x, train=True) ** 2).sum()
-
-    params = variables["params"]
-    step = jax.tree.map(lambda leaf: 1e-6 * jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype))
-                        .reshape(leaf.shape), params)  # fmt: skip
-    ahead, behind = (jax.tree.map(lambda p, s, w=w: p + w * s, params, step) for w in (1, -1))
-    gradient = jax.jit(jax.grad(loss))(params)
-    products = jax.tree.map(lambda g, s: (g * s).sum(), gradient, step)
-    expected = sum(jax.tree.leaves(products))
-    assert float(loss(ahead) - loss(behind)) / 2 == pytest.approx(float(expected), rel=1e-6)
-
-
 def test_initialisation_depends_on_the_key_alone(init: Any) -> None:
     first = init(TINY, images(1, 16, 16, 3), seed=1)
     again = init(TINY, images(2, 48, 40, 3), seed=1)
@@ -200,5 +180,5 @@ def test_the_network_is_a_linen_module_that_jit_can_hash() -> None:
 
 
 def test_stages_need_one_width_each() -> None:
-    with pytest.raises(InputError, match="stage_sizes is .* widths is .*each stage"):
+    with pytest.raises(InputError, match=r"stage_sizes is .* widths is .*each stage"):
         create_model("resnet18", stage_sizes=(2, 2))
