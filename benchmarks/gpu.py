@@ -87,7 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=1, help="go through all parts so often")
     parser.add_argument("--parts", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--budget", type=float, default=515.0, help="seconds for all parts")
-    parser.add_argument("--output", type=Path, help="folder of the JSON; or $BENCHMARKS_OUTPUT")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder of the JSON, seen from the repository; or $BENCHMARKS_OUTPUT",
+    )
     parser.add_argument("--dump", help="folder for the optimised HLO of the jax parts")
     parser.add_argument("--note", help="what a reader must know about the machine")
     return parser

@@ -56,14 +56,12 @@ def pad_crop(image: np.ndarray, rng: np.random.Generator, config: DataConfig) ->
 
     The border is black, which is how that recipe is commonly reproduced, not reflected.
     """
-    image = whole(image, rng, config)
     size, reach = config.image_size, config.crop_padding
-    down, right = (int(shift) for shift in rng.integers(-reach, reach + 1, size=2))
-    shifted = np.zeros_like(image)
-    to_rows, from_rows = _overlap(down, size)
-    to_columns, from_columns = _overlap(right, size)
-    shifted[to_rows, to_columns] = image[from_rows, from_columns]
-    return shifted
+    padded = np.zeros((size + 2 * reach, size + 2 * reach, config.channels), np.uint8)
+    padded[reach : reach + size, reach : reach + size] = whole(image, rng, config)
+    # One draw: for images this small, two calls would cost as much as the rest.
+    top, left = (int(uniform * (2 * reach + 1)) for uniform in rng.random(2).tolist())
+    return padded[top : top + size, left : left + size]
 
 
 def whole(image: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
@@ -129,11 +127,3 @@ def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
     """Cut the central (size, size); the image is at least that large."""
     top, left = (round((side - size) / 2) for side in image.shape[:2])
     return image[top : top + size, left : left + size]
-
-
-def _overlap(shift: int, size: int) -> tuple[slice, slice]:
-    # A shift beyond the image leaves nothing: both slices are empty then.
-    kept = max(size - abs(shift), 0)
-    start = min(abs(shift), size)
-    ahead, behind = slice(start, start + kept), slice(0, kept)
-    return (ahead, behind) if shift >= 0 else (behind, ahead)

@@ -12,6 +12,7 @@ besides the policy.
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
@@ -35,9 +36,9 @@ def open_checkpoints(
     """
 
     def rank(metrics: dict[str, float]) -> float:
-        return metrics[RANKED_BY]
+        return metrics.get(RANKED_BY, -1.0)  # behind every accuracy, where none was measured
 
-    best = BestN(get_metric_fn=rank, n=keep_best, keep_checkpoints_without_metrics=False)
+    best = BestN(get_metric_fn=rank, n=keep_best)
     options = ocp.CheckpointManagerOptions(
         preservation_policy=AnyPreservationPolicy([LatestN(keep_latest), best]),
         best_fn=rank,
@@ -51,13 +52,13 @@ def save(
     checkpoints: ocp.CheckpointManager,
     state: TrainState,
     run: dict[str, Any],
-    metrics: dict[str, float] | None,
+    metrics: dict[str, float],
 ) -> None:
     """Start to write a checkpoint of `state`; the arrays are copied before this returns.
 
     Args:
       run: JSON values: the config, the class names, the position in the data.
-      metrics: of the evaluation at this step; None makes it no candidate for the best.
+      metrics: of the evaluation at this step; empty where there was none.
     """
     step = int(state.step)
     if step in checkpoints.all_steps():
@@ -80,6 +81,7 @@ def restore_state(
         "run": ocp.args.JsonRestore(),
     }
     found = checkpoints.restore(step, args=ocp.args.Composite(**items))
+    chex.assert_trees_all_equal_shapes_and_dtypes(found["variables"], like.variables)
     at = jax.device_put(jax.numpy.asarray(step, jax.numpy.int32), replicated(mesh))
     return TrainState(at, found["variables"], found["optimizer"]["memory"]), found["run"]
 
@@ -115,8 +117,7 @@ def choose_step(checkpoints: ocp.CheckpointManager, step: str | int) -> int:
             "has saved at least once"
         )
     if step == "best":
-        best: int | None = checkpoints.best_step()
-        return steps[-1] if best is None else best
+        return int(checkpoints.best_step())
     if step == "latest":
         return steps[-1]
     if str(step).isdigit() and int(step) in steps:

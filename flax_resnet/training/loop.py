@@ -218,4 +218,4 @@ def _save(session: _Session, state: TrainState, step: int, metrics: dict[str, fl
         "class_names": list(session.setup.train_source.class_names),
         "position": {"next_batch": step},
     }
-    checkpoints.save(session.manager, state, values, metrics or None)
+    checkpoints.save(session.manager, state, values, metrics)

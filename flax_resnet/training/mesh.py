@@ -25,6 +25,8 @@ def split(mesh: Mesh) -> NamedSharding:
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Send this process's rows of a batch to its devices, without waiting for the transfer."""
     sharding = split(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, sharding)
     return {
         key: jax.make_array_from_process_local_data(sharding, rows) for key, rows in batch.items()
     }

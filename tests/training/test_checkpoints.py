@@ -32,7 +32,7 @@ def state(step: int) -> TrainState:
 def write(workdir: Path, accuracies: dict[int, float | None], **keep: int) -> None:
     with open_checkpoints(workdir, write=True, **keep) as checkpoints:
         for step, accuracy in accuracies.items():
-            metrics = None if accuracy is None else {"top1": accuracy}
+            metrics = {} if accuracy is None else {"top1": accuracy}
             save(checkpoints, state(step), {"position": {"next_batch": step}}, metrics)
 
 
