@@ -18,7 +18,7 @@ both_dtypes = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 
 
 def small(name: str, dtype: str) -> Any:
-    """Make a thin network of at most two stages of one block: every kind of layer, soon compiled."""
+    """Make a thin network of two stages of one block: every kind of layer, soon compiled."""
     widths = tuple(width // 8 for width in create_model(name).widths[:2])
     return create_model(name, stage_sizes=(1,) * len(widths), widths=widths, dtype=dtype)
 
