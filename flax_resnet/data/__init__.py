@@ -3,7 +3,8 @@
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.loading import Batch
 from flax_resnet.data.pipeline import BatchIterator, eval_batches, train_batches
-from flax_resnet.data.sources import Example, Source, open_source
+from flax_resnet.data.source import Example, Source
+from flax_resnet.data.sources import open_source
 
 __all__ = [
     "Batch",

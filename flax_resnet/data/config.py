@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from flax_resnet.data.transforms import CROPS
 from flax_resnet.errors import InputError, require_known
 
+CROP_NAMES = ("random_resized_crop", "pad_crop", "none")
 _ON_ERROR = ("raise", "skip")
 
 
@@ -66,7 +66,7 @@ class DataConfig:
             value = getattr(self, field.name)
             if isinstance(value, Iterable) and not isinstance(value, str):
                 object.__setattr__(self, field.name, tuple(value))
-        require_known("config.data.crop", self.crop, CROPS)
+        require_known("config.data.crop", self.crop, CROP_NAMES)
         require_known("config.data.on_error", self.on_error, _ON_ERROR)
         for name in ("batch_size", "eval_batch_size", "image_size"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")

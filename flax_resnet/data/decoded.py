@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from flax_resnet.data.decode import decode_image, to_channels
-
-if TYPE_CHECKING:
-    from flax_resnet.data.sources import Example, Source
+from flax_resnet.data.source import Example, Source
 
 # MNIST has 300 bytes as PNG and 784 in memory, CIFAR 2,500 and 3,072, ImageNet 100,000 as JPEG.
 _SMALL_ENCODED, _SMALL_DECODED = 2**12, 2**14

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from flax_resnet.data.config import DataConfig
 from flax_resnet.data.tfds_source import TfdsSource, open_builder
 from flax_resnet.errors import InputError
-
-if TYPE_CHECKING:
-    from flax_resnet.data.config import DataConfig
 
 # Stratified: one fifth of each class, 360 in all.
 _TEST_FRACTION = 0.2

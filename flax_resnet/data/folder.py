@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flax_resnet.data.config import DataConfig
 from flax_resnet.data.positions import permutation
+from flax_resnet.data.source import Example
 from flax_resnet.data.splits import resolve_split, split_size
 from flax_resnet.errors import InputError
-
-if TYPE_CHECKING:
-    from flax_resnet.data.config import DataConfig
-    from flax_resnet.data.sources import Example
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
 _ALIASES = {

@@ -15,7 +15,7 @@ from flax_resnet.data.config import DataConfig
 from flax_resnet.data.decode import DecodeError
 from flax_resnet.data.decoded import decoded
 from flax_resnet.data.positions import example_rng, locate, process_rows
-from flax_resnet.data.sources import Source
+from flax_resnet.data.source import Source
 from flax_resnet.data.transforms import eval_transform, train_transform
 from flax_resnet.errors import InputError
 

@@ -21,7 +21,7 @@ from grain.multiprocessing import SharedMemoryArray
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.decoded import is_small
 from flax_resnet.data.loading import Batch, EvalLoader, TrainLoader
-from flax_resnet.data.sources import Source
+from flax_resnet.data.source import Source
 from flax_resnet.errors import InputError
 
 _SHARED_MEMORY = Path("/dev/shm")

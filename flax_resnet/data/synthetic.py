@@ -5,17 +5,14 @@ from __future__ import annotations
 import functools
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from flax_resnet.data.config import DataConfig
+from flax_resnet.data.source import Example
 from flax_resnet.data.splits import resolve_split
 from flax_resnet.errors import InputError
-
-if TYPE_CHECKING:
-    from flax_resnet.data.config import DataConfig
-    from flax_resnet.data.sources import Example
 
 _CLASSES = 10
 # Every split has as many: an evaluation of ImageNet's config on it ends within a minute on a CPU.

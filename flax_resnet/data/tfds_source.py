@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
+from flax_resnet.data.config import DataConfig
+from flax_resnet.data.source import Example
 from flax_resnet.data.splits import resolve_split, split_size
 from flax_resnet.data.tfds_prepare import missing_package, prepare
 from flax_resnet.errors import InputError, expected_names
-
-if TYPE_CHECKING:
-    from flax_resnet.data.config import DataConfig
-    from flax_resnet.data.sources import Example
 
 # Splits up to this size are read into memory once: a record of MNIST then takes 8 microseconds
 # to get, against 170 from its file.

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-if TYPE_CHECKING:
-    from flax_resnet.data.config import DataConfig
+from flax_resnet.data.config import DataConfig
 
-Crop = Callable[[np.ndarray, np.random.Generator, "DataConfig"], np.ndarray]
+Crop = Callable[[np.ndarray, np.random.Generator, DataConfig], np.ndarray]
 
 
 def train_transform(image: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:

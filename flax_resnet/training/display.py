@@ -46,7 +46,7 @@ class Display:
 
     def log(self, step: int, epoch: float, loss: float, accuracy: float, speed: float) -> None:
         """Show the newest numbers: beside the bar, or as a line with the time left."""
-        note = f"epoch {epoch:.2f}  loss {loss:.4f}  accuracy {accuracy:.2%}  {speed:,.0f} images/s"
+        note = f"epoch {epoch:.2f}  loss {loss:.4f}  accuracy {accuracy:.2%}  {speed:,.1f} images/s"
         self._progress.update(self._task, note=note)
         if not self._console.is_terminal:
             self.say(f"step {step}/{self._steps}  {note}  {self._left(step)} left")

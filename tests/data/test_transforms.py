@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from flax_resnet.data.config import DataConfig
+from flax_resnet.data.config import CROP_NAMES, DataConfig
 from flax_resnet.data.transforms import (
     CROPS,
     centre_crop,
@@ -131,3 +131,7 @@ def test_the_centre_crop_is_central(size, more_rows, more_columns):
     for index in (rows, columns):
         cut = centre_crop(index[..., None], size)
         assert abs(cut.mean() - index.mean()) <= 0.5
+
+
+def test_every_crop_that_a_config_may_name_is_in_the_table():
+    assert set(CROPS) == set(CROP_NAMES)

@@ -17,14 +17,15 @@ from flax_resnet import InputError, ResNet, create_model, from_torch, to_torch
 from flax_resnet.models import count_parameters, variable_shapes
 
 TINY = ResNet(stage_sizes=(1, 1), widths=(4, 8), num_classes=5)
+slow = pytest.mark.slow
 GOLDENS = [
     ("resnet18", "torchvision.resnet18"),
-    ("resnet34", "torchvision.resnet34"),
+    pytest.param("resnet34", "torchvision.resnet34", marks=slow),
     ("resnet50", "torchvision.resnet50"),
-    ("resnet101", "torchvision.resnet101"),
+    pytest.param("resnet101", "torchvision.resnet101", marks=slow),
     ("cifar_resnet20", "cifar.resnet20"),
-    ("cifar_resnet56", "cifar.resnet56"),
-    ("cifar_resnet110", "cifar.resnet110"),
+    pytest.param("cifar_resnet56", "cifar.resnet56", marks=slow),
+    pytest.param("cifar_resnet110", "cifar.resnet110", marks=slow),
 ]
 
 
