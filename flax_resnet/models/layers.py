@@ -18,7 +18,8 @@ from flax_resnet.errors import InputError
 
 Dtype = Any
 Initializer = Callable[..., Array]
-Images = Float[Array, "n h w c"]
+# NHWC; the axes are anonymous, for layers change them.
+Images = Float[Array, "_ _ _ _"]
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 linear_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -178,10 +179,64 @@ class Linear(nn.Module):
         return x.astype(wide) @ kernel.astype(wide) + along_channels(bias.astype(wide), x)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def max_pool(x: Images, window: int = 3, stride: int = 2) -> Images:
-    """Take maxima over square windows, padded symmetrically with minus infinity."""
+    """Take maxima over square windows, padded symmetrically with minus infinity.
+
+    The gradient goes to the first maximum of a window, as in torch. XLA's own gradient is a
+    scatter, which gathers a batch that is split over devices onto each of them.
+    """
     pad = (window - 1) // 2
     return nn.max_pool(x, (window, window), (stride, stride), [(pad, pad), (pad, pad)])
+
+
+def _max_pool_forward(x: Images, window: int, stride: int) -> tuple[Images, Any]:
+    pad = (window - 1) // 2
+    height, width = ((length - 1) // stride + 1 for length in x.shape[1:3])
+    lowest = jnp.asarray(-jnp.inf, x.dtype)
+    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=lowest)
+    (_, rows, columns), *others = _taps(window, stride, height, width)
+    y = padded[:, rows, columns]
+    # Keeping the winner's number, and not comparing with the maximum later on, holds up when the
+    # compiler computes x a second time and rounds it differently.
+    winner = jnp.zeros(y.shape, jnp.int8)
+    for number, rows, columns in others:
+        tap = padded[:, rows, columns]
+        winner = jnp.where(tap > y, jnp.int8(number), winner)
+        y = jnp.maximum(y, tap)
+    return y, (winner, jnp.zeros((0, *x.shape[1:3])))  # the second one carries a shape
+
+
+def _max_pool_backward(window: int, stride: int, kept: Any, gradient: Images) -> tuple[Images]:
+    winner, shape = kept
+    (height, width), pad = shape.shape[1:], (window - 1) // 2
+    padded = (len(gradient), height + 2 * pad, width + 2 * pad, gradient.shape[-1])
+    result, zero = jnp.zeros(padded, gradient.dtype), jnp.zeros((), gradient.dtype)
+    for number, *slices in _taps(window, stride, *gradient.shape[1:3]):
+        spread = [
+            (taps.start, padded[axis] - taps.stop, stride - 1)
+            for axis, taps in zip((1, 2), slices, strict=True)
+        ]
+        tap = jnp.where(winner == number, gradient, zero)
+        result += lax.pad(tap, zero, ((0, 0, 0), *spread, (0, 0, 0)))
+    return (result[:, pad : pad + height, pad : pad + width],)
+
+
+def _taps(window: int, stride: int, height: int, width: int) -> list[tuple[int, slice, slice]]:
+    """Return number, rows and columns of each place in the windows, for outputs of this size."""
+    rows, columns = (height - 1) * stride + 1, (width - 1) * stride + 1
+    return [
+        (
+            top * window + left,
+            slice(top, top + rows, stride),
+            slice(left, left + columns, stride),
+        )
+        for top in range(window)
+        for left in range(window)
+    ]
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def global_average_pool(x: Images) -> Float[Array, "n c"]:

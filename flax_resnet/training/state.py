@@ -48,4 +48,9 @@ def init_state(
             optimizer=optimizer.init(variables["params"]),
         )
 
-    return jax.jit(make, out_shardings=replicated(mesh))(jax.random.key(seed))
+    # XLA:CPU takes long to optimise the random number generator, once for every shape of kernel:
+    # ResNet-50 starts in 8 instead of 45 seconds without.
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": 0} if on_cpu else None
+    start = jax.jit(make, out_shardings=replicated(mesh), compiler_options=options)
+    return start(jax.random.key(seed))

@@ -109,9 +109,6 @@ def test_groups_that_fit_a_device_need_no_communication_for_the_logits() -> None
     assert collectives(logits.lower(start(), images()).compile()) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="XLA gathers the whole batch for the gradient of the stem's max-pool"
-)
 @pytest.mark.usefixtures("x64")
 def test_activations_stay_on_their_device() -> None:
     """Forwards and backwards: statistics and gradients are reduced, maps are never gathered."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -161,3 +162,25 @@ def test_layers_equal_torchs() -> None:
         found = conv2d(jnp.asarray(x), jnp.asarray(kernel.transpose(2, 3, 1, 0)), 2)
         np.testing.assert_allclose(found, convolved.permute(0, 2, 3, 1).numpy(), atol=1e-12)
         np.testing.assert_array_equal(max_pool(jnp.asarray(x)), pooled.permute(0, 2, 3, 1).numpy())
+
+
+@settings(max_examples=10)
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    window=st.sampled_from([1, 3, 5]),
+    stride=st.sampled_from([1, 2, 3]),
+)
+def test_the_gradient_of_max_pool_goes_to_the_first_maximum(
+    size: tuple[int, int], window: int, stride: int
+) -> None:
+    x = random(2, *size, 3).round().astype(np.float32)  # whole numbers tie often
+    pad = (window - 1) // 2
+
+    def plain(x: jax.Array) -> jax.Array:
+        return nn.max_pool(x, (window,) * 2, (stride,) * 2, [(pad, pad)] * 2)
+
+    expected, back = jax.vjp(plain, x)
+    found, ours = jax.vjp(lambda x: max_pool(x, window, stride), x)
+    weights = random(*expected.shape).astype(np.float32)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(ours(weights)[0], back(weights)[0], rtol=1e-6, atol=1e-6)
