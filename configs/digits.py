@@ -13,9 +13,9 @@ from flax_resnet.training.config import base_config
 def get_config() -> ConfigDict:
     """Return the settings."""
     config = base_config()
-    config.epochs = 30.0
+    config.epochs = 60.0
     config.log_every = 20
-    config.eval_every_epochs = 5.0
+    config.eval_every_epochs = 10.0
     config.label_smoothing = 0.1
 
     config.model.name = "cifar_resnet20"

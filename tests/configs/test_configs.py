@@ -1,6 +1,7 @@
 """Every recipe: it says what it promises, and its parts fit together."""
 
 import dataclasses
+import functools
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from flax_resnet.training.config import TrainConfig, parse
 from flax_resnet.training.mesh import data_mesh
 from flax_resnet.training.setup import prepare_run
-from flax_resnet.training.state import init_state
+from flax_resnet.training.state import make_state
 from flax_resnet.training.step import make_train_step
 
 RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
@@ -56,7 +57,9 @@ def test_a_recipe_makes_a_step_that_types(path: Path) -> None:
     step = make_train_step(
         setup.model, setup.optimizer, setup.rate, mesh, mean=data.mean, std=data.std
     )
-    state = jax.eval_shape(lambda: init_state(setup.model, setup.optimizer, 0, shape, mesh))
+    state = jax.eval_shape(
+        functools.partial(make_state, setup.model, setup.optimizer, shape), jax.random.key(0)
+    )
     batch = {
         "image": jax.ShapeDtypeStruct((data.batch_size, *shape), jnp.uint8),
         "label": jax.ShapeDtypeStruct((data.batch_size,), jnp.int32),
