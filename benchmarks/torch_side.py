@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812, torch's own name for it
+from torch import library
 
 from benchmarks import case as cases
 from benchmarks.case import Case
@@ -21,6 +22,8 @@ _TORCHVISION_OPERATORS = (
     "qroi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, "
     "int pooled_width, int sampling_ratio, bool aligned) -> Tensor",
 )
+# A library of operators goes when it is dropped, and its operators with it.
+_KEPT: list[Any] = []
 
 
 def run_case(case: Case, began: float) -> dict[str, Any]:
@@ -168,11 +171,10 @@ def _import_timm() -> Any:
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
-        library = torch.library.Library("torchvision", "DEF")
+        operators = library.Library("torchvision", "DEF")
         for signature in _TORCHVISION_OPERATORS:
-            library.define(signature)
-        # The library goes when it is dropped, and its operators with it.
-        _import_timm.library = library  # type: ignore[attr-defined]
+            operators.define(signature)
+        _KEPT.append(operators)
         for name in [
             key for key in sys.modules if key.partition(".")[0] in ("timm", "torchvision")
         ]:

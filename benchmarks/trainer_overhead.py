@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     options.repeats = options.repeats or (1 if options.quick else 5)
     options.repeat_s = options.repeat_s or (0.2 if options.quick else 5.0)
-    logging.set_verbosity(logging.ERROR)  # Orbax tells of every file, and of missing metrics
+    logging.set_verbosity(logging.ERROR)  # Orbax tells of every file
     config = _without_pauses(load_config(options.config, options.set))
     environment = record_environment(options.note)
     result = {
