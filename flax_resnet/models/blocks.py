@@ -1,67 +1,166 @@
-"""Residual blocks, and how a branch joins its shortcut.
+"""The residual block, and how a branch joins its shortcut.
 
-Both blocks compute relu(branch(x) + shortcut(x)), in the order of He et al. 2015
-(arXiv:1512.03385). What the shortcut does is a word, so that every experiment of the papers is an
-argument of the same network:
+One block serves the whole family. Its *shape* is `basic` (3x3, 3x3) or `bottleneck` (1x1, 3x3,
+1x1; the stride in the 3x3, v1.5). Its *order* is `post` (convolution, norm, activation; the sum is
+activated; He et al. 2015, arXiv:1512.03385) or `pre` (norm, activation, convolution; the sum is
+left alone; He et al. 2016, arXiv:1603.05027). What the shortcut does is a word:
 
-| shortcut     | where shapes agree | where they differ                                      |
-|--------------|--------------------|--------------------------------------------------------|
-| `projection` | identity           | 1x1 convolution and norm (option B)                    |
-| `zero_pad`   | identity           | every second pixel, new channels zero (option A)       |
-| `all`        | 1x1 convolution and norm everywhere (option C)                              ||
-| `none`       | no shortcut: the plain network of the degradation experiment                ||
+| shortcut         | where shapes agree | where they differ                                       |
+|------------------|--------------------|---------------------------------------------------------|
+| `projection`     | identity           | 1x1 convolution and norm (option B)                     |
+| `projection_3x3` | identity           | 3x3 convolution and norm where strided, else 1x1        |
+| `average`        | identity           | 2x2 average, 1x1 convolution and norm (ResNet-D)        |
+| `zero_pad`       | identity           | every second pixel, new channels zero (option A)        |
+| `all`            | 1x1 convolution and norm everywhere (option C)                               ||
+| `none`           | no shortcut: the plain network of the degradation experiment                 ||
+
+Pre-activation projects what the first norm gives, and without a norm of its own.
 """
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flax_resnet.models.layers import BatchNorm, Conv, Images, relu
+from flax_resnet.errors import InputError
+from flax_resnet.models.design import ACTIVATIONS, Design, Layers
+from flax_resnet.models.layers import (
+    DropPath,
+    EfficientChannelAttention,
+    Images,
+    Scope,
+    SqueezeExcite,
+    average_pairs,
+)
+from flax_resnet.models.middles import Middle, apply_middle
 
-SHORTCUTS = ("projection", "zero_pad", "all", "none")
-
-
-@dataclass(frozen=True)
-class Layers:
-    """What every block of one network shares: compute dtype, norm and kind of shortcut."""
-
-    dtype: Any = jnp.float32
-    norm: str = "batch"
-    norm_group: int | None = None
-    zero_init_last: bool = False
-    shortcut: str = "projection"
-
-    @property
-    def conv(self) -> Callable[..., Conv]:
-        """Make convolutions; without a norm behind them they carry a bias."""
-        return partial(Conv, use_bias=self.norm == "none", dtype=self.dtype)
-
-    def normalize(self, x: Images, name: str, train: bool, last: bool = False) -> Images:
-        """Apply the norm called `name`; `last` marks the one that ends a branch."""
-        if self.norm == "none":
-            return x
-        zero = last and self.zero_init_last
-        scale_init = nn.initializers.zeros if zero else nn.initializers.ones
-        norm = BatchNorm(self.norm_group, scale_init=scale_init, dtype=self.dtype, name=name)
-        return norm(x, train)
+SHORTCUTS = ("projection", "projection_3x3", "average", "zero_pad", "all", "none")
+ORDERS = ("post", "pre")
+GATES = ("none", "se", "eca")
+# By shape: output channels in multiples of the width, the number of the middle convolution, and
+# the kernel size of the others.
+EXPANSION = {"basic": 1, "bottleneck": 4}
+MIDDLE = {"basic": 1, "bottleneck": 2}
+SIZE = {"basic": 3, "bottleneck": 1}
 
 
-class Projection(nn.Module):
-    """Bring `x` to another shape with a strided 1x1 convolution and a norm."""
+class Block(nn.Module):
+    """One residual block.
 
-    features: int
+    Attributes:
+      shape: `basic` or `bottleneck`.
+      width: output channels, before the bottleneck's expansion.
+      pruned: output channels of each convolution, where they are not those of the shape.
+    """
+
+    shape: str
+    width: int
     stride: int
+    design: Design
     layers: Layers
+    pruned: tuple[int, ...] | None = None
 
     @nn.compact
-    def __call__(self, x: Images, train: bool) -> Images:
-        x = self.layers.conv(self.features, 1, self.stride, name="0")(x)
-        return self.layers.normalize(x, "1", train)
+    def __call__(self, x: Images, drop_rate: float | Float[Array, ""] = 0.0) -> Images:
+        design, layers = self.design, self.layers
+        widths = self.pruned or conv_widths(self.shape, self.width, design)
+        same = self.stride == 1 and x.shape[-1] == widths[-1]
+        if design.order == "pre":
+            entry = layers.normalize(x, "norm1", after_conv=False)
+        else:
+            entry = x
+        y = entry
+        for number, features in enumerate(widths, 1):
+            if number == len(widths):
+                y = self._dropout(y)
+            norm = f"norm{number + 1}" if design.order == "pre" else f"bn{number}"
+            if number == MIDDLE[self.shape]:
+                middle = Middle(design, layers, number, norm, not same)
+                y = apply_middle(middle, y, features, self.stride)
+            else:
+                y = self._convolve(y, features, number, norm, last=number == len(widths))
+        y = self._gate(y)
+        if design.drop_path and layers.train:
+            y = DropPath()(y, drop_rate)
+        y = join(y, x, entry, self.stride, design, layers)
+        return y if design.order == "pre" else ACTIVATIONS[layers.activation](y)
+
+    def _convolve(self, y: Images, features: int, number: int, norm: str, last: bool) -> Images:
+        """Apply a convolution that is not the middle, and its norm."""
+        size, conv = SIZE[self.shape], f"conv{number}"
+        zero = last and self.design.zero_init_last
+        if last and self.design.order == "pre":
+            init = dict(kernel_init=nn.initializers.zeros) if zero else {}
+            return self.layers.conv(features, size, conv, normed=False, **init)(y)
+        options = dict(act=not last, zero=zero)
+        if self.design.middle != "selective_kernel":
+            return self.layers.conv_norm(y, features, size, (conv, norm), **options)
+        names = ("conv", "bn")  # one level further down in the published keys
+        return Scope(name=conv)(
+            lambda y: self.layers.conv_norm(y, features, size, names, **options), y
+        )
+
+    def _dropout(self, y: Images) -> Images:
+        rate = self.design.block_dropout
+        return nn.Dropout(rate, deterministic=not self.layers.train)(y) if rate else y
+
+    def _gate(self, y: Images) -> Images:
+        design, dtype = self.design, self.layers.dtype
+        if design.gate == "se":
+            return SqueezeExcite(design.gate_ratio, dtype, name="se")(y)
+        if design.gate == "eca":
+            channels = self.width * EXPANSION[self.shape]
+            return EfficientChannelAttention(channels, dtype, name="se")(y)
+        return y
+
+
+
+def conv_widths(shape: str, width: int, design: Design) -> tuple[int, ...]:
+    """Return the output channels of a block's convolutions."""
+    inner = width * design.base_width // 64 * design.cardinality
+    first = inner // design.reduce_first * design.scale
+    if shape == "basic":
+        return first, width
+    return first, inner, width * EXPANSION[shape]
+
+
+def join(
+    branch: Images, x: Images, entry: Images, stride: int, design: Design, layers: Layers
+) -> Images:
+    """Add the shortcut to the branch, in the calling block's scope.
+
+    Args:
+      x: what the block was given.
+      entry: what its first convolution sees: x, or in pre-activation order its norm.
+    """
+    features = branch.shape[-1]
+    same = stride == 1 and x.shape[-1] == features
+    if design.shortcut == "none":
+        return branch
+    if design.shortcut == "all" or (not same and design.shortcut != "zero_pad"):
+        x = Scope(name="downsample")(project, entry, features, stride, design, layers)
+    elif not same:
+        x = zero_pad_shortcut(x, features, stride)
+    if x.shape != branch.shape:
+        raise InputError(
+            f"a block's branch gives maps of {branch.shape[1:3]} and its shortcut of "
+            f"{x.shape[1:3]}: choose an image size that can be halved at every stage"
+        )
+    return branch + x
+
+
+def project(x: Images, features: int, stride: int, design: Design, layers: Layers) -> Images:
+    """Bring `x` to another shape; to be called in the scope that the layers are named in."""
+    size, index = 1, 0
+    if design.shortcut == "average":
+        index = 1
+        if stride > 1:
+            x, stride = average_pairs(x), 1
+    elif design.shortcut == "projection_3x3" and stride > 1:
+        size = 3
+    if design.order == "pre":
+        return layers.conv(features, size, "conv", stride=stride, normed=False)(x)
+    names = (str(index), str(index + 1))
+    return layers.conv_norm(x, features, size, names, stride=stride, act=False)
 
 
 def zero_pad_shortcut(x: Images, features: int, stride: int) -> Images:
@@ -69,62 +168,3 @@ def zero_pad_shortcut(x: Images, features: int, stride: int) -> Images:
     x = x[:, ::stride, ::stride]
     new = features - x.shape[-1]
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
-
-
-def join(
-    branch: Images, x: Float[Array, "n h w c"], stride: int, layers: Layers, train: bool
-) -> Images:
-    """Add the shortcut of `x` to the branch, in the calling block's scope, and rectify."""
-    features = branch.shape[-1]
-    same = stride == 1 and x.shape[-1] == features
-    if layers.shortcut == "none":
-        return relu(branch)
-    if layers.shortcut == "all" or (not same and layers.shortcut == "projection"):
-        x = Projection(features, stride, layers, name="downsample")(x, train)
-    elif not same:
-        x = zero_pad_shortcut(x, features, stride)
-    return relu(branch + x)
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, the first one strided."""
-
-    width: int
-    stride: int
-    layers: Layers
-    expansion: ClassVar[int] = 1
-
-    @nn.compact
-    def __call__(self, x: Images, train: bool) -> Images:
-        conv, normalize = self.layers.conv, self.layers.normalize
-        y = conv(self.width, 3, self.stride, name="conv1")(x)
-        y = relu(normalize(y, "bn1", train))
-        y = conv(self.width, 3, name="conv2")(y)
-        y = normalize(y, "bn2", train, last=True)
-        return join(y, x, self.stride, self.layers, train)
-
-
-class Bottleneck(nn.Module):
-    """1x1 down, 3x3, 1x1 up; the stride is in the 3x3 (v1.5), as in torchvision."""
-
-    width: int
-    stride: int
-    layers: Layers
-    expansion: ClassVar[int] = 4
-
-    @nn.compact
-    def __call__(self, x: Images, train: bool) -> Images:
-        conv, normalize = self.layers.conv, self.layers.normalize
-        y = conv(self.width, 1, name="conv1")(x)
-        y = relu(normalize(y, "bn1", train))
-        y = conv(self.width, 3, self.stride, name="conv2")(y)
-        y = relu(normalize(y, "bn2", train))
-        y = conv(self.width * self.expansion, 1, name="conv3")(y)
-        y = normalize(y, "bn3", train, last=True)
-        return join(y, x, self.stride, self.layers, train)
-
-
-BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {
-    "basic": BasicBlock,
-    "bottleneck": Bottleneck,
-}

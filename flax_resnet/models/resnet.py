@@ -1,5 +1,7 @@
 """The residual network: stem, stages, head. One module for the whole family."""
 
+import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,89 +10,153 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flax_resnet.errors import InputError, require_known
-from flax_resnet.models.blocks import BLOCKS, SHORTCUTS, Layers
-from flax_resnet.models.layers import Images, Linear, global_average_pool, max_pool, relu
+from flax_resnet.models import stems
+from flax_resnet.models.blocks import GATES, MIDDLE, ORDERS, SHORTCUTS
+from flax_resnet.models.design import ACTIVATIONS, NORMS, Design, Layers
+from flax_resnet.models.head import check_images, classify
+from flax_resnet.models.layers import Images, Scope, within
+from flax_resnet.models.middles import ANTI_ALIAS, MIDDLES
+from flax_resnet.models.stages import run_blocks
 
-# kernel size, stride, max-pool behind it
-STEMS = {"imagenet": (7, 2, True), "cifar": (3, 1, False)}
 CHOICES = {
-    "block": tuple(BLOCKS),
-    "stem": tuple(STEMS),
+    "order": ORDERS,
+    "middle": tuple(MIDDLES),
     "shortcut": SHORTCUTS,
-    "norm": ("batch", "none"),
+    "gate": GATES,
+    "anti_alias": ("none", *ANTI_ALIAS),
+    "stem": tuple(stems.STEMS),
+    "stem_pool": stems.POOLS,
+    "norm": NORMS,
+    "activation": tuple(ACTIVATIONS),
     "pool": ("average", "flatten"),
 }
-
-
-class Stage(nn.Module):
-    """A run of equal blocks, of which the first may change the shape."""
-
-    block: str
-    blocks: int
-    width: int
-    stride: int
-    layers: Layers
-
-    @nn.compact
-    def __call__(self, x: Images, train: bool) -> Images:
-        for index in range(self.blocks):
-            stride = self.stride if index == 0 else 1
-            x = BLOCKS[self.block](self.width, stride, self.layers, name=str(index))(x, train)
-        return x
+# timm's DropBlock: none in the first stages, small squares in the last two.
+DROP_BLOCK = {2: (5, 0.25), 3: (3, 1.0)}
 
 
 class ResNet(nn.Module):
     """Classify NHWC images with a residual network (He et al., arXiv:1512.03385).
 
-    The path of every leaf is the key in torchvision's state dict up to its last word:
-    `layer1.0.conv1.weight` is `params["layer1"]["0"]["conv1"]["kernel"]`.
+    The path of every leaf is the published key up to its last word: `layer1.0.conv1.weight` is
+    `params["layer1"]["0"]["conv1"]["kernel"]`. Networks of order `post` have the keys of
+    torchvision and timm's `resnet`, those of order `pre` the keys of timm's `resnetv2`.
 
     Attributes:
       stage_sizes: blocks in each stage; every stage but the first halves height and width.
-      widths: channels of each stage's 3x3 convolutions.
-      block: `basic` or `bottleneck`.
-      stem: `imagenet` (7x7, stride 2, max-pool) or `cifar` (3x3, stride 1).
-      shortcut: `projection` (option B), `zero_pad` (A), `all` (C) or `none` (plain network).
-      norm: `batch`, or `none`: convolutions with biases and no norm.
+      widths: channels of each stage's 3x3 convolutions, before `base_width` and `cardinality`.
+      block: `basic` or `bottleneck`, for all stages or one for each.
+      order: `post` (convolution, norm, activation) or `pre` (norm, activation, convolution).
+      middle: the block's spatial layer: `conv`, `scales` (Res2Net), `selective_kernel` (SKNet)
+        or `split_attention` (ResNeSt).
+      cardinality: groups of the middle convolution (ResNeXt).
+      base_width: width of a group for every 64 of the stage's width.
+      reduce_first: divides the width of a block's first convolution (SENet-154).
+      radix: splits of `split_attention`.
+      scale: parts of `scales`.
+      split_input: each kernel of `selective_kernel` sees half of the channels.
+      gate: channel attention at a branch's end: `none`, `se` or `eca`.
+      gate_ratio: hidden channels of `se` and `selective_kernel` per channel.
+      gate_divisor: `selective_kernel` rounds them to multiples of it.
+      anti_alias: what takes a block's stride: `none` (its convolution), `average`, `blur`,
+        `average_3x3`, or `average_3x3_first` (before the convolution).
+      stem: `7x7`, `deep` (three 3x3), `tiered` (the same, narrower) or `cifar` (3x3, stride 1).
+      stem_width: channels that the stem gives.
+      stem_pool: `max`, `max_zeros` (zeros at the border), `average`, `blur`, `conv` or `none`.
+      shortcut: see `flax_resnet.models.blocks`.
+      norm: `batch`, `group`, `frn`, `evonorm_s0`; `folded` (into convolutions, see
+        `fold_batch_norm`) or `none`: convolutions with biases.
       norm_group: images in one batch-norm group; None takes the global batch.
-      zero_init_last: start the last norm of each block at zero, so that blocks start as identity.
+      frozen: a pattern of parts whose batch norms use their running statistics in training too.
+      activation: `relu`, `leaky_relu`, `silu`, `gelu`, `elu` or `identity`.
+      standardize: standardise kernels, with this number added to their variance (BiT).
+      zero_init_last: blocks start as identity: their last norm (or, in order `pre`, their last
+        convolution) starts at zero.
+      drop_path: how often the last block's branch is dropped in training; the rate grows linearly
+        from 0 at the first block (stochastic depth).
+      drop_block: rate of DropBlock in the third and fourth stage.
+      block_dropout: dropout before a block's last convolution (Wide ResNets).
+      dropout: dropout before the head.
+      pruned: for each stage the output channels of each convolution of each block.
       pool: `average` over the last maps, or `flatten` them (the head then fixes the image size).
       num_classes: outputs; 0 returns the pooled features instead of logits.
       in_channels: channels of the images.
       image_size: height and width that the network is meant for; others work unless `flatten`.
-      head_name: key of the last linear layer in the published weights.
+      head_name: key of the last layer in the published weights.
+      remat: compute blocks a second time for the gradient instead of keeping what is inside them.
+      scan_blocks: compile the equal blocks of a stage once and loop over them. Compilation no
+        longer grows with depth; on a CPU the step itself gets slower. `to_layout` moves variables
+        between the layouts.
       dtype: compute dtype. Parameters, statistics and logits are float32 at least.
     """
 
     stage_sizes: tuple[int, ...]
     widths: tuple[int, ...] = (64, 128, 256, 512)
-    block: str = "basic"
-    stem: str = "imagenet"
+    block: str | tuple[str, ...] = "basic"
+    order: str = "post"
+    middle: str = "conv"
+    cardinality: int = 1
+    base_width: int = 64
+    reduce_first: int = 1
+    radix: int = 1
+    scale: int = 1
+    split_input: bool = False
+    gate: str = "none"
+    gate_ratio: float = 1 / 16
+    gate_divisor: int = 8
+    anti_alias: str = "none"
+    stem: str = "7x7"
+    stem_width: int = 64
+    stem_pool: str = "max"
     shortcut: str = "projection"
     norm: str = "batch"
     norm_group: int | None = None
+    frozen: str = ""
+    activation: str = "relu"
+    standardize: float | None = None
     zero_init_last: bool = False
+    drop_path: float = 0.0
+    drop_block: float = 0.0
+    block_dropout: float = 0.0
+    dropout: float = 0.0
+    pruned: tuple[tuple[tuple[int, ...], ...], ...] | None = None
     pool: str = "average"
     num_classes: int = 1000
     in_channels: int = 3
     image_size: int = 224
     head_name: str = "fc"
+    remat: bool = False
+    scan_blocks: bool = False
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
         for field, allowed in CHOICES.items():
             require_known(field, getattr(self, field), allowed)
-        if len(self.stage_sizes) != len(self.widths):
+        for block in self.shapes:
+            require_known("block", block, MIDDLE)
+        if not len(self.stage_sizes) == len(self.widths) == len(self.shapes):
             raise InputError(
-                f"stage_sizes is {self.stage_sizes} and widths is {self.widths}: "
-                "give each stage one of both"
+                f"stage_sizes is {self.stage_sizes}, widths is {self.widths} and block is "
+                f"{self.block}: give each stage one of all three"
             )
         super().__post_init__()
+
+    @property
+    def shapes(self) -> tuple[str, ...]:
+        """Return the shape of the blocks of each stage."""
+        return (self.block,) * len(self.stage_sizes) if isinstance(self.block, str) else self.block
+
+    @property
+    def first_conv(self) -> str:
+        """Return the published key of the convolution that sees the images."""
+        return stems.first_conv(self.stem, self.order)
 
     def __call__(
         self, images: Float[Array, "n h w c"], train: bool = False
     ) -> Float[Array, "n classes"]:
-        """Return logits, or pooled features where `num_classes` is 0."""
+        """Return logits, or pooled features where `num_classes` is 0.
+
+        In training, networks with dropout of any kind draw from the rng `dropout`.
+        """
         return self._forward(images, train)[1]
 
     def features(self, images: Float[Array, "n h w c"], train: bool = False) -> Mapping[str, Array]:
@@ -99,31 +165,56 @@ class ResNet(nn.Module):
 
     @nn.compact
     def _forward(self, images: Images, train: bool) -> tuple[dict[str, Array], Array]:
-        self._check(images)
-        layers = Layers(self.dtype, self.norm, self.norm_group, self.zero_init_last, self.shortcut)
-        kernel_size, stride, pooled = STEMS[self.stem]
-        x = layers.conv(self.widths[0], kernel_size, stride, name="conv1")(images)
-        x = relu(layers.normalize(x, "bn1", train))
-        maps = {"stem": x}
-        x = max_pool(x) if pooled else x
-        for index, (blocks, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
-            name = f"layer{index + 1}"
-            stage = Stage(self.block, blocks, width, 1 if index == 0 else 2, layers, name=name)
-            maps[name] = x = stage(x, train)
-        x = global_average_pool(x) if self.pool == "average" else x.reshape(x.shape[0], -1)
-        if self.num_classes:
-            x = Linear(self.num_classes, name=self.head_name)(x)
-        return maps, x
+        check_images(images, self)
+        layers = Layers(
+            train=train,
+            dtype=self.dtype,
+            norm=self.norm,
+            norm_group=self.norm_group,
+            frozen=self.frozen,
+            activation=self.activation,
+            standardize=self.standardize,
+        )
+        stem, x = stems.run_stem(images, self, layers)
+        if self.order == "post":
+            maps = run_stages(x, self, layers)
+            x = maps[-1]
+        else:
+            maps = Scope(name="stages")(run_stages, x, self, layers)
+            x = layers.normalize(maps[-1], "norm", after_conv=False)
+        names = [f"layer{number}" for number in range(1, len(maps) + 1)]
+        logits = classify(x, self, train, convolve=self.order == "pre")
+        return {"stem": stem, **dict(zip(names, maps, strict=True))}, logits
 
-    def _check(self, images: Array) -> None:
-        if images.ndim != 4 or images.shape[-1] != self.in_channels or 0 in images.shape:
-            raise InputError(
-                f"images have shape {images.shape}, but the network takes (n, height, width, "
-                f"{self.in_channels}) with no empty axis: arrange them as NHWC or pass "
-                "in_channels= to create_model"
-            )
-        if self.pool == "flatten" and images.shape[1:3] != (self.image_size, self.image_size):
-            raise InputError(
-                f"images are {images.shape[1]}x{images.shape[2]}, but a flattening head is made "
-                f"for {self.image_size}x{self.image_size}: resize them or pass image_size="
-            )
+
+def run_stages(x: Images, network: ResNet, layers: Layers) -> list[Array]:
+    """Apply every stage in the calling scope and return the maps that each of them gives."""
+    total, before, maps = sum(network.stage_sizes), 0, []
+    for index, count in enumerate(network.stage_sizes):
+        rates = [network.drop_path * k / max(total - 1, 1) for k in range(before, before + count)]
+        pruned = network.pruned[index] if network.pruned else (None,) * count
+        arguments = dict(
+            shape=network.shapes[index],
+            width=network.widths[index],
+            design=stage_design(network, index),
+            layers=layers,
+        )
+        blocks = [
+            dict(arguments, stride=2 if index and not number else 1, pruned=pruned[number])
+            for number in range(count)
+        ]
+        names = (f"layer{index + 1}",) if network.order == "post" else (str(index), "blocks")
+        options = dict(remat=network.remat, scan=network.scan_blocks and not network.pruned)
+        x = within(names, functools.partial(run_blocks, rates=rates, **options), x, blocks)
+        maps.append(x)
+        before += count
+    return maps
+
+
+def stage_design(network: ResNet, index: int) -> Design:
+    """Return the design of the blocks of one stage."""
+    fields = {field.name: getattr(network, field.name) for field in dataclasses.fields(Design)}
+    fields["drop_block"] = None
+    if network.drop_block and index in DROP_BLOCK:
+        fields["drop_block"] = (network.drop_block, *DROP_BLOCK[index])
+    return Design(**fields)

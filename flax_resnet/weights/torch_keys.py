@@ -5,9 +5,10 @@ Module paths are the same on both sides, so only the last word of a key and the 
 | torch                           | Flax                    | axes                     |
 |---------------------------------|-------------------------|--------------------------|
 | `weight` (4 axes)               | `params` `kernel`       | OIHW -> HWIO             |
+| `weight` (3 axes)               | `params` `kernel`       | OIW -> WIO               |
 | `weight` (2 axes)               | `params` `kernel`       | transposed               |
 | `weight` (1 axis)               | `params` `scale`        |                          |
-| `bias`                          | `params` `bias`         |                          |
+| `bias`, `tau`, `v`              | the same in `params`    |                          |
 | `running_mean`, `running_var`   | `batch_stats` `mean`, `var` |                      |
 | `num_batches_tracked`           | none: unused at a fixed momentum; written as 0 ||
 """
@@ -27,13 +28,15 @@ TORCH_LEAF = {
     "kernel": "weight",
     "scale": "weight",
     "bias": "bias",
+    "tau": "tau",
+    "v": "v",
     "mean": "running_mean",
     "var": "running_var",
 }
 COUNTER = "num_batches_tracked"
 # torch axes of a kernel -> Flax axes, by number of axes; and back
-TO_FLAX = {4: (2, 3, 1, 0), 2: (1, 0)}
-TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}
+TO_FLAX = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}
+TO_TORCH = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0)}
 
 
 def torch_key(path: tuple[str, ...]) -> str:

@@ -1,0 +1,150 @@
+"""What the blocks of one network have in common: its layers, and the design of its blocks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flax_resnet.models.layers import (
+    Affine,
+    BatchNorm,
+    Conv,
+    Dtype,
+    EvoNormS0,
+    FilterResponseNorm,
+    GroupNorm,
+    Images,
+    Initializer,
+    he_normal,
+)
+from flax_resnet.models.parts import selected
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": jax.nn.relu,
+    "leaky_relu": jax.nn.leaky_relu,
+    "silu": jax.nn.silu,
+    "gelu": jax.nn.gelu,
+    "elu": jax.nn.elu,
+    "identity": lambda x: x,
+}
+# Norms without statistics; those that bring their own non-linearity are marked.
+_NORMS: dict[str, tuple[Any, bool]] = {
+    "group": (GroupNorm, False),
+    "frn": (FilterResponseNorm, True),
+    "evonorm_s0": (EvoNormS0, True),
+}
+NORMS = ("batch", *_NORMS, "folded", "none")
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Make a network's convolutions, norms and activations; see `ResNet` for the fields."""
+
+    train: bool = False
+    dtype: Dtype = jnp.float32
+    norm: str = "batch"
+    norm_group: int | None = None
+    frozen: str = ""
+    activation: str = "relu"
+    standardize: float | None = None
+    kernel_init: Initializer = he_normal
+
+    def conv(
+        self,
+        features: int,
+        size: int,
+        name: str,
+        *,
+        normed: bool = True,
+        biased: bool = False,
+        **kw: Any,
+    ) -> Conv:
+        """Make a convolution; `normed` says that a norm follows it directly.
+
+        It has a bias if `biased`, where that norm is folded into it, and in a network without
+        norms.
+        """
+        biased = biased or self.norm == "none" or (normed and self.norm == "folded")
+        return Conv(
+            features,
+            size,
+            use_bias=biased,
+            standardize=self.standardize,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            name=name,
+            **kw,
+        )
+
+    def normalize(
+        self,
+        x: Images,
+        name: str,
+        *,
+        act: bool = True,
+        after_conv: bool = True,
+        zero: bool = False,
+        drop: Callable[[Images], Images] = lambda x: x,
+    ) -> Images:
+        """Apply the norm called `name` and, with `act`, the activation.
+
+        Args:
+          after_conv: the norm follows a convolution, into which it can be folded.
+          zero: its scale starts at zero.
+          drop: what happens between norm and activation.
+        """
+        activate = ACTIVATIONS[self.activation] if act else ACTIVATIONS["identity"]
+        scale_init = nn.initializers.zeros if zero else nn.initializers.ones
+        if self.norm == "none" or (self.norm == "folded" and after_conv):
+            return activate(drop(x))
+        if self.norm == "folded":
+            return activate(drop(Affine(self.dtype, name=name)(x)))
+        if self.norm == "batch":
+            norm = BatchNorm(self.norm_group, scale_init=scale_init, dtype=self.dtype, name=name)
+            return activate(drop(norm(x, self.train and not selected(self.frozen, norm.path))))
+        kind, activates = _NORMS[self.norm]
+        norm = kind(scale_init=scale_init, dtype=self.dtype, name=name)
+        return drop(norm(x, act)) if activates else activate(drop(norm(x)))
+
+    def conv_norm(
+        self,
+        x: Images,
+        features: int,
+        size: int,
+        names: tuple[str, str],
+        *,
+        act: bool = True,
+        zero: bool = False,
+        drop: Callable[[Images], Images] = lambda x: x,
+        **kw: Any,
+    ) -> Images:
+        """Convolve, normalise and activate with layers of these two names."""
+        x = self.conv(features, size, names[0], **kw)(x)
+        return self.normalize(x, names[1], act=act, zero=zero, drop=drop)
+
+
+@dataclass(frozen=True)
+class Design:
+    """Say how a network's blocks are built; see `ResNet` for the fields."""
+
+    order: str = "post"
+    middle: str = "conv"
+    shortcut: str = "projection"
+    cardinality: int = 1
+    base_width: int = 64
+    reduce_first: int = 1
+    radix: int = 1
+    scale: int = 1
+    split_input: bool = False
+    gate: str = "none"
+    gate_ratio: float = 1 / 16
+    gate_divisor: int = 8
+    anti_alias: str = "none"
+    zero_init_last: bool = False
+    drop_path: float = 0.0
+    block_dropout: float = 0.0
+    drop_block: tuple[float, int, float] | None = None
+    """Rate, size of the squares and scale of DropBlock in this stage; see `DropBlock`."""

@@ -1,0 +1,67 @@
+"""The layers that every network here is made of; one idea a file."""
+
+from flax_resnet.models.layers.convolution import (
+    Conv,
+    Dtype,
+    Images,
+    Initializer,
+    Linear,
+    along_channels,
+    at_least_float32,
+    conv2d,
+    he_normal,
+    linear_uniform,
+)
+from flax_resnet.models.layers.drop import DropBlock, DropPath
+from flax_resnet.models.layers.gates import (
+    ChannelConv,
+    EfficientChannelAttention,
+    SqueezeExcite,
+    make_divisible,
+)
+from flax_resnet.models.layers.norms import (
+    Affine,
+    BatchNorm,
+    EvoNormS0,
+    FilterResponseNorm,
+    GroupNorm,
+)
+from flax_resnet.models.layers.pooling import (
+    average_pairs,
+    average_pool,
+    blur_pool,
+    global_average_pool,
+    max_pool,
+)
+from flax_resnet.models.layers.scope import Scope, within
+
+__all__ = [
+    "Affine",
+    "BatchNorm",
+    "ChannelConv",
+    "Conv",
+    "DropBlock",
+    "DropPath",
+    "Dtype",
+    "EfficientChannelAttention",
+    "EvoNormS0",
+    "FilterResponseNorm",
+    "GroupNorm",
+    "Images",
+    "Initializer",
+    "Linear",
+    "Scope",
+    "SqueezeExcite",
+    "along_channels",
+    "at_least_float32",
+    "average_pairs",
+    "average_pool",
+    "blur_pool",
+    "conv2d",
+    "global_average_pool",
+    "he_normal",
+    "linear_uniform",
+    "make_divisible",
+    "max_pool",
+    "within",
+]

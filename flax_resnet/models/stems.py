@@ -1,0 +1,86 @@
+"""From images to the first maps: the stem's convolutions and its pooling."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Array
+
+from flax_resnet.models.design import Layers
+from flax_resnet.models.layers import Images, Scope, average_pool, blur_pool, max_pool
+
+# Kernel size and stride of each convolution.
+STEMS = {
+    "7x7": ((7, 2),),
+    "deep": ((3, 2), (3, 1), (3, 1)),
+    "tiered": ((3, 2), (3, 1), (3, 1)),
+    "cifar": ((3, 1),),
+}
+POOLS = ("max", "max_zeros", "average", "blur", "conv", "none")
+# Published names of the convolutions and of the norms behind them. In order `post` the norm behind
+# the last one lies a level further up.
+_SINGLE = {"post": (("conv1", None),), "pre": (("conv", None),)}
+_DEEP = {
+    "post": (("0", "1"), ("3", "4"), ("6", None)),
+    "pre": (("conv1", "norm1"), ("conv2", "norm2"), ("conv3", None)),
+}
+
+
+def first_conv(stem: str, order: str) -> str:
+    """Return the published key of a stem's first convolution."""
+    if order == "pre":
+        return "stem.conv" if len(STEMS[stem]) == 1 else "stem.conv1"
+    return "conv1" if len(STEMS[stem]) == 1 else "conv1.0"
+
+
+def run_stem(images: Images, network: Any, layers: Layers) -> tuple[Array, Array]:
+    """Return the maps before and after the pooling of a `ResNet`'s stem, in its scope."""
+    stem, width, post = network.stem, network.stem_width, network.order == "post"
+    names = (_SINGLE if len(STEMS[stem]) == 1 else _DEEP)[network.order]
+    if post and len(names) == 1:
+        x = convolve_stem(images, stem, width, names, layers, normed=True)
+    else:
+        scope = Scope(name="conv1" if post else "stem")
+        x = scope(lambda: convolve_stem(images, stem, width, names, layers, normed=post))
+    if post:
+        x = layers.normalize(x, "bn1")
+    return x, pool_stem(x, network.stem_pool, layers)
+
+
+def convolve_stem(
+    x: Images,
+    stem: str,
+    width: int,
+    names: Sequence[tuple[str, str | None]],
+    layers: Layers,
+    *,
+    normed: bool,
+) -> Images:
+    """Apply the convolutions of a stem, and the norms that have a name.
+
+    Args:
+      width: channels of the result.
+      normed: a norm follows the last convolution, whether it is applied here or not.
+    """
+    half = width // 2
+    widths = (half // 4 * 3 if stem == "tiered" else half, half, width)[-len(STEMS[stem]) :]
+    for (conv, norm), features, (size, stride) in zip(names, widths, STEMS[stem], strict=True):
+        last = conv == names[-1][0]
+        x = layers.conv(features, size, conv, stride=stride, normed=normed or not last)(x)
+        x = layers.normalize(x, norm) if norm else x
+    return x
+
+
+def pool_stem(x: Images, kind: str, layers: Layers) -> Images:
+    """Halve the stem's maps; `conv` is named as the pooling that it replaces (ResNet-RS)."""
+    if kind == "conv":
+        names = ("0", "1")
+        return Scope(name="maxpool")(
+            lambda: layers.conv_norm(x, x.shape[-1], 3, names, stride=2)
+        )
+    if kind == "average":
+        return average_pool(x)
+    if kind == "blur":
+        return blur_pool(max_pool(x, 3, 1))
+    if kind == "none":
+        return x
+    return max_pool(x, 3, 2, 0.0) if kind == "max_zeros" else max_pool(x)
