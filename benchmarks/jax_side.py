@@ -110,7 +110,7 @@ def _inference(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
     return jax.jit(logits), (variables, images), lambda arguments, outcome: arguments
 
 
-def _model(case: Case) -> flax_resnet.ResNet:
+def _model(case: Case) -> flax_resnet.models.Network:
     shallow = dict(stage_sizes=(1,) * 4, widths=(64,) * 4) if case.shallow else {}
     return flax_resnet.create_model(
         case.model,

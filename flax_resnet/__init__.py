@@ -8,30 +8,54 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from flax_resnet.errors import InputError
-from flax_resnet.models import ResNet, create_model, list_models
+from flax_resnet.models import (
+    DenseNet,
+    ResNet,
+    create_model,
+    list_models,
+    summarize,
+    to_layout,
+)
 from flax_resnet.version import VERSION
-from flax_resnet.weights import from_torch, to_torch
+from flax_resnet.weights import (
+    fold_batch_norm,
+    from_torch,
+    list_pretrained,
+    preprocessing,
+    save_pretrained,
+    to_torch,
+)
 
 if TYPE_CHECKING:
     from flax_resnet.training.loop import train
+    from flax_resnet.training.pretrained import load_pretrained
     from flax_resnet.training.runs import Run, evaluate_run, restore
 
 __version__ = VERSION
 __all__ = [
+    "DenseNet",
     "InputError",
     "ResNet",
     "Run",
     "create_model",
     "evaluate_run",
+    "fold_batch_norm",
     "from_torch",
     "list_models",
+    "list_pretrained",
+    "load_pretrained",
+    "preprocessing",
     "restore",
+    "save_pretrained",
+    "summarize",
+    "to_layout",
     "to_torch",
     "train",
 ]
 _LATER = {
     "Run": "flax_resnet.training.runs",
     "evaluate_run": "flax_resnet.training.runs",
+    "load_pretrained": "flax_resnet.training.pretrained",
     "restore": "flax_resnet.training.runs",
     "train": "flax_resnet.training.loop",
 }

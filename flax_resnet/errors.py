@@ -15,17 +15,17 @@ class InputError(ValueError):
     """
 
 
-def require_known(what: str, found: str, known: Iterable[str]) -> None:
+def require_known(what: str, found: object, known: Iterable[str]) -> None:
     """Raise `InputError` with the near names unless `found` is one of the `known` names."""
     names = sorted(known)
     if found not in names:
         raise InputError(f"{what} is {found!r}; {expected_names(found, names)}")
 
 
-def expected_names(found: str, known: Iterable[str]) -> str:
+def expected_names(found: object, known: Iterable[str]) -> str:
     """Write the end of an error's sentence: the names that would have done, nearest first."""
     names = sorted(known)
-    near = difflib.get_close_matches(found, names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(found), names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     if len(names) > _LISTED:
         return f"it is none of the {len(names)} known names.{hint}"

@@ -17,6 +17,8 @@ left alone; He et al. 2016, arXiv:1603.05027). What the shortcut does is a word:
 Pre-activation projects what the first norm gives, and without a norm of its own.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -64,15 +66,13 @@ class Block(nn.Module):
         design, layers = self.design, self.layers
         widths = self.pruned or conv_widths(self.shape, self.width, design)
         same = self.stride == 1 and x.shape[-1] == widths[-1]
-        if design.order == "pre":
-            entry = layers.normalize(x, "norm1", after_conv=False)
-        else:
-            entry = x
+        pre = design.order == "pre"
+        entry = layers.normalize(x, "norm1", after_conv=False) if pre else x
         y = entry
         for number, features in enumerate(widths, 1):
             if number == len(widths):
                 y = self._dropout(y)
-            norm = f"norm{number + 1}" if design.order == "pre" else f"bn{number}"
+            norm = f"norm{number + 1}" if pre else f"bn{number}"
             if number == MIDDLE[self.shape]:
                 middle = Middle(design, layers, number, norm, not same)
                 y = apply_middle(middle, y, features, self.stride)
@@ -82,16 +82,16 @@ class Block(nn.Module):
         if design.drop_path and layers.train:
             y = DropPath()(y, drop_rate)
         y = join(y, x, entry, self.stride, design, layers)
-        return y if design.order == "pre" else ACTIVATIONS[layers.activation](y)
+        return y if pre else ACTIVATIONS[layers.activation](y)
 
     def _convolve(self, y: Images, features: int, number: int, norm: str, last: bool) -> Images:
         """Apply a convolution that is not the middle, and its norm."""
         size, conv = SIZE[self.shape], f"conv{number}"
         zero = last and self.design.zero_init_last
         if last and self.design.order == "pre":
-            init = dict(kernel_init=nn.initializers.zeros) if zero else {}
+            init: dict[str, Any] = {"kernel_init": nn.initializers.zeros} if zero else {}
             return self.layers.conv(features, size, conv, normed=False, **init)(y)
-        options = dict(act=not last, zero=zero)
+        options: dict[str, Any] = {"act": not last, "zero": zero}
         if self.design.middle != "selective_kernel":
             return self.layers.conv_norm(y, features, size, (conv, norm), **options)
         names = ("conv", "bn")  # one level further down in the published keys
@@ -111,7 +111,6 @@ class Block(nn.Module):
             channels = self.width * EXPANSION[self.shape]
             return EfficientChannelAttention(channels, dtype, name="se")(y)
         return y
-
 
 
 def conv_widths(shape: str, width: int, design: Design) -> tuple[int, ...]:

@@ -1,17 +1,16 @@
 """Densely connected networks: every layer sees what all layers before it gave."""
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flax_resnet.errors import InputError, require_known
+from flax_resnet.errors import InputError
 from flax_resnet.models import stems
 from flax_resnet.models.design import ACTIVATIONS, NORMS, Layers
-from flax_resnet.models.head import check_images, classify
+from flax_resnet.models.head import check_choices, check_images, classify
 from flax_resnet.models.layers import Images, Scope, average_pool
 
 he_fan_in = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -52,7 +51,7 @@ class DenseNet(nn.Module):
     bottleneck: int = 4
     compression: float = 0.5
     stem: str = "7x7"
-    stem_pool: str = "max"
+    stem_pool: str | None = None
     norm: str = "batch"
     norm_group: int | None = None
     frozen: str = ""
@@ -70,8 +69,7 @@ class DenseNet(nn.Module):
     first_conv = "features.conv0"
 
     def __post_init__(self) -> None:
-        for field, allowed in CHOICES.items():
-            require_known(field, getattr(self, field), allowed)
+        check_choices(self, CHOICES)
         if not 0 < self.compression <= 1:
             raise InputError(f"compression is {self.compression}; expected above 0 and at most 1")
         super().__post_init__()
@@ -112,7 +110,7 @@ def run_blocks(
     names = [(f"conv{n}", None if plain else f"norm{n}") for n in range(count)]
     x = stems.convolve_stem(images, network.stem, width, names, layers, normed=not plain)
     maps = {"stem": x}
-    x = stems.pool_stem(x, network.stem_pool, layers)
+    x = stems.pool_stem(x, network, layers)
     for number, size in enumerate(network.stage_sizes, 1):
         x = Scope(name=f"denseblock{number}")(dense_block, x, size, network, layers)
         maps[f"layer{number}"] = x
@@ -125,9 +123,7 @@ def dense_block(x: Images, size: int, network: DenseNet, layers: Layers) -> Imag
     """Let each layer add its maps to those that came before it."""
     make = nn.remat(DenseLayer) if network.remat else DenseLayer
     for number in range(1, size + 1):
-        layer = make(
-            network.growth_rate, network.bottleneck, layers, name=f"denselayer{number}"
-        )
+        layer = make(network.growth_rate, network.bottleneck, layers, name=f"denselayer{number}")
         y = layer(x)
         if network.layer_dropout:
             y = nn.Dropout(network.layer_dropout, deterministic=not layers.train)(y)

@@ -1,11 +1,12 @@
-"""From the last maps to logits; and what a network says of images that it cannot take."""
+"""What all networks share: the head, and their checks of arguments and images."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 from jaxtyping import Array
 
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, require_known
 from flax_resnet.models.layers import (
     Conv,
     Images,
@@ -37,6 +38,14 @@ def classify(x: Images, network: Any, train: bool, *, convolve: bool = False) ->
         return Conv(network.num_classes, 1, **options)(x[:, None, None])[:, 0, 0]
 
     return within(tuple(scopes), head, x)
+
+
+def check_choices(network: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
+    """Raise `InputError` unless each argument is one of its words, or None by default."""
+    for field, allowed in choices.items():
+        value = getattr(network, field)
+        if value is not None or type(network).__dataclass_fields__[field].default is not None:
+            require_known(field, value, allowed)
 
 
 def check_images(images: Array, network: Any) -> None:

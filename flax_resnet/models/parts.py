@@ -23,12 +23,14 @@ def part_of(path: Iterable[str]) -> str:
 
 
 def selected(pattern: str, path: Iterable[str]) -> bool:
-    """Say whether a regular expression matches the part that `path` belongs to, or its start.
+    r"""Say whether a regular expression matches the part that `path` belongs to, or its start.
 
-    `stem|layer[12]` selects the same layers in every family; `layer3.0` or `.*\\.bn1` select by
+    `stem|layer[12]` selects the same layers in every family; `layer3.0` or `.*\.bn1` select by
     the published key. The empty pattern selects nothing.
     """
     path = tuple(path)
     if not pattern:
         return False
-    return any(re.match(rf"(?:{pattern})(?:\.|$)", name) for name in (part_of(path), ".".join(path)))
+    return any(
+        re.match(rf"(?:{pattern})(?:\.|$)", name) for name in (part_of(path), ".".join(path))
+    )

@@ -1,7 +1,6 @@
 """The residual network: stem, stages, head. One module for the whole family."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from flax_resnet.errors import InputError, require_known
 from flax_resnet.models import stems
 from flax_resnet.models.blocks import GATES, MIDDLE, ORDERS, SHORTCUTS
 from flax_resnet.models.design import ACTIVATIONS, NORMS, Design, Layers
-from flax_resnet.models.head import check_images, classify
+from flax_resnet.models.head import check_choices, check_images, classify
 from flax_resnet.models.layers import Images, Scope, within
 from flax_resnet.models.middles import ANTI_ALIAS, MIDDLES
 from flax_resnet.models.stages import run_blocks
@@ -60,8 +59,9 @@ class ResNet(nn.Module):
       anti_alias: what takes a block's stride: `none` (its convolution), `average`, `blur`,
         `average_3x3`, or `average_3x3_first` (before the convolution).
       stem: `7x7`, `deep` (three 3x3), `tiered` (the same, narrower) or `cifar` (3x3, stride 1).
-      stem_width: channels that the stem gives.
-      stem_pool: `max`, `max_zeros` (zeros at the border), `average`, `blur`, `conv` or `none`.
+      stem_width: channels that the stem gives; None: as many as the first width.
+      stem_pool: `max`, `max_zeros` (zeros at the border), `average`, `blur`, `conv` or `none`;
+        None: `max`, or `none` behind a `cifar` stem.
       shortcut: see `flax_resnet.models.blocks`.
       norm: `batch`, `group`, `frn`, `evonorm_s0`; `folded` (into convolutions, see
         `fold_batch_norm`) or `none`: convolutions with biases.
@@ -105,8 +105,8 @@ class ResNet(nn.Module):
     gate_divisor: int = 8
     anti_alias: str = "none"
     stem: str = "7x7"
-    stem_width: int = 64
-    stem_pool: str = "max"
+    stem_width: int | None = None
+    stem_pool: str | None = None
     shortcut: str = "projection"
     norm: str = "batch"
     norm_group: int | None = None
@@ -129,8 +129,7 @@ class ResNet(nn.Module):
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
-        for field, allowed in CHOICES.items():
-            require_known(field, getattr(self, field), allowed)
+        check_choices(self, CHOICES)
         for block in self.shapes:
             require_known("block", block, MIDDLE)
         if not len(self.stage_sizes) == len(self.widths) == len(self.shapes):
@@ -204,8 +203,8 @@ def run_stages(x: Images, network: ResNet, layers: Layers) -> list[Array]:
             for number in range(count)
         ]
         names = (f"layer{index + 1}",) if network.order == "post" else (str(index), "blocks")
-        options = dict(remat=network.remat, scan=network.scan_blocks and not network.pruned)
-        x = within(names, functools.partial(run_blocks, rates=rates, **options), x, blocks)
+        scan = network.scan_blocks and not network.pruned
+        x = within(names, run_blocks, x, blocks, rates, network.remat, scan)
         maps.append(x)
         before += count
     return maps

@@ -1,4 +1,4 @@
-"""A run of blocks, unrolled or scanned, and the way between the two layouts of its variables."""
+"""A run of blocks: one after the other, or as one scanned block."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,20 +6,17 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import traverse_util
 
 from flax_resnet.models.blocks import Block
 from flax_resnet.models.layers import Images
 
-SCAN = "scan"
+SCAN = "scan"  # the scanned blocks' name
 
 
 def run_blocks(
     x: Images,
     blocks: Sequence[Mapping[str, Any]],
     rates: Sequence[float],
-    *,
     remat: bool,
     scan: bool,
 ) -> Images:
@@ -50,42 +47,3 @@ def run_blocks(
         length=len(others),
     )
     return scanned(make(**others[0], name=SCAN), x, jnp.asarray(rates[1:]))[0]
-
-
-def to_layout(variables: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the variables of a network in the layout of `shapes`: unrolled or scanned.
-
-    Both are the same numbers: block `k` of a stage is entry `k - 1` of its `scan`.
-
-    Args:
-      shapes: what `variable_shapes` gives for the network in the layout that is wanted.
-    """
-    leaves = _unrolled(traverse_util.flatten_dict(dict(variables)))
-    wanted = traverse_util.flatten_dict(dict(shapes))
-    result = {}
-    for path, shape in wanted.items():
-        if SCAN not in path:
-            result |= {path: leaves.pop(path)} if path in leaves else {}
-            continue
-        members = [_numbered(path, number + 1) for number in range(shape.shape[0])]
-        if all(member in leaves for member in members):
-            result[path] = _stack([leaves.pop(member) for member in members])
-    return dict(traverse_util.unflatten_dict(result | leaves))
-
-
-def _unrolled(leaves: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...], Any]:
-    result = {}
-    for path, leaf in leaves.items():
-        if SCAN in path:
-            result |= {_numbered(path, number): part for number, part in enumerate(leaf, 1)}
-        else:
-            result[path] = leaf
-    return result
-
-
-def _numbered(path: tuple[str, ...], number: int) -> tuple[str, ...]:
-    return tuple(str(number) if name == SCAN else name for name in path)
-
-
-def _stack(leaves: list[Any]) -> Any:
-    return np.stack(leaves) if isinstance(leaves[0], np.ndarray) else jnp.stack(leaves)

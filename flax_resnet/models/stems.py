@@ -34,7 +34,8 @@ def first_conv(stem: str, order: str) -> str:
 
 def run_stem(images: Images, network: Any, layers: Layers) -> tuple[Array, Array]:
     """Return the maps before and after the pooling of a `ResNet`'s stem, in its scope."""
-    stem, width, post = network.stem, network.stem_width, network.order == "post"
+    stem, post = network.stem, network.order == "post"
+    width = network.stem_width or network.widths[0]
     names = (_SINGLE if len(STEMS[stem]) == 1 else _DEEP)[network.order]
     if post and len(names) == 1:
         x = convolve_stem(images, stem, width, names, layers, normed=True)
@@ -43,7 +44,7 @@ def run_stem(images: Images, network: Any, layers: Layers) -> tuple[Array, Array
         x = scope(lambda: convolve_stem(images, stem, width, names, layers, normed=post))
     if post:
         x = layers.normalize(x, "bn1")
-    return x, pool_stem(x, network.stem_pool, layers)
+    return x, pool_stem(x, network, layers)
 
 
 def convolve_stem(
@@ -70,13 +71,12 @@ def convolve_stem(
     return x
 
 
-def pool_stem(x: Images, kind: str, layers: Layers) -> Images:
+def pool_stem(x: Images, network: Any, layers: Layers) -> Images:
     """Halve the stem's maps; `conv` is named as the pooling that it replaces (ResNet-RS)."""
+    kind = network.stem_pool or ("none" if network.stem == "cifar" else "max")
     if kind == "conv":
         names = ("0", "1")
-        return Scope(name="maxpool")(
-            lambda: layers.conv_norm(x, x.shape[-1], 3, names, stride=2)
-        )
+        return Scope(name="maxpool")(lambda: layers.conv_norm(x, x.shape[-1], 3, names, stride=2))
     if kind == "average":
         return average_pool(x)
     if kind == "blur":

@@ -1,23 +1,45 @@
-"""Counts that need no data: parameters, statistics, multiply-adds.
+"""Counts that need no data: parameters, statistics, multiply-adds, activations.
 
-Multiply-adds (MACs) are counted on the traced computation, convolutions and matrix products
-alone, padding taps included: the convention of the published tables. XLA's `cost_analysis`
-leaves padding taps out and counts elementwise work.
+Multiply-adds (MACs) are those of convolutions and matrices alone, padding taps included: the
+convention of the published tables. XLA's `cost_analysis` leaves padding taps out and counts
+elementwise work.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from jax.extend import core
+from flax import traverse_util
+
+from flax_resnet.models.layout import unrolled
+from flax_resnet.models.parts import part_of
+from flax_resnet.models.receptive import receptive_fields
+from flax_resnet.models.shapes import example_images, variable_shapes
 
 
-def variable_shapes(model: nn.Module) -> dict[str, Any]:
-    """Return the variables of `model` as shapes and dtypes, without computing anything."""
-    return dict(jax.eval_shape(model.init, jax.random.key(0), _example(model)))
+@dataclass(frozen=True)
+class PartSummary:
+    """What one part of a network is and costs, for one image.
+
+    Attributes:
+      shape: height, width and channels of its maps; the number of outputs for the head.
+      activations: bytes that its convolutions, matrices and norms give out, in the compute dtype.
+      receptive_field: side of the square of pixels that one value of its maps sees; None where
+        it sees all of them.
+      stride: pixels between the squares of neighbouring values.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parameters: int
+    macs: int
+    activations: int
+    receptive_field: int | None
+    stride: int | None
 
 
 def count_parameters(model: nn.Module, collection: str = "params") -> int:
@@ -28,53 +50,59 @@ def count_parameters(model: nn.Module, collection: str = "params") -> int:
 
 def count_macs(model: nn.Module, image_size: int | None = None) -> int:
     """Count the multiply-adds of one image in inference mode."""
-    images = _example(model, image_size)
-    trace = jax.make_jaxpr(lambda variables, x: model.apply(variables, x))
-    return _jaxpr_macs(trace(variable_shapes(model), images).jaxpr)
+    return sum(_costs(model, image_size)[0].values())
 
 
-def _example(model: Any, image_size: int | None = None) -> jax.ShapeDtypeStruct:
-    size = image_size or model.image_size
-    return jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
+def summarize(model: Any, image_size: int | None = None) -> list[PartSummary]:
+    """Describe the stem, the stages and the head of a network.
+
+    Args:
+      image_size: side of the images; None takes the size that the network is meant for.
+    """
+    model = unrolled(model)
+    shapes = variable_shapes(model)
+    parameters: Counter[str] = Counter()
+    for path, leaf in traverse_util.flatten_dict(shapes["params"]).items():
+        parameters[part_of(path)] += math.prod(leaf.shape)
+    macs, activations = _costs(model, image_size)
+    example = example_images(model, image_size)
+    maps = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), shapes, example)
+    logits = jax.eval_shape(model.apply, shapes, example)
+    fields = receptive_fields(lambda x, v: model.apply(v, x, method="features"), example, shapes)
+    names = ["stem", *(f"layer{number}" for number in range(1, len(maps)))]  # eval_shape sorts
+    rows = {name: maps[name].shape[1:] for name in names} | {"head": logits.shape[1:]}
+    return [
+        PartSummary(
+            name,
+            shape,
+            parameters[name],
+            macs[name],
+            activations[name],
+            *fields.get(name, (None, None)),
+        )
+        for name, shape in rows.items()
+    ]
 
 
-def _conv_macs(equation: Any) -> int:
-    kernel = equation.invars[1].aval.shape
-    out_axis = equation.params["dimension_numbers"].rhs_spec[0]
-    return math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[out_axis]
+def _costs(model: Any, image_size: int | None) -> tuple[Counter[str], Counter[str]]:
+    """Return multiply-adds and bytes of activations by part."""
+    macs: Counter[str] = Counter()
+    activations: Counter[str] = Counter()
 
+    def record(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        result, module = call(*args, **kwargs), context.module
+        if context.method_name != "__call__" or not isinstance(result, jax.Array):
+            return result
+        part = part_of(module.path)
+        if module.has_variable("params", "kernel"):
+            kernel = module.get_variable("params", "kernel")
+            macs[part] += result.size // kernel.shape[-1] * kernel.size
+        if module.has_variable("params", "kernel") or module.has_variable("params", "scale"):
+            activations[part] += result.size * result.dtype.itemsize
+        return result
 
-def _dot_macs(equation: Any) -> int:
-    contracted = equation.params["dimension_numbers"][0][0]
-    lhs = equation.invars[0].aval.shape
-    return math.prod(equation.outvars[0].aval.shape) * math.prod(lhs[axis] for axis in contracted)
-
-
-COUNTERS: dict[str, Callable[[Any], int]] = {
-    "conv_general_dilated": _conv_macs,
-    "dot_general": _dot_macs,
-}
-
-
-def _jaxpr_macs(jaxpr: core.Jaxpr) -> int:
-    total = 0
-    for equation in jaxpr.eqns:
-        name = equation.primitive.name
-        if name in COUNTERS:
-            total += COUNTERS[name](equation)
-            continue
-        inner = [_jaxpr_macs(sub) for sub in _sub_jaxprs(equation.params)]
-        if name == "cond":  # a choice of branch, such as one per platform: one of them runs
-            total += max(inner)
-        else:
-            total += sum(inner) * equation.params.get("length", 1)
-    return total
-
-
-def _sub_jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
-    for value in params.values():
-        for item in value if isinstance(value, (tuple, list)) else (value,):
-            if isinstance(item, core.ClosedJaxpr):
-                yield item.jaxpr
-            elif isinstance(item, core.Jaxpr):
-                yield item
+    model = unrolled(model)
+    shapes = variable_shapes(model)
+    with nn.intercept_methods(record):
+        jax.eval_shape(model.apply, shapes, example_images(model, image_size))
+    return macs, activations

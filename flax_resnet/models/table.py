@@ -52,7 +52,7 @@ def _next(cardinality: int, base_width: int) -> dict[str, Any]:
 
 
 def _wider(factor: int) -> dict[str, Any]:
-    return dict(widths=tuple(factor * width for width in (64, 128, 256, 512)), stem_width=64 * factor)
+    return dict(widths=tuple(factor * width for width in (64, 128, 256, 512)))
 
 
 def _selective(ratio: float, divisor: int, split: bool) -> dict[str, Any]:
@@ -159,7 +159,6 @@ RESNETS: dict[str, dict[str, Any]] = {
         _D,
         block=("basic", "basic", "bottleneck", "basic"),
         widths=(32, 48, 48, 96),
-        stem_width=32,
         image_size=160,
     ),
     "resnetv2_18": _net(18, _V2),
@@ -207,8 +206,7 @@ RESNETS: dict[str, dict[str, Any]] = {
 }
 
 # Networks for 32x32 images, ten classes.
-_CIFAR = dict(widths=(16, 32, 64), stem="cifar", stem_width=16, stem_pool="none")
-_CIFAR |= dict(num_classes=10, image_size=32)
+_CIFAR = dict(widths=(16, 32, 64), stem="cifar", num_classes=10, image_size=32)
 
 
 def _cifar(depth: int, layers: int, **arguments: Any) -> dict[str, Any]:
@@ -219,7 +217,7 @@ def _cifar(depth: int, layers: int, **arguments: Any) -> dict[str, Any]:
 def _wide(depth: int, factor: int) -> dict[str, Any]:
     """Wide residual network (Zagoruyko and Komodakis, arXiv:1605.07146)."""
     row = _cifar(depth, 2, block="basic", **_V2)
-    return row | dict(widths=(16 * factor, 32 * factor, 64 * factor))
+    return row | dict(widths=(16 * factor, 32 * factor, 64 * factor), stem_width=16)
 
 
 RESNETS |= {
@@ -241,8 +239,6 @@ RESNETS |= {
         stage_sizes=(2,),
         widths=(32,),
         stem="cifar",
-        stem_width=32,
-        stem_pool="none",
         norm="none",
         pool="flatten",
         num_classes=10,
@@ -289,7 +285,6 @@ def _cifar_dense(depth: int, growth_rate: int, *, compressed: bool) -> dict[str,
         bottleneck=4 if compressed else 0,
         compression=0.5 if compressed else 1.0,
         stem="cifar",
-        stem_pool="none",
         num_classes=10,
         image_size=32,
     )

@@ -10,8 +10,7 @@ from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, open_source
 from flax_resnet.errors import InputError
-from flax_resnet.models import ResNet
-from flax_resnet.models.summary import variable_shapes
+from flax_resnet.models import Network, variable_shapes
 from flax_resnet.training import checkpoints
 from flax_resnet.training.config import TrainConfig, parse
 from flax_resnet.training.evaluation import evaluate
@@ -28,7 +27,7 @@ class Run:
       metrics: of the evaluation at this step, where there was one.
     """
 
-    model: ResNet
+    model: Network
     variables: dict[str, Any]
     config: TrainConfig
     step: int

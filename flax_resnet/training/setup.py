@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from flax_resnet.data import Source, open_source
 from flax_resnet.errors import InputError
-from flax_resnet.models import ResNet, create_model
+from flax_resnet.models import Network, create_model
 from flax_resnet.training.config import ModelConfig, TrainConfig
 from flax_resnet.training.mesh import check_batch_size, data_mesh
 from flax_resnet.training.optimizers import make_optimizer
@@ -22,7 +22,7 @@ class Setup:
 
     config: TrainConfig
     mesh: Mesh
-    model: ResNet
+    model: Network
     train_source: Source
     eval_source: Source
     optimizer: optax.GradientTransformation
@@ -63,7 +63,7 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
     )
 
 
-def build_model(config: ModelConfig, channels: int, image_size: int) -> ResNet:
+def build_model(config: ModelConfig, channels: int, image_size: int) -> Network:
     """Make the model that `config` names, for images of this shape."""
     arguments = {
         key: value for key, value in dataclasses.asdict(config).items() if value is not None

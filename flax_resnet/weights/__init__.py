@@ -1,5 +1,32 @@
-"""Published weight formats and their way into Flax variables and back."""
+"""Published weight formats and their way into Flax variables and back.
 
+safetensors, huggingface_hub and torch load on first use.
+"""
+
+from flax_resnet.weights.files import read_state_dict, unwrap, write_state_dict
+from flax_resnet.weights.folding import fold_batch_norm
+from flax_resnet.weights.pretrained import load_pretrained, save_pretrained
+from flax_resnet.weights.published import (
+    Preprocessing,
+    Published,
+    find_published,
+    list_pretrained,
+    preprocessing,
+)
 from flax_resnet.weights.torch_keys import from_torch, to_torch
 
-__all__ = ["from_torch", "to_torch"]
+__all__ = [
+    "Preprocessing",
+    "Published",
+    "find_published",
+    "fold_batch_norm",
+    "from_torch",
+    "list_pretrained",
+    "load_pretrained",
+    "preprocessing",
+    "read_state_dict",
+    "save_pretrained",
+    "to_torch",
+    "unwrap",
+    "write_state_dict",
+]

@@ -22,7 +22,10 @@ import numpy as np
 from flax import traverse_util
 
 from flax_resnet.errors import InputError
-from flax_resnet.models.summary import variable_shapes
+from flax_resnet.models.layout import to_layout, unrolled
+from flax_resnet.models.shapes import variable_shapes
+from flax_resnet.weights.adapt import add_missing, fit_first_convolution, leave_out_head
+from flax_resnet.weights.files import unwrap
 
 TORCH_LEAF = {
     "kernel": "weight",
@@ -44,11 +47,16 @@ def torch_key(path: tuple[str, ...]) -> str:
     return ".".join((*path[:-1], TORCH_LEAF[path[-1]]))
 
 
-def from_torch(model: nn.Module, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+def from_torch(model: nn.Module, state_dict: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
     """Convert a torch state dict to the variables of `model`.
 
+    A first convolution for another number of channels is adapted (see `adapt_channels`). A head
+    for another number of classes is left out: the model's own starts afresh from `seed`, and a
+    warning says so. A model without classes takes no head.
+
     Args:
-      state_dict: key to numpy array (or anything that `numpy.asarray` takes).
+      state_dict: key to numpy array (or anything that `numpy.asarray` takes); also a checkpoint
+        that holds one, and keys with the prefixes of wrappers, such as `module.`.
 
     Returns:
       `{"params": ..., "batch_stats": ...}` of numpy arrays, dtypes as given.
@@ -56,26 +64,30 @@ def from_torch(model: nn.Module, state_dict: Mapping[str, Any]) -> dict[str, Any
     Raises:
       InputError: keys are missing, left over or of another shape; the message lists them all.
     """
-    expected = traverse_util.flatten_dict(variable_shapes(model))
-    keys = {torch_key(path[1:]): path for path in expected}
-    given = {key: value for key, value in state_dict.items() if not key.endswith(COUNTER)}
-    problems = [f"missing: {key}" for key in keys if key not in given]
-    problems += [f"unexpected: {key}" for key in given if key not in keys]
-    variables = {}
-    for key, path in keys.items():
-        if key not in given:
-            continue
-        array = np.asarray(given[key])
-        variables[path] = array.transpose(TO_FLAX.get(array.ndim)) if _is_kernel(path) else array
-        if variables[path].shape != expected[path].shape:
-            wanted = _torch_shape(path, expected[path].shape)
-            problems.append(f"shape of {key}: found {array.shape}, expected {wanted}")
+    paths = {
+        torch_key(path[1:]): (path, _torch_shape(path, leaf.shape))
+        for path, leaf in traverse_util.flatten_dict(variable_shapes(unrolled(model))).items()
+    }
+    shapes = {key: shape for key, (_, shape) in paths.items()}
+    unwrapped = unwrap(state_dict)
+    given = {key: value for key, value in unwrapped.items() if not key.endswith(COUNTER)}
+    given = fit_first_convolution(given, shapes, model)
+    given, fresh = leave_out_head(given, shapes, model)
+    problems = [f"missing: {key}" for key in shapes if key not in given and key not in fresh]
+    problems += [f"unexpected: {key}" for key in given if key not in shapes]
+    problems += [
+        f"shape of {key}: found {value.shape}, expected {shapes[key]}"
+        for key, value in given.items()
+        if key in shapes and value.shape != shapes[key]
+    ]
     if problems:
         raise InputError(
             f"the state dict does not fit the model ({len(problems)} problems):\n  "
             + "\n  ".join(problems)
         )
-    return dict(traverse_util.unflatten_dict(variables))
+    leaves = {paths[key][0]: _to_flax(paths[key][0], value) for key, value in given.items()}
+    variables = dict(traverse_util.unflatten_dict(leaves))
+    return to_layout(model, add_missing(unrolled(model), variables, seed) if fresh else variables)
 
 
 def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -87,8 +99,9 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     Raises:
       InputError: the variables are not those of `model`.
     """
+    model = unrolled(model)
     expected = traverse_util.flatten_dict(variable_shapes(model))
-    leaves = traverse_util.flatten_dict(jax.device_get(dict(variables)))
+    leaves = traverse_util.flatten_dict(to_layout(model, jax.device_get(dict(variables))))
     differing = sorted("/".join(path) for path in expected.keys() ^ leaves.keys())
     differing += [
         "/".join(p) for p in expected.keys() & leaves.keys() if expected[p].shape != leaves[p].shape
@@ -111,6 +124,10 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
 
 def _is_kernel(path: tuple[str, ...]) -> bool:
     return path[-1] == "kernel"
+
+
+def _to_flax(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
+    return array.transpose(TO_FLAX[array.ndim]) if _is_kernel(path) else array
 
 
 def _torch_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -155,11 +155,34 @@ def test_a_kernel_in_flaxs_axes_is_no_torch_kernel(state_dict: dict[str, np.ndar
         from_torch(TINY, state_dict)
 
 
-def test_the_head_of_another_number_of_classes_is_an_error(
+def test_a_head_for_other_classes_starts_afresh_and_says_so(
     state_dict: dict[str, np.ndarray],
 ) -> None:
-    with pytest.raises(InputError, match=r"fc\.weight: found \(5, 8\), expected \(7, 8\)"):
+    with pytest.warns(UserWarning, match="for 5 classes and the model is for 7"):
+        found = from_torch(TINY.clone(num_classes=7), state_dict)
+    assert found["params"]["fc"]["kernel"].shape == (8, 7)
+    body = {"params": found["params"] | {"fc": None}, "batch_stats": found["batch_stats"]}
+    expected = from_torch(TINY, state_dict)
+    assert same(body, {**expected, "params": expected["params"] | {"fc": None}})
+
+
+def test_a_head_that_fits_in_part_is_an_error(state_dict: dict[str, np.ndarray]) -> None:
+    del state_dict["fc.bias"]
+    with pytest.raises(InputError, match=r"missing: fc\.bias"):
         from_torch(TINY.clone(num_classes=7), state_dict)
+
+
+def test_a_model_without_classes_takes_no_head(state_dict: dict[str, np.ndarray]) -> None:
+    assert "fc" not in from_torch(TINY.clone(num_classes=0), state_dict)["params"]
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod."])
+def test_prefixes_of_wrappers_are_recognised(
+    prefix: str, state_dict: dict[str, np.ndarray]
+) -> None:
+    wrapped = {prefix + key: value for key, value in state_dict.items()}
+    assert same(from_torch(TINY, wrapped), from_torch(TINY, state_dict))
+    assert same(from_torch(TINY, {"state_dict": wrapped}), from_torch(TINY, state_dict))
 
 
 def test_variables_of_another_model_are_an_error() -> None:

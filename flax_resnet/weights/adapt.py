@@ -1,0 +1,91 @@
+"""Weights made for other classes, or for other channels, than the model has."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+
+def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """Change how many channels the first convolution takes, so that its outputs keep their scale.
+
+    One channel gets the sum over all: a grey image gives what its copy in each channel gave. More
+    are the given ones, over and over, scaled by their number to `channels`.
+
+    Args:
+      kernel: with torch's axes, (outputs, channels, height, width).
+    """
+    given = kernel.shape[1]
+    if channels == given:
+        return kernel
+    if channels == 1:
+        return kernel.sum(1, keepdims=True)
+    return kernel[:, np.arange(channels) % given] * kernel.dtype.type(given / channels)
+
+
+def fit_first_convolution(
+    state_dict: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], model: Any
+) -> dict[str, np.ndarray]:
+    """Adapt the first kernel of a torch state dict to the channels that the model takes.
+
+    Args:
+      shapes: those that the model's own state dict has.
+    """
+    key = f"{getattr(model, 'first_conv', None)}.weight"
+    kernel, shape = state_dict.get(key), shapes.get(key, ())
+    if kernel is None or kernel.ndim != 4 or len(shape) != 4:
+        return dict(state_dict)
+    if (kernel.shape[0], *kernel.shape[2:]) != (shape[0], *shape[2:]):
+        return dict(state_dict)
+    return {**state_dict, key: adapt_channels(kernel, shape[1])}
+
+
+def leave_out_head(
+    state_dict: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], model: Any
+) -> tuple[dict[str, np.ndarray], set[str]]:
+    """Take a head for other classes, or for none, out of a torch state dict.
+
+    Returns:
+      What is left, and the keys that the model has to fill itself.
+    """
+    head = f"{getattr(model, 'head_name', None)}."
+    own = {key for key in shapes if key.startswith(head)}
+    given = {key for key in state_dict if key.startswith(head)}
+    body = {key: value for key, value in state_dict.items() if key not in given}
+    if not own:
+        return body, set()
+    outputs, inputs = shapes[head + "weight"][0], shapes[head + "weight"][1:]
+    found = state_dict[head + "weight"].shape if given >= own else ()
+    if given and (found[1:] != inputs or found[0] == outputs):
+        return dict(state_dict), set()  # it fits, or is an error
+    warnings.warn(
+        f"the weights are for {found[0] if given else 'no'} classes and the model is for {outputs}: "
+        "its head starts afresh and has to be trained",
+        stacklevel=4,
+    )
+    return body, own
+
+
+def add_missing(model: nn.Module, variables: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Add those leaves of `model.init(jax.random.key(seed), ...)` that `variables` lack.
+
+    Under `jit` whatever the missing leaves do not need is never computed, nor compiled.
+
+    Args:
+      variables: those of the model without its head, in its own layout.
+    """
+    given = traverse_util.flatten_dict(variables)
+    size, channels = model.image_size, model.in_channels
+
+    def missing(key: jax.Array) -> dict[tuple[str, ...], jax.Array]:
+        fresh = traverse_util.flatten_dict(model.init(key, jnp.zeros((1, size, size, channels))))
+        return {path: leaf for path, leaf in fresh.items() if path not in given}
+
+    leaves = jax.device_get(jax.jit(missing)(jax.random.key(seed)))
+    head = {path: np.asarray(leaf, np.float32) for path, leaf in leaves.items()}
+    return dict(traverse_util.unflatten_dict({**given, **head}))

@@ -1,0 +1,120 @@
+"""Files from the Hugging Face hub, through its own client.
+
+The client keeps the cache and reads the settings that its users know: `HF_HOME`, `HF_ENDPOINT`,
+`HF_TOKEN`, `HF_HUB_OFFLINE`. With a file in the cache, no connection is needed.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from flax_resnet.errors import InputError
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+# Older repositories have this alone; it takes torch to read it.
+TORCH_WEIGHTS = "pytorch_model.bin"
+
+
+def download_config(repository: str, revision: str | None = None) -> Path:
+    """Return the path of a repository's `config.json`, downloaded unless it is in the cache.
+
+    Args:
+      repository: `owner/name`.
+      revision: a branch, a tag or a commit; default: the main branch.
+
+    Raises:
+      InputError: the hub cannot be reached, or it has no such repository, revision or file.
+    """
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return _fetch(repository, CONFIG, revision)
+    except LocalEntryNotFoundError as error:
+        raise InputError(_unreachable(repository, error)) from error
+    except EntryNotFoundError as error:
+        raise InputError(
+            f"the repository {repository} has no {CONFIG}, which would name the architecture: "
+            "download its weights and pass the file, with model= to name it"
+        ) from error
+
+
+def download_weights(repository: str, revision: str | None = None) -> Path:
+    """Return the path of a repository's weights, downloaded unless they are in the cache.
+
+    They are `model.safetensors`, or `pytorch_model.bin` where that is all there is and torch is
+    installed. Arguments and errors are those of `download_config`.
+    """
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return _fetch(repository, WEIGHTS, revision)
+    except LocalEntryNotFoundError as error:
+        try:
+            return _fetch(repository, TORCH_WEIGHTS, revision, cached=True)
+        except EntryNotFoundError:
+            raise InputError(_unreachable(repository, error)) from error
+    except EntryNotFoundError as error:
+        if importlib.util.find_spec("torch") is None:
+            raise InputError(
+                f"the repository {repository} has no {WEIGHTS}, and its {TORCH_WEIGHTS}, if it has "
+                "that, takes torch to read: install it (pip install torch) or take another"
+            ) from error
+    try:
+        return _fetch(repository, TORCH_WEIGHTS, revision)
+    except EntryNotFoundError as error:
+        raise InputError(
+            f"the repository {repository} has neither {WEIGHTS} nor {TORCH_WEIGHTS}: is it one of "
+            "an image model? Other files can be downloaded and passed by their path"
+        ) from error
+
+
+def _fetch(repository: str, name: str, revision: str | None, cached: bool = False) -> Path:
+    """Return a file's path in the cache; one that is missing is an `EntryNotFoundError`."""
+    from huggingface_hub import constants, errors, hf_hub_download
+
+    page = f"{constants.ENDPOINT}/{repository}"
+    try:
+        path = hf_hub_download(
+            repository,
+            name,
+            revision=revision,
+            library_name="flax_resnet",
+            local_files_only=cached,
+        )
+        return Path(path)
+    except errors.EntryNotFoundError:
+        raise
+    except errors.GatedRepoError as error:
+        reason = f"{page} is gated: ask for access on that page, then log in with `hf auth login`"
+        raise InputError(reason) from error
+    except errors.RepositoryNotFoundError as error:
+        reason = (
+            f"there is no repository {page}, or it is private: check its name "
+            "(owner/name), or log in with `hf auth login`"
+        )
+        raise InputError(reason) from error
+    except errors.RevisionNotFoundError as error:
+        reason = f"{page} has no revision {revision!r}: expected a branch, a tag or a commit of it"
+        raise InputError(reason) from error
+    except errors.HFValidationError as error:
+        reason = f"{repository!r} is no name of a repository: expected owner/name"
+        raise InputError(reason) from error
+    except Exception as error:  # of the client's HTTP library, which is another in each version
+        reason = (
+            f"downloading {name} from {page} failed ({type(error).__name__}: {error}): try again"
+        )
+        raise InputError(reason) from error
+
+
+def _unreachable(repository: str, error: Exception) -> str:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error.__cause__, OfflineModeIsEnabled):
+        state, advice = "the hub's client is set to work offline", "unset HF_HUB_OFFLINE once"
+    else:
+        state, advice = f"{constants.ENDPOINT} cannot be reached", "connect to a network once"
+    return (
+        f"{state}, and this revision of {repository} is not in the cache "
+        f"({constants.HF_HUB_CACHE}): {advice}, or download its files elsewhere and pass their path"
+    )

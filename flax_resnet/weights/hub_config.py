@@ -1,0 +1,153 @@
+"""The `config.json` of the hub's repositories of image models, and what it says of ours."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flax_resnet.errors import InputError
+from flax_resnet.models.variants import VARIANTS, create_model
+from flax_resnet.weights.published import Preprocessing
+
+# Our own entry: arguments in which the model differs from its row.
+OURS = "flax_resnet"
+# Fields that say how a network is fed, computed or trained; those left out make it another one.
+FREE = {
+    "num_classes",
+    "in_channels",
+    "image_size",
+    "dtype",
+    "norm_group",
+    "zero_init_last",
+    "frozen",
+    "dropout",
+    "block_dropout",
+    "layer_dropout",
+    "drop_path",
+    "drop_block",
+    "remat",
+    "scan_blocks",
+    "parent",
+    "name",
+}
+# timm's arguments for what `config.json` says elsewhere too, or for training alone.
+_HARMLESS = {"in_chans", "img_size", "num_classes", "drop_rate", "drop_path_rate"}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of the model that weights are for.
+
+    Attributes:
+      architecture: a row of the table.
+      num_classes: outputs of the head in the weights; None: count them.
+      arguments: what `create_model` needs beside these.
+    """
+
+    architecture: str | None = None
+    num_classes: int | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse_config(config: Any, where: str) -> Description:
+    """Read a `config.json` of timm's form.
+
+    Raises:
+      InputError: it changes the architecture by arguments that mean nothing here.
+    """
+    if not isinstance(config, dict):
+        raise InputError(f"{where} holds a {type(config).__name__}: expected a JSON object")
+    details = config.get("pretrained_cfg") or config
+    strange = sorted(config.get("model_args", {}).keys() - _HARMLESS)
+    if strange:
+        raise InputError(
+            f"{where} changes the architecture by timm's arguments {', '.join(strange)}: make the "
+            "model with create_model(...) and fill it with from_torch(model, read_state_dict(file))"
+        )
+    size = {"image_size": details["input_size"][-1]} if "input_size" in details else {}
+    ours = {key: _tuples(value) for key, value in config.get(OURS, {}).items()}
+    return Description(
+        config.get("architecture"),
+        config.get("num_classes", details.get("num_classes")),
+        {**size, **ours},
+    )
+
+
+def make_config(
+    model: Any, architecture: str | None = None, preprocessing: Preprocessing | None = None
+) -> dict[str, Any]:
+    """Describe a model so that timm and `parse_config` understand it.
+
+    Args:
+      architecture: default: the row that the model equals but for its fields in `FREE`.
+      preprocessing: default: that of ImageNet at the model's image size; for other than three
+        channels a mean and a standard deviation of 0.5.
+
+    Raises:
+      InputError: the model equals no row, or `preprocessing` has another number of channels.
+    """
+    architecture, arguments = _find_row(model, architecture)
+    channels = model.in_channels
+    half = {} if channels == 3 else {"mean": (0.5,) * channels, "std": (0.5,) * channels}
+    images = preprocessing or Preprocessing(model.image_size, **half)
+    if {len(images.mean), len(images.std)} != {channels}:
+        raise InputError(
+            f"preprocessing has mean {images.mean} and std {images.std}, but the model takes "
+            f"{channels} channels: give each channel one of both"
+        )
+    if images.image_size != model.image_size:
+        arguments["image_size"] = model.image_size
+    config = {
+        "architecture": architecture,
+        "num_classes": model.num_classes,
+        "pretrained_cfg": {
+            "input_size": [channels, images.image_size, images.image_size],
+            "num_classes": model.num_classes,
+            "crop_pct": images.crop_fraction,
+            "crop_mode": "center",
+            "interpolation": images.interpolation,
+            "mean": list(images.mean),
+            "std": list(images.std),
+            "first_conv": model.first_conv,
+            "classifier": model.head_name,
+        },
+    }
+    if channels != 3:
+        config["model_args"] = {"in_chans": channels}
+    if arguments:
+        config[OURS] = arguments
+    return config
+
+
+def _find_row(model: Any, architecture: str | None) -> tuple[str, dict[str, Any]]:
+    """Return the row of a model, and the arguments in which it differs from that row."""
+    names = VARIANTS if architecture is None else [architecture]
+    rows = {name: found for name in names if (found := _differences(model, name)) is not None}
+    name = min(rows, key=lambda name: len(rows[name]), default=None)
+    if name is None:
+        raise InputError(
+            f"the model is a {type(model).__name__}, and {architecture or 'no row of the table'} "
+            "is one: pass the architecture= that it was made from"
+        )
+    if rows[name] and architecture is None:
+        raise InputError(
+            f"the model is no row of the table: {name} comes nearest, but the model has "
+            + ", ".join(f"{key}={value!r}" for key, value in rows[name].items())
+            + f". Pass architecture={name!r} to keep these arguments beside that name, for "
+            "flax_resnet alone to read"
+        )
+    return name, rows[name]
+
+
+def _differences(model: Any, name: str) -> dict[str, Any] | None:
+    """Return the fields that matter in which `model` differs from a row; None: another class."""
+    row = create_model(name)
+    if type(row) is not type(model):
+        return None
+    names = {entry.name for entry in dataclasses.fields(row)} - FREE
+    found = {key: getattr(model, key) for key in sorted(names)}
+    return {key: value for key, value in found.items() if value != getattr(row, key)}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

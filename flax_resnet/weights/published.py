@@ -1,0 +1,140 @@
+"""The table of published weights: what each was made for, and its licence."""
+
+import csv
+import fnmatch
+import functools
+import importlib.resources
+from dataclasses import dataclass
+
+from flax_resnet.errors import InputError, require_known
+
+TABLE = "published.tsv"
+# The account that holds all of them.
+OWNER = "timm/"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How to prepare images: resize to `image_size / crop_fraction`, crop the centre, normalise.
+
+    Attributes:
+      image_size: height and width of the crop, in pixels.
+      crop_fraction: the crop's share of the resized image's shorter side.
+      interpolation: `bicubic` or `bilinear`.
+      mean: subtracted from each channel; for values in 0..1.
+      std: what each channel is divided by then.
+    """
+
+    image_size: int = 224
+    crop_fraction: float = 0.875
+    interpolation: str = "bicubic"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+@dataclass(frozen=True)
+class Published:
+    """One row of the table.
+
+    Attributes:
+      name: architecture and tag, as in `resnet50.a1_in1k`.
+      num_classes: outputs of the head; 0 where the weights end in pooled features.
+      image_size: height and width in training.
+      test_image_size: a size at which the weights do better than at their own, if one is known.
+      crop_fraction: centre crop's share of the resized image, at `image_size`.
+      test_crop_fraction: the same at `test_image_size`; None: as at `image_size`.
+      license: as the weights' authors state it; None where they state none.
+      top1: accuracy in % on ImageNet's validation images, one 224-pixel crop; None: not known here.
+    """
+
+    name: str
+    num_classes: int
+    image_size: int
+    test_image_size: int | None
+    crop_fraction: float
+    test_crop_fraction: float | None
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    license: str | None
+    top1: float | None
+
+    @property
+    def architecture(self) -> str:
+        """Return the name of the network, the part before the dot."""
+        return self.name.partition(".")[0]
+
+    @property
+    def tag(self) -> str:
+        """Return the name of the training recipe, the part behind the dot."""
+        return self.name.partition(".")[2]
+
+    @property
+    def repository(self) -> str:
+        """Return the name of the repository on the Hugging Face hub."""
+        return OWNER + self.name
+
+
+def list_pretrained(pattern: str = "*") -> list[str]:
+    """Return the sorted names that match a shell pattern such as `resnet50.*`."""
+    return sorted(fnmatch.filter(_table(), pattern))
+
+
+def find_published(name: str) -> Published:
+    """Return the row of a name such as `resnet50.a1_in1k`, with or without `timm/` before it.
+
+    Raises:
+      InputError: there is no such row; the message lists the near names, or an architecture's tags.
+    """
+    short = name.removeprefix(OWNER)
+    tagged = list_pretrained(f"{short}.*")
+    if tagged:
+        raise InputError(
+            f"{name!r} has {len(tagged)} published weights, which differ in how they were trained: "
+            f"choose one of {', '.join(tagged)}"
+        )
+    require_known("the name of published weights", short, _table())
+    return _table()[short]
+
+
+def preprocessing(name: str, test: bool = False) -> Preprocessing:
+    """Return how to prepare images for the published weights called `name`.
+
+    Args:
+      name: as `find_published` takes it.
+      test: take the size at which the weights do best, where that is another than their own.
+    """
+    row = find_published(name)
+    size, crop = row.image_size, row.crop_fraction
+    if test:
+        size, crop = row.test_image_size or size, row.test_crop_fraction or crop
+    return Preprocessing(size, crop, row.interpolation, row.mean, row.std)
+
+
+@functools.cache
+def _table() -> dict[str, Published]:
+    text = importlib.resources.files("flax_resnet.weights").joinpath(TABLE).read_text("utf-8")
+    rows = csv.DictReader(text.splitlines(), delimiter="\t")
+    return {row["name"]: _published(row) for row in rows}
+
+
+def _published(row: dict[str, str]) -> Published:
+    return Published(
+        name=row["name"],
+        num_classes=int(row["num_classes"]),
+        image_size=int(row["image_size"]),
+        test_image_size=int(row["test_image_size"]) if row["test_image_size"] else None,
+        crop_fraction=float(row["crop_fraction"]),
+        test_crop_fraction=float(row["test_crop_fraction"]) if row["test_crop_fraction"] else None,
+        interpolation=row["interpolation"],
+        mean=_numbers(row["mean"]),
+        std=_numbers(row["std"]),
+        license=row["license"] or None,
+        top1=float(row["top1"]) if row["top1"] else None,
+    )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in text.split(","))

@@ -1,0 +1,236 @@
+"""Weights from a hub: a server of our own here, and clients in processes of their own.
+
+The hub's client reads its settings from the environment as it is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from flax_resnet import create_model, from_torch, to_torch
+from flax_resnet.models import variable_shapes
+from flax_resnet.weights import save_pretrained
+
+SMALL: dict[str, Any] = {"stage_sizes": (1, 1, 1, 1), "widths": (4, 8, 8, 8)}
+# Arguments of `load_pretrained`; the client answers with what variables hold, in short, or with
+# the error's message.
+ONLINE: dict[str, tuple[str, dict[str, Any]]] = {
+    "saved": ("someone/digits", {}),
+    "tagged": ("someone/digits", {"revision": "v2"}),
+    "published": ("timm/resnet18.tv_in1k", SMALL),
+    "torch": ("someone/old", {}),
+    "no repository": ("someone/none", {}),
+    "misspelt": ("timm/resnet18.tv_in1", {}),
+    "no revision": ("someone/digits", {"revision": "v3"}),
+    "gated": ("someone/gated", {}),
+    "no config": ("someone/bare", {}),
+    "no weights": ("someone/empty", {}),
+}
+CACHED = {key: ONLINE[key] for key in ("saved", "tagged", "published")}
+UNCACHED: dict[str, tuple[str, dict[str, Any]]] = {
+    "repository": ("someone/other", {}),
+    "revision": ("someone/digits", {"revision": "v4"}),
+    "row": ("timm/resnet18.a1_in1k", {}),
+}
+CLIENT = """
+import hashlib, json, sys, time
+from flax.traverse_util import flatten_dict
+from flax_resnet import InputError
+from flax_resnet.weights import load_pretrained
+
+time.sleep = lambda seconds: None  # the hub's client waits before it tries again
+answers = {}
+for key, (source, arguments) in json.loads(sys.argv[1]).items():
+    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+    try:
+        leaves = sorted(flatten_dict(load_pretrained(source, **arguments)[1]).items())
+        answers[key] = hashlib.sha256(b"".join(leaf.tobytes() for _, leaf in leaves)).hexdigest()
+    except InputError as error:
+        answers[key] = str(error)
+print(json.dumps(answers))
+"""
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answer `/OWNER/NAME/resolve/REVISION/FILE` as the hub does."""
+
+    # repository -> revision -> file -> content
+    repositories: dict[str, dict[str, dict[str, bytes]]]
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.wfile.write(self.answer())
+
+    def answer(self) -> bytes:
+        match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
+        repository, revision, name = match.groups() if match else ("", "", "")
+        revisions = self.repositories.get(repository, {})
+        if repository == "someone/gated":
+            return self.fail(403, "GatedRepo")
+        if not revisions:
+            return self.fail(404, "RepoNotFound")
+        if revision not in revisions:
+            return self.fail(404, "RevisionNotFound")
+        commit = hashlib.sha1(revision.encode()).hexdigest()
+        if name not in revisions[revision]:
+            return self.fail(404, "EntryNotFound", {"X-Repo-Commit": commit})
+        content = revisions[revision][name]
+        etag = f'"{hashlib.sha256(content).hexdigest()}"'
+        self.reply(200, {"X-Repo-Commit": commit, "ETag": etag}, len(content))
+        return content
+
+    def fail(self, status: int, code: str, headers: dict[str, str] | None = None) -> bytes:
+        self.reply(status, {"X-Error-Code": code, **(headers or {})}, 0)
+        return b""
+
+    def reply(self, status: int, headers: dict[str, str], length: int) -> None:
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Keep quiet."""
+
+
+def make_files(folder: Path, seed: int) -> tuple[dict[str, bytes], str]:
+    """Return the files of a repository, and what the client says of them."""
+    model = create_model("resnet18", num_classes=1000, image_size=32, **SMALL)
+    rng = np.random.default_rng(seed)
+    variables = jax.tree.map(
+        lambda leaf: rng.uniform(0.1, 0.2, leaf.shape).astype(np.float32), variable_shapes(model)
+    )
+    save_pretrained(model, variables, folder, architecture="resnet18")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if HAS_TORCH:
+        import torch
+
+        state_dict = {k: torch.from_numpy(v) for k, v in to_torch(model, variables).items()}
+        torch.save(state_dict, buffer := io.BytesIO())
+        files["pytorch_model.bin"] = buffer.getvalue()
+    leaves = sorted(
+        traverse_util.flatten_dict(from_torch(model, to_torch(model, variables))).items()
+    )
+    return files, hashlib.sha256(b"".join(leaf.tobytes() for _, leaf in leaves)).hexdigest()
+
+
+def ask(calls: dict[str, Any], home: Path, endpoint: str, **settings: str) -> dict[str, Any]:
+    """Let a client load weights; return its answers by key."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "NO_PROXY": "127.0.0.1"}
+    answer = subprocess.run(
+        [sys.executable, "-c", CLIENT, json.dumps(calls)],
+        env=environment | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"} | settings,
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
+    """Return what clients got: online, then offline by choice, then with the server gone."""
+    first, expected = make_files(tmp_path_factory.mktemp("first"), 1)
+    second, tagged = make_files(tmp_path_factory.mktemp("second"), 2)
+    home = tmp_path_factory.mktemp("home")
+
+    def only(*names: str) -> dict[str, dict[str, bytes]]:
+        return {"main": {name: first[name] for name in names if name in first}}
+
+    Hub.repositories = {
+        "someone/digits": {"main": first, "v2": second},
+        "someone/old": only("config.json", "pytorch_model.bin"),
+        "someone/bare": only("model.safetensors"),
+        "someone/empty": only("config.json"),
+        "timm/resnet18.tv_in1k": only("model.safetensors"),
+    }
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        online = ask(ONLINE, home, endpoint)
+        server.shutdown()
+    calls = CACHED | UNCACHED
+    yield {
+        "expected": {"saved": expected, "tagged": tagged, "published": expected},
+        "online": online,
+        "offline": ask(calls, home, endpoint, HF_HUB_OFFLINE="1"),
+        "unreachable": ask(calls, home, endpoint),
+    }
+
+
+@pytest.mark.parametrize("key", list(CACHED))
+@pytest.mark.parametrize("state", ["online", "offline", "unreachable"])
+def test_weights_are_downloaded_once_and_kept(answers: Any, state: str, key: str) -> None:
+    assert answers[state][key] == answers["expected"][key]
+
+
+@pytest.mark.skipif(HAS_TORCH, reason="torch is installed")
+def test_weights_of_torch_alone_need_torch(answers: Any) -> None:
+    assert re.search(r"no model\.safetensors.*pip install torch", answers["online"]["torch"])
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
+def test_weights_of_torch_are_taken_where_there_are_no_others(answers: Any) -> None:
+    assert answers["online"]["torch"] == answers["expected"]["saved"]
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (
+            "no repository",
+            r"someone/none is no file or folder, and .* no repository http\S+/someone/none, or",
+        ),
+        ("misspelt", r"there is no repository .*Did you mean 'timm/resnet18\.tv_in1k'"),
+        ("no revision", r"someone/digits has no revision 'v3': expected a branch, a tag or a"),
+        ("gated", r"someone/gated is gated: ask for access on that page, .*hf auth login"),
+        ("no config", r"someone/bare has no config\.json, .* pass the file, with model="),
+        ("no weights", r"someone/empty has (no model\.safetensors|neither model\.safetensors)"),
+    ],
+)
+def test_what_the_hub_does_not_give_is_one_clear_error(
+    answers: Any, key: str, message: str
+) -> None:
+    assert re.search(message, answers["online"][key]), answers["online"][key]
+
+
+@pytest.mark.parametrize("key", list(UNCACHED))
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (
+            "offline",
+            r"set to work offline, and this revision of \S+ is not in the cache .*HF_HUB_OFFLINE",
+        ),
+        (
+            "unreachable",
+            r"http\S+ cannot be reached, and this revision of \S+ is not in the cache .*connect to",
+        ),
+    ],
+)
+def test_without_a_connection_the_error_says_so(
+    answers: Any, state: str, reason: str, key: str
+) -> None:
+    assert re.search(reason, answers[state][key]), answers[state][key]

@@ -1,0 +1,91 @@
+"""The table of published weights."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from flax_resnet import InputError, list_models
+from flax_resnet.weights import find_published, list_pretrained, preprocessing
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+EVERY = list_pretrained()
+
+
+def test_there_are_two_hundred() -> None:
+    assert len(EVERY) == len(set(EVERY)) == 200
+    assert sorted(EVERY) == EVERY
+
+
+def test_every_architecture_can_be_made() -> None:
+    assert {find_published(name).architecture for name in EVERY} <= set(list_models())
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_row_is_sound(name: str) -> None:
+    row = find_published(name)
+    assert (row.repository, f"{row.architecture}.{row.tag}") == (f"timm/{name}", name)
+    assert row.num_classes in (0, 1000, 11821, 21843)
+    assert row.image_size % 16 == 0
+    assert row.test_image_size is None or row.test_image_size > row.image_size
+    assert 0.8 < row.crop_fraction <= (row.test_crop_fraction or 1) <= 1
+    assert row.interpolation in ("bicubic", "bilinear")
+    assert (row.mean, row.std) in (IMAGENET, ((0.5,) * 3, (0.5,) * 3))
+    assert row.license in ("apache-2.0", "bsd-3-clause", "cc-by-nc-4.0", None)
+    assert row.top1 is None or (65 < row.top1 < 90 and row.num_classes == 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "top1"),
+    [
+        ("resnet50.tv_in1k", 76.13),
+        ("resnet50.tv2_in1k", 80.858),
+        ("resnet50.a3_in1k", 78.052),
+        ("densenet161.tv_in1k", 77.138),
+        ("resnetv2_50.a1h_in1k", 80.41),
+        ("resnet50.gluon_in1k", None),
+    ],
+)
+def test_accuracy_is_given_where_it_is_known(name: str, top1: float | None) -> None:
+    assert find_published(name).top1 == top1
+
+
+def test_names_are_selected_by_shell_patterns() -> None:
+    assert list_pretrained("resnet50.tv*") == ["resnet50.tv2_in1k", "resnet50.tv_in1k"]
+    assert list_pretrained("vgg*") == []
+
+
+def test_the_owner_may_stand_before_the_name() -> None:
+    assert find_published("timm/resnet18.a1_in1k") == find_published("resnet18.a1_in1k")
+
+
+def test_weights_without_a_head_have_no_classes() -> None:
+    assert find_published("resnet50.bamboo").num_classes == 0
+
+
+def test_an_architecture_alone_is_an_error_that_lists_its_tags() -> None:
+    with pytest.raises(InputError, match=r"choose one of resnet34d\.ra2_in1k") as caught:
+        find_published("resnet34d")
+    assert "resnet34." not in str(caught.value)
+
+
+def test_an_unknown_name_is_an_error_with_the_near_ones() -> None:
+    with pytest.raises(InputError, match=r"Did you mean .*'resnet50\.a1_in1k'"):
+        find_published("timm/resnet50.a1_in1")
+    with pytest.raises(InputError, match=re.escape("none of the 200 known names")):
+        find_published("vgg16.tv_in1k")
+
+
+def test_images_are_prepared_as_for_training_or_for_the_best_result() -> None:
+    own, test = (preprocessing("resnet50.a1_in1k", test=test) for test in (False, True))
+    assert (own.image_size, own.crop_fraction) == (224, 0.95)
+    assert (test.image_size, test.crop_fraction) == (288, 1.0)
+    assert own.interpolation == test.interpolation == "bicubic"
+    assert (test.mean, test.std) == IMAGENET
+
+
+def test_what_the_table_leaves_open_is_as_in_training() -> None:
+    assert preprocessing("resnet50.tv_in1k", test=True) == preprocessing("resnet50.tv_in1k")
+    found = preprocessing("resnetrs50.tf_in1k", test=True)
+    assert (found.image_size, found.crop_fraction) == (224, 0.91)
