@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-from flax_resnet.commands import evaluate, prepare
+from flax_resnet.commands import evaluate, models, prepare, summary
 from flax_resnet.commands.reporting import clear_errors
 
-COMMANDS = {"eval": evaluate, "prepare": prepare}
+COMMANDS = {"eval": evaluate, "models": models, "prepare": prepare, "summary": summary}
 
 
 def main(arguments: list[str] | None = None) -> int:

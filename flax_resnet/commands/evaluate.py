@@ -1,37 +1,40 @@
-"""Evaluate a run: `python -m flax_resnet eval runs/digits`."""
+"""Evaluate a run or weights: `python -m flax_resnet eval runs/digits`."""
 
 import argparse
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-HELP = "restore a run and evaluate it on a split"
+from flax_resnet.errors import InputError
+
+HELP = "evaluate a run, or published weights, on a split"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("run", help="folder of the run, such as runs/digits")
+    parser.add_argument(
+        "run", help="folder of a run, such as runs/digits, or weights, such as resnet50.a1_in1k"
+    )
     parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
     parser.add_argument("--data", metavar="SOURCE", help="other data than the run's own")
     parser.add_argument("--data-dir", help="where TFDS data lies")
-    parser.add_argument("--split", help="default: the run's test split")
+    parser.add_argument("--split", help="default: the run's test split; validation for weights")
     parser.add_argument("--batch-size", type=int, help="images at a time; the result is the same")
+    parser.add_argument(
+        "--image-size", type=int, help="default: the run's, or that which the weights were made for"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a table of loss, top-1 and top-5."""
-    from flax_resnet.training.runs import default_split, evaluate_run, replace_data, restore
+    from flax_resnet.training.pretrained import is_run
 
-    restored = restore(args.run, args.step)
-    data = replace_data(
-        restored.config.data,
-        source=args.data,
-        data_dir=args.data_dir,
-        test_split=args.split,
-        eval_batch_size=args.batch_size,
-    )
-    metrics = evaluate_run(restored, data)
-    table = Table(title=f"{restored.config.model.name} at step {restored.step} ({args.step})")
+    title, where, model, variables, data = (_of_run if is_run(args.run) else _of_weights)(args)
+    from flax_resnet.training.runs import default_split, evaluate_model
+
+    metrics = evaluate_model(model, variables, data)
+    table = Table(title=title)
     for column in ("data", "images", "loss", "top-1", "top-5"):
         table.add_column(column, justify="left" if column == "data" else "right")
     table.add_row(
@@ -45,5 +48,42 @@ def run(args: argparse.Namespace) -> int:
     console.print(table)
     if metrics["skipped"]:
         console.print(f"{metrics['skipped']:.0f} records could not be decoded and were left out")
-    console.print(f"run: {restored.workdir}", soft_wrap=True, highlight=False)
+    console.print(where, soft_wrap=True, highlight=False)
     return 0
+
+
+def _changes(args: argparse.Namespace) -> dict[str, Any]:
+    return dict(
+        source=args.data,
+        data_dir=args.data_dir,
+        test_split=args.split,
+        eval_batch_size=args.batch_size,
+        image_size=args.image_size,
+    )
+
+
+def _of_run(args: argparse.Namespace) -> tuple[str, str, Any, Any, Any]:
+    from flax_resnet.training.runs import replace_data, restore
+
+    run = restore(args.run, args.step)
+    title = f"{run.config.model.name} at step {run.step} ({args.step})"
+    data = replace_data(run.config.data, **_changes(args))
+    return title, f"run: {run.workdir}", run.model, run.variables, data
+
+
+def _of_weights(args: argparse.Namespace) -> tuple[str, str, Any, Any, Any]:
+    from flax_resnet.data import DataConfig, open_source
+    from flax_resnet.training.pretrained import data_settings, load_pretrained
+    from flax_resnet.training.runs import default_split, replace_data
+
+    if args.data is None:
+        raise InputError(f"{args.run} is no run, so it has no data of its own: pass --data SOURCE")
+    data = replace_data(DataConfig(**data_settings(args.run)), **_changes(args))
+    model, variables = load_pretrained(args.run)
+    classes = open_source(data, default_split(data)).num_classes
+    if classes != model.num_classes:
+        raise InputError(
+            f"{args.data} has {classes} classes and {args.run} is for {model.num_classes}: their "
+            "labels do not mean the same. Fine-tune on this data with config.model.pretrained"
+        )
+    return args.run, f"weights: {args.run}", model, variables, data

@@ -30,6 +30,16 @@ class ModelConfig:
     norm_group: int | None = None
     """Images in one batch-norm group; None takes the global batch."""
     shortcut: str | None = None
+    drop_path: float | None = None
+    """How often the last block's branch is dropped (stochastic depth)."""
+    dropout: float | None = None
+    """Before the head."""
+    remat: bool | None = None
+    """Save memory: compute the inside of blocks a second time for the gradient."""
+    scan_blocks: bool | None = None
+    """Compile equal blocks once."""
+    pretrained: str | None = None
+    """Weights to start from: a published name (`resnet50.a1_in1k`), a file, a folder or a run."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,10 @@ class TrainConfig:
     steps: int | None = None
     """The length of the run; where both are given, in steps."""
     label_smoothing: float = 0.0
+    freeze: str = ""
+    """What does not train: a pattern of parts (`stem|layer[12]`) or of published keys."""
+    freeze_norms: str | None = None
+    """Which batch norms use their stored statistics in training; None: those in `freeze`."""
     eval_every_epochs: float = 1.0
     test_when_done: bool = False
     """Evaluate the best checkpoint on `data.test_split` when training ends."""

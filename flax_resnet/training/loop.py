@@ -18,6 +18,7 @@ from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.interrupts import Stopped, StopRequest, stop_requests
 from flax_resnet.training.log import TrainingLog
 from flax_resnet.training.mesh import put_batch
+from flax_resnet.training.pretrained import starting_variables
 from flax_resnet.training.runs import Run, evaluate_run, restore
 from flax_resnet.training.setup import Setup, prepare_run
 from flax_resnet.training.state import TrainState, init_state
@@ -101,6 +102,8 @@ def _start(setup: Setup, manager: ocp.CheckpointManager) -> tuple[TrainState, in
     state = init_state(setup.model, setup.optimizer, setup.config.seed, shape, setup.mesh)
     newest = manager.latest_step()
     if newest is None:
+        if setup.config.model.pretrained is not None:
+            state = state.replace(variables=starting_variables(setup))
         return state, 0
     state, values = checkpoints.restore_state(manager, newest, state, setup.mesh)
     return state, values["position"]["next_batch"]
@@ -131,6 +134,7 @@ def _steps(
         mean=config.data.mean,
         std=config.data.std,
         label_smoothing=config.label_smoothing,
+        seed=config.seed,
     )
     eval_step = make_eval_step(setup.model, setup.mesh, mean=config.data.mean, std=config.data.std)
     log = TrainingLog(

@@ -8,6 +8,7 @@ import optax
 
 from flax_resnet.errors import require_known
 from flax_resnet.training.config import OptimizerConfig
+from flax_resnet.training.freezing import freeze_parameters
 
 
 def _sgd(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
@@ -40,12 +41,15 @@ def decay_mask(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def make_optimizer(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, rate: optax.Schedule, freeze: str = ""
+) -> optax.GradientTransformation:
     """Return the transformation that `config` names.
 
     Args:
       rate: the learning rate as a function of the step.
+      freeze: the pattern of parameters that stay as they are.
     """
     require_known("config.optimizer.name", config.name, OPTIMIZERS)
     mask = None if config.decay_norms else decay_mask
-    return OPTIMIZERS[config.name](config, rate, mask)
+    return freeze_parameters(OPTIMIZERS[config.name](config, rate, mask), freeze)

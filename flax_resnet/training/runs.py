@@ -1,11 +1,13 @@
 """A finished or unfinished run on disk: restore it, evaluate it."""
 
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, open_source
@@ -14,7 +16,7 @@ from flax_resnet.models import Network, variable_shapes
 from flax_resnet.training import checkpoints
 from flax_resnet.training.config import TrainConfig, parse
 from flax_resnet.training.evaluation import evaluate
-from flax_resnet.training.mesh import data_mesh
+from flax_resnet.training.mesh import data_mesh, replicated
 from flax_resnet.training.setup import build_model, check_classes
 from flax_resnet.training.step import make_eval_step
 
@@ -36,7 +38,9 @@ class Run:
     workdir: Path
 
 
-def restore(workdir: str | Path, step: str | int = "best", mesh: Mesh | None = None) -> Run:
+def restore(
+    workdir: str | os.PathLike[str], step: str | int = "best", mesh: Mesh | None = None
+) -> Run:
     """Load a run from its folder, which is all that it needs, on any number of devices.
 
     Args:
@@ -73,11 +77,29 @@ def evaluate_run(
       data: where the images come from; None takes the run's own data.
       split: None takes the run's test split, or its evaluation split where it has none.
     """
-    data, mesh = data or run.config.data, mesh or data_mesh()
+    data = data or run.config.data
+    return evaluate_model(run.model, run.variables, data, split, mesh, on_batch)
+
+
+def evaluate_model(
+    model: Network,
+    variables: Mapping[str, Any],
+    data: DataConfig,
+    split: str | None = None,
+    mesh: Mesh | None = None,
+    on_batch: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Return count, skipped, loss, top1 and top5 of a model over a split.
+
+    Args:
+      split: None takes the test split of `data`, or its evaluation split.
+    """
+    mesh = mesh or data_mesh()
     source = open_source(data, split or default_split(data))
-    check_classes(source, len(run.class_names))
-    eval_step = make_eval_step(run.model, mesh, mean=data.mean, std=data.std)
-    return evaluate(eval_step, run.variables, source, data, mesh, on_batch)
+    check_classes(source, model.num_classes)
+    eval_step = make_eval_step(model, mesh, mean=data.mean, std=data.std)
+    copies = jax.device_put(dict(variables), replicated(mesh))
+    return evaluate(eval_step, copies, source, data, mesh, on_batch)
 
 
 def default_split(data: DataConfig) -> str:

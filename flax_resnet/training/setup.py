@@ -11,6 +11,7 @@ from flax_resnet.data import Source, open_source
 from flax_resnet.errors import InputError
 from flax_resnet.models import Network, create_model
 from flax_resnet.training.config import ModelConfig, TrainConfig
+from flax_resnet.training.freezing import check_pattern
 from flax_resnet.training.mesh import check_batch_size, data_mesh
 from flax_resnet.training.optimizers import make_optimizer
 from flax_resnet.training.schedules import make_schedule
@@ -53,14 +54,22 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
     return Setup(
         config=config,
         mesh=mesh,
-        model=build_model(config.model, config.data.channels, config.data.image_size),
+        model=_build_for_training(config),
         train_source=train_source,
         eval_source=eval_source,
-        optimizer=make_optimizer(config.optimizer, rate),
+        optimizer=make_optimizer(config.optimizer, rate, config.freeze),
         rate=rate,
         steps=steps,
         steps_per_epoch=steps_per_epoch,
     )
+
+
+def _build_for_training(config: TrainConfig) -> Network:
+    model = build_model(config.model, config.data.channels, config.data.image_size)
+    frozen = config.freeze if config.freeze_norms is None else config.freeze_norms
+    check_pattern("config.freeze", config.freeze, model, leaves_some=True)
+    check_pattern("config.freeze_norms", frozen, model)
+    return model.clone(frozen=frozen)
 
 
 def build_model(config: ModelConfig, channels: int, image_size: int) -> Network:
@@ -69,6 +78,7 @@ def build_model(config: ModelConfig, channels: int, image_size: int) -> Network:
         key: value for key, value in dataclasses.asdict(config).items() if value is not None
     }
     name = arguments.pop("name")
+    arguments.pop("pretrained", None)
     return create_model(name, in_channels=channels, image_size=image_size, **arguments)
 
 

@@ -37,27 +37,34 @@ def make_train_step(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     label_smoothing: float = 0.0,
+    seed: int = 0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Return the jitted update `(state, batch) -> (state, metrics)`; it takes the state over.
+
+    What the model drops at random depends on `seed` and the step alone.
 
     The batch has `image` (uint8, NHWC) and `label`. Metrics are float32 scalars on the device:
     loss, accuracy, learning_rate, and the global norms of gradients and parameters.
     """
 
-    def loss_fn(params: Any, batch_stats: Any, batch: Batch) -> tuple[jax.Array, Any]:
+    def loss_fn(
+        params: Any, batch_stats: Any, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, Any]:
         logits, updates = model.apply(
             {"params": params, "batch_stats": batch_stats},
             normalize(batch["image"], mean, std),
             train=True,
             mutable=["batch_stats"],
+            rngs={"dropout": key},
         )
         loss = cross_entropy(logits, batch["label"], label_smoothing).mean()
         return loss, (logits, updates.get("batch_stats", {}))
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         params = state.variables["params"]
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, (logits, stats)), grads = grad_fn(params, state.variables["batch_stats"], batch)
+        (loss, (logits, stats)), grads = grad_fn(params, state.variables["batch_stats"], batch, key)
         updates, memory = optimizer.update(grads, state.optimizer, params)
         params = optax.apply_updates(params, updates)
         metrics = {

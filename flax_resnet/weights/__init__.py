@@ -5,13 +5,17 @@ safetensors, huggingface_hub and torch load on first use.
 
 from flax_resnet.weights.files import read_state_dict, unwrap, write_state_dict
 from flax_resnet.weights.folding import fold_batch_norm
-from flax_resnet.weights.pretrained import load_pretrained, save_pretrained
+from flax_resnet.weights.pretrained import (
+    load_pretrained,
+    preprocessing,
+    read_pretrained,
+    save_pretrained,
+)
 from flax_resnet.weights.published import (
     Preprocessing,
     Published,
     find_published,
     list_pretrained,
-    preprocessing,
 )
 from flax_resnet.weights.torch_keys import from_torch, to_torch
 
@@ -24,6 +28,7 @@ __all__ = [
     "list_pretrained",
     "load_pretrained",
     "preprocessing",
+    "read_pretrained",
     "read_state_dict",
     "save_pretrained",
     "to_torch",

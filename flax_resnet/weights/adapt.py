@@ -63,9 +63,10 @@ def leave_out_head(
     found = state_dict[head + "weight"].shape if given >= own else ()
     if given and (found[1:] != inputs or found[0] == outputs):
         return dict(state_dict), set()  # it fits, or is an error
+    classes = found[0] if given else 0
     warnings.warn(
-        f"the weights are for {found[0] if given else 'no'} classes and the model is for {outputs}: "
-        "its head starts afresh and has to be trained",
+        f"the weights are for {classes} classes and the model is for {outputs}: its head starts "
+        "afresh and has to be trained",
         stacklevel=4,
     )
     return body, own

@@ -9,6 +9,8 @@ from flax_resnet.errors import InputError
 from flax_resnet.models.variants import VARIANTS, create_model
 from flax_resnet.weights.published import Preprocessing
 
+# Where a file of weights keeps a copy of its config.json, for when they are parted.
+METADATA = "flax_resnet"
 # Our own entry: arguments in which the model differs from its row.
 OURS = "flax_resnet"
 # Fields that say how a network is fed, computed or trained; those left out make it another one.
@@ -42,11 +44,15 @@ class Description:
       architecture: a row of the table.
       num_classes: outputs of the head in the weights; None: count them.
       arguments: what `create_model` needs beside these.
+      preprocessing: how images were prepared.
+      test_preprocessing: the same at the size at which the weights do best.
     """
 
     architecture: str | None = None
     num_classes: int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+    test_preprocessing: Preprocessing | None = None
 
 
 def parse_config(config: Any, where: str) -> Description:
@@ -70,6 +76,23 @@ def parse_config(config: Any, where: str) -> Description:
         config.get("architecture"),
         config.get("num_classes", details.get("num_classes")),
         {**size, **ours},
+        _preprocessing(details, "input_size", "crop_pct"),
+        _preprocessing(details, "test_input_size", "test_crop_pct"),
+    )
+
+
+def _preprocessing(details: Mapping[str, Any], size: str, crop: str) -> Preprocessing | None:
+    """Read how images were prepared, at the size and crop of these names or else the plain ones."""
+    given = details.get(size) or details.get("input_size")
+    if not given:
+        return None
+    known = Preprocessing()
+    return Preprocessing(
+        given[-1],
+        details.get(crop) or details.get("crop_pct", known.crop_fraction),
+        details.get("interpolation", known.interpolation),
+        tuple(details.get("mean", known.mean)),
+        tuple(details.get("std", known.std)),
     )
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,27 +9,14 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from flax_resnet.errors import InputError, expected_names
+from flax_resnet.errors import InputError
 from flax_resnet.models.variants import create_model
-from flax_resnet.weights.files import (
-    SUFFIXES,
-    read_metadata,
-    read_state_dict,
-    write_state_dict,
-)
-from flax_resnet.weights.hub import (
-    CONFIG,
-    TORCH_WEIGHTS,
-    WEIGHTS,
-    download_config,
-    download_weights,
-)
-from flax_resnet.weights.hub_config import Description, make_config, parse_config
-from flax_resnet.weights.published import OWNER, Preprocessing, find_published, list_pretrained
+from flax_resnet.weights.files import read_state_dict, write_state_dict
+from flax_resnet.weights.hub import CONFIG, WEIGHTS
+from flax_resnet.weights.hub_config import METADATA, Description, make_config
+from flax_resnet.weights.locate import describe, locate
+from flax_resnet.weights.published import Preprocessing
 from flax_resnet.weights.torch_keys import from_torch, to_torch
-
-# Where a file of weights keeps a copy of its config.json, for when they are parted.
-_METADATA = "flax_resnet"
 
 
 def load_pretrained(
@@ -43,34 +29,17 @@ def load_pretrained(
     seed: int = 0,
     **overrides: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Make a model and fill it with weights from the hub or from a file.
+    """Make a model and fill it with weights from the hub, a file or a folder.
 
-    Args:
-      source: a published name (`list_pretrained` has them all), with or without `timm/`; another
-        repository of the hub, `owner/name`; a file (`.safetensors`, `.pth`); or a folder that
-        `save_pretrained` wrote. A file or folder of that name goes before the hub.
-      model: the architecture, for files that do not name theirs.
-      num_classes: default: as in the weights. Another number gives the model a fresh head, and a
-        warning says so; 0 leaves the head out.
-      in_channels: default: as in the weights. For another number the first convolution is adapted.
-      revision: branch, tag or commit of the repository.
-      seed: what a fresh head starts from.
-      overrides: other arguments of `create_model`.
-
-    Returns:
-      The model, and `{"params": ..., "batch_stats": ...}` of float32 numpy arrays.
-
-    Raises:
-      InputError: the source does not exist, cannot be reached or read, or is for another model.
+    This is `flax_resnet.load_pretrained`, which says more, for everything but runs.
     """
-    path, found = _find(os.fspath(source), revision)
+    state_dict, found = read_pretrained(source, revision)
     architecture = model or found.architecture
     if architecture is None:
         raise InputError(
-            f"nothing says which network {path} is for: pass model=, such as model='resnet50'"
+            f"nothing says which network {source} is for: pass model=, such as model='resnet50'"
         )
     network: Any = create_model(architecture, **{**found.arguments, **overrides})
-    state_dict = {key: _float32(value) for key, value in read_state_dict(path).items()}
     first, head = (f"{key}.weight" for key in (network.first_conv, network.head_name))
     if in_channels is None:
         in_channels = network.in_channels
@@ -82,6 +51,39 @@ def load_pretrained(
         num_classes = len(state_dict.get(head, ()))
     network = network.clone(num_classes=num_classes, in_channels=in_channels)
     return network, from_torch(network, state_dict, seed)
+
+
+def read_pretrained(
+    source: str | os.PathLike[str], revision: str | None = None
+) -> tuple[dict[str, np.ndarray], Description]:
+    """Return weights as a torch state dict in float32, and what is known of their model.
+
+    Arguments and errors are those of `load_pretrained`.
+    """
+    path, found = locate(source, revision)
+    return {key: _float32(value) for key, value in read_state_dict(path).items()}, found
+
+
+def preprocessing(
+    source: str | os.PathLike[str], test: bool = False, revision: str | None = None
+) -> Preprocessing:
+    """Return how to prepare images for weights: the published ones, a folder's or a hub's.
+
+    Args:
+      source: as in `load_pretrained`.
+      test: take the size at which the weights do best, where that is another than their own.
+
+    Raises:
+      InputError: there are no such weights, or nothing is written down about their images.
+    """
+    found = describe(source, revision)
+    images = found.test_preprocessing if test else found.preprocessing
+    if images is None:
+        raise InputError(
+            f"nothing says how images for {source} were prepared: expected a published name, or a "
+            f"folder or repository with a {CONFIG}"
+        )
+    return images
 
 
 def save_pretrained(
@@ -111,61 +113,10 @@ def save_pretrained(
     state_dict = to_torch(model, variables)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_state_dict(folder / WEIGHTS, state_dict, {_METADATA: json.dumps(config)})
+    write_state_dict(folder / WEIGHTS, state_dict, {METADATA: json.dumps(config)})
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _float32(value: np.ndarray) -> np.ndarray:
     # Integers are counters. bfloat16, which is not numpy's own, counts as no kind of number there.
     return value if value.dtype.kind in "biu" else value.astype(np.float32, copy=False)
-
-
-def _find(source: str, revision: str | None) -> tuple[Path, Description]:
-    """Return the path of a source's weights, downloaded where need be, and what is known of it."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _in_folder(path)
-    if path.is_file():
-        return path, _of_file(path)
-    if path.suffix in SUFFIXES or not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", source):
-        raise InputError(f"there is no file or folder {path}: check the path of the weights")
-    if "/" not in source or source.removeprefix(OWNER) in list_pretrained():
-        row = find_published(source)
-        weights = download_weights(row.repository, revision)
-        size = {"image_size": row.image_size}
-        return weights, Description(row.architecture, row.num_classes, size)
-    try:
-        config = download_config(source, revision)
-    except InputError as error:
-        published = [OWNER + name for name in list_pretrained()] if source.startswith(OWNER) else []
-        near = (
-            f". Of the published weights {expected_names(source, published)}" if published else ""
-        )
-        raise InputError(f"{source} is no file or folder, and {error}{near}") from error
-    return download_weights(source, revision), _read_config(config)
-
-
-def _in_folder(folder: Path) -> tuple[Path, Description]:
-    path = next((folder / n for n in (WEIGHTS, TORCH_WEIGHTS) if (folder / n).is_file()), None)
-    if path is None:
-        raise InputError(
-            f"the folder {folder} holds no {WEIGHTS}: expected one that save_pretrained wrote, or "
-            "the path of a file"
-        )
-    config = folder / CONFIG
-    return path, _read_config(config) if config.is_file() else _of_file(path)
-
-
-def _of_file(path: Path) -> Description:
-    """Read what a file, or else the `config.json` beside it, says of its model."""
-    text, beside = read_metadata(path).get(_METADATA), path.with_name(CONFIG)
-    if text is not None:
-        return parse_config(json.loads(text), str(path))
-    return _read_config(beside) if beside.is_file() else Description()
-
-
-def _read_config(path: Path) -> Description:
-    try:
-        return parse_config(json.loads(path.read_text()), str(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is no JSON ({error}): mend or remove it") from error

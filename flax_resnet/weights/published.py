@@ -76,6 +76,13 @@ class Published:
         """Return the name of the repository on the Hugging Face hub."""
         return OWNER + self.name
 
+    def preprocessing(self, test: bool = False) -> Preprocessing:
+        """Return how to prepare images; with `test` at the size at which the weights do best."""
+        size, crop = self.image_size, self.crop_fraction
+        if test:
+            size, crop = self.test_image_size or size, self.test_crop_fraction or crop
+        return Preprocessing(size, crop, self.interpolation, self.mean, self.std)
+
 
 def list_pretrained(pattern: str = "*") -> list[str]:
     """Return the sorted names that match a shell pattern such as `resnet50.*`."""
@@ -97,20 +104,6 @@ def find_published(name: str) -> Published:
         )
     require_known("the name of published weights", short, _table())
     return _table()[short]
-
-
-def preprocessing(name: str, test: bool = False) -> Preprocessing:
-    """Return how to prepare images for the published weights called `name`.
-
-    Args:
-      name: as `find_published` takes it.
-      test: take the size at which the weights do best, where that is another than their own.
-    """
-    row = find_published(name)
-    size, crop = row.image_size, row.crop_fraction
-    if test:
-        size, crop = row.test_image_size or size, row.test_crop_fraction or crop
-    return Preprocessing(size, crop, row.interpolation, row.mean, row.std)
 
 
 @functools.cache

@@ -1,0 +1,62 @@
+"""Describe a network part by part: `python -m flax_resnet summary resnet50 --image-size 224`."""
+
+import argparse
+
+from rich.console import Console
+from rich.table import Table
+
+HELP = "describe a network's parts: shapes, parameters, multiply-adds, memory, receptive field"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", help="a network's name, such as resnet50")
+    parser.add_argument("--image-size", type=int, help="default: what the network is meant for")
+    parser.add_argument("--num-classes", type=int, help="default: as in the table of networks")
+    parser.add_argument("--dtype", default="float32", help="compute dtype (default: float32)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a table with a line for each part."""
+    from flax_resnet.models import count_parameters, create_model, summarize
+
+    given = dict(num_classes=args.num_classes, image_size=args.image_size)
+    chosen = {key: value for key, value in given.items() if value is not None}
+    model = create_model(args.model, dtype=args.dtype, **chosen)
+    parts = summarize(model)
+    table = Table(
+        "part",
+        title=f"{args.model}, one image of {model.image_size} x {model.image_size} pixels",
+        caption="activations: what convolutions, matrices and norms give out, in "
+        f"{args.dtype}; field: side of the square of pixels that a value sees, and their distance",
+    )
+    for column in ("maps", "parameters", "MACs", "activations", "field", "stride"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for part in parts:
+        table.add_row(
+            part.name,
+            " x ".join(map(str, part.shape)),
+            f"{part.parameters:,}",
+            f"{part.macs:,}",
+            _megabytes(part.activations),
+            str(part.receptive_field or ""),
+            str(part.stride or ""),
+        )
+    table.add_section()
+    table.add_row(
+        "all",
+        "",
+        f"{sum(part.parameters for part in parts):,}",
+        f"{sum(part.macs for part in parts):,}",
+        _megabytes(sum(part.activations for part in parts)),
+    )
+    console = Console()
+    console.print(table)
+    statistics = count_parameters(model, "batch_stats")
+    if statistics:
+        console.print(f"batch statistics: {statistics:,} numbers, which are no parameters")
+    return 0
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB"

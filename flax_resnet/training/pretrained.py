@@ -1,0 +1,100 @@
+"""Models with weights from anywhere: the hub, files, or runs of this library."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from flax_resnet import weights
+from flax_resnet.errors import InputError
+from flax_resnet.training import checkpoints
+from flax_resnet.training.mesh import replicated
+from flax_resnet.training.runs import restore
+from flax_resnet.training.setup import Setup
+from flax_resnet.weights import from_torch, to_torch
+
+
+def load_pretrained(
+    source: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    revision: str | None = None,
+    seed: int = 0,
+    **overrides: Any,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Make a model and fill it with weights from the hub, from a file or from a run.
+
+    Args:
+      source: a published name (`list_pretrained` has them all), with or without `timm/`; another
+        repository of the hub, `owner/name`; a file (`.safetensors`, `.pth`); a folder that
+        `save_pretrained` wrote; or the folder of a run. What is there under that name goes before
+        the hub.
+      model: the architecture, for files that do not name theirs.
+      num_classes: default: as in the weights. Another number gives the model a fresh head, and a
+        warning says so; 0 leaves the head out.
+      in_channels: default: as in the weights. For another number the first convolution is adapted.
+      revision: branch, tag or commit of the repository; of a run the step (default: `best`).
+      seed: what a fresh head starts from.
+      overrides: other arguments of `create_model`.
+
+    Returns:
+      The model, and `{"params": ..., "batch_stats": ...}` of float32 arrays.
+
+    Raises:
+      InputError: the source does not exist, cannot be reached or read, or is for another model.
+    """
+    changes = dict(overrides, num_classes=num_classes, in_channels=in_channels)
+    if not is_run(source):
+        return weights.load_pretrained(source, model=model, revision=revision, seed=seed, **changes)
+    run = restore(source, revision or "best")
+    chosen = {key: value for key, value in changes.items() if value is not None}
+    network = run.model.clone(**chosen)
+    return network, from_torch(network, to_torch(run.model, run.variables), seed)
+
+
+def is_run(source: str | os.PathLike[str]) -> bool:
+    """Say whether `source` is the folder of a run."""
+    return (Path(source).expanduser() / checkpoints.FOLDER).is_dir()
+
+
+def data_settings(source: str | os.PathLike[str], test: bool = False) -> dict[str, Any]:
+    """Return the fields of `DataConfig` that prepare images as weights expect them.
+
+    Arguments and errors are those of `flax_resnet.preprocessing`.
+    """
+    images = weights.preprocessing(source, test)
+    return dict(
+        image_size=images.image_size,
+        channels=len(images.mean),
+        eval_crop=images.crop_fraction,
+        interpolation=images.interpolation,
+        mean=images.mean,
+        std=images.std,
+    )
+
+
+def starting_variables(setup: Setup) -> dict[str, Any]:
+    """Return the variables of `config.model.pretrained`, a copy on every device.
+
+    Raises:
+      InputError: the weights are for another network than `config.model.name`.
+    """
+    config = setup.config
+    source = config.model.pretrained or ""
+    if is_run(source):
+        run = restore(source)
+        architecture, state_dict = run.config.model.name, to_torch(run.model, run.variables)
+    else:
+        state_dict, found = weights.read_pretrained(source)
+        architecture = found.architecture or config.model.name
+    if architecture != config.model.name:
+        raise InputError(
+            f"config.model.pretrained is {source!r}, which is for {architecture}, but "
+            f"config.model.name is {config.model.name!r}: make them the same"
+        )
+    variables = from_torch(setup.model, state_dict, config.seed)
+    return jax.device_put({"batch_stats": {}} | variables, replicated(setup.mesh))

@@ -1,0 +1,96 @@
+"""Where weights lie, and what is known of the model and the images that they are for."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+from flax_resnet.errors import InputError, expected_names
+from flax_resnet.weights.files import SUFFIXES, read_metadata
+from flax_resnet.weights.hub import (
+    CONFIG,
+    TORCH_WEIGHTS,
+    WEIGHTS,
+    download_config,
+    download_weights,
+)
+from flax_resnet.weights.hub_config import METADATA, Description, parse_config
+from flax_resnet.weights.published import OWNER, Published, find_published, list_pretrained
+
+
+def locate(source: str | os.PathLike[str], revision: str | None = None) -> tuple[Path, Description]:
+    """Return the path of a source's weights, downloaded where need be, and what is known of them.
+
+    Arguments and errors are those of `load_pretrained`.
+    """
+    name, path = os.fspath(source), Path(source).expanduser()
+    if path.is_dir():
+        return _weights_in(path), describe(source)
+    if path.is_file():
+        return path, describe(source)
+    found = describe(source, revision)
+    published = _published(name)
+    return download_weights(published.repository if published else name, revision), found
+
+
+def describe(source: str | os.PathLike[str], revision: str | None = None) -> Description:
+    """Return what is known of the weights of a source, without reading or downloading them.
+
+    Arguments and errors are those of `load_pretrained`.
+    """
+    source, path = os.fspath(source), Path(source).expanduser()
+    if path.is_dir():
+        config = path / CONFIG
+        return _read_config(config) if config.is_file() else _of_file(_weights_in(path))
+    if path.is_file():
+        return _of_file(path)
+    if path.suffix in SUFFIXES or not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", source):
+        raise InputError(f"there is no file or folder {path}: check the path of the weights")
+    if row := _published(source):
+        return Description(
+            row.architecture,
+            row.num_classes,
+            {"image_size": row.image_size},
+            row.preprocessing(),
+            row.preprocessing(test=True),
+        )
+    try:
+        return _read_config(download_config(source, revision))
+    except InputError as error:
+        published = [OWNER + name for name in list_pretrained()] if source.startswith(OWNER) else []
+        near = (
+            f". Of the published weights {expected_names(source, published)}" if published else ""
+        )
+        raise InputError(f"{source} is no file or folder, and {error}{near}") from error
+
+
+def _published(source: str) -> Published | None:
+    """Return the row of a published name; another hub repository has none."""
+    if "/" in source and source.removeprefix(OWNER) not in list_pretrained():
+        return None
+    return find_published(source)
+
+
+def _weights_in(folder: Path) -> Path:
+    path = next((folder / n for n in (WEIGHTS, TORCH_WEIGHTS) if (folder / n).is_file()), None)
+    if path is None:
+        raise InputError(
+            f"the folder {folder} holds no {WEIGHTS}: expected one that save_pretrained wrote, or "
+            "the path of a file"
+        )
+    return path
+
+
+def _of_file(path: Path) -> Description:
+    """Read what a file, or else the `config.json` beside it, says of its model."""
+    text, beside = read_metadata(path).get(METADATA), path.with_name(CONFIG)
+    if text is not None:
+        return parse_config(json.loads(text), str(path))
+    return _read_config(beside) if beside.is_file() else Description()
+
+
+def _read_config(path: Path) -> Description:
+    try:
+        return parse_config(json.loads(path.read_text()), str(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is no JSON ({error}): mend or remove it") from error
