@@ -3,6 +3,7 @@
 import argparse
 from collections import defaultdict
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -35,9 +36,8 @@ def run(args: argparse.Namespace) -> int:
         published[row.architecture].append(row.tag + top1)
 
     console = Console()
-    table = Table(
-        "network", title=f"{len(names)} networks; weights with their top-1 in %, if known"
-    )
+    title = f"{len(names)} networks; weights with their published top-1 in %"
+    table = Table("network", title=title, box=box.SIMPLE, pad_edge=False)
     for column in ("parameters", "MACs", "pixels", "classes"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("weights", overflow="fold")

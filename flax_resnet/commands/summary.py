@@ -2,6 +2,7 @@
 
 import argparse
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -24,13 +25,12 @@ def run(args: argparse.Namespace) -> int:
     chosen = {key: value for key, value in given.items() if value is not None}
     model = create_model(args.model, dtype=args.dtype, **chosen)
     parts = summarize(model)
+    size = model.image_size
     table = Table(
-        "part",
-        title=f"{args.model}, one image of {model.image_size} x {model.image_size} pixels",
-        caption="activations: what convolutions, matrices and norms give out, in "
-        f"{args.dtype}; field: side of the square of pixels that a value sees, and their distance",
+        title=f"{args.model}, one image of {size} x {size} pixels", box=box.SIMPLE, pad_edge=False
     )
-    for column in ("maps", "parameters", "MACs", "activations", "field", "stride"):
+    table.add_column("part", no_wrap=True)
+    for column in ("maps", "parameters", "MACs", "MiB", "field", "stride"):
         table.add_column(column, justify="right", no_wrap=True)
     for part in parts:
         table.add_row(
@@ -52,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
     )
     console = Console()
     console.print(table)
+    console.print(
+        f"MiB: memory of what convolutions, matrices and norms give out, in {args.dtype}\n"
+        "field, stride: pixels that a value sees along a side, and from one value to the next"
+    )
     statistics = count_parameters(model, "batch_stats")
     if statistics:
         console.print(f"batch statistics: {statistics:,} numbers, which are no parameters")
@@ -59,4 +63,4 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _megabytes(count: int) -> str:
-    return f"{count / 2**20:,.1f} MiB"
+    return f"{count / 2**20:,.1f}"

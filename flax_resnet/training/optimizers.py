@@ -38,7 +38,8 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 
 def decay_mask(params: Any) -> Any:
     """Mark the parameters that weight decay reaches: kernels, but no bias and no norm."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    # By name and not by axes: in scanned blocks the vectors of a norm are stacked to a matrix.
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def make_optimizer(

@@ -83,18 +83,19 @@ def starting_variables(setup: Setup) -> dict[str, Any]:
     Raises:
       InputError: the weights are for another network than `config.model.name`.
     """
-    config = setup.config
+    config, state_dict = setup.config, None
     source = config.model.pretrained or ""
     if is_run(source):
         run = restore(source)
         architecture, state_dict = run.config.model.name, to_torch(run.model, run.variables)
     else:
-        state_dict, found = weights.read_pretrained(source)
-        architecture = found.architecture or config.model.name
+        architecture = weights.describe(source).architecture or config.model.name
     if architecture != config.model.name:
         raise InputError(
             f"config.model.pretrained is {source!r}, which is for {architecture}, but "
             f"config.model.name is {config.model.name!r}: make them the same"
         )
+    if state_dict is None:
+        state_dict = weights.read_pretrained(source)[0]
     variables = from_torch(setup.model, state_dict, config.seed)
     return jax.device_put({"batch_stats": {}} | variables, replicated(setup.mesh))

@@ -5,6 +5,7 @@ safetensors, huggingface_hub and torch load on first use.
 
 from flax_resnet.weights.files import read_state_dict, unwrap, write_state_dict
 from flax_resnet.weights.folding import fold_batch_norm
+from flax_resnet.weights.locate import describe
 from flax_resnet.weights.pretrained import (
     load_pretrained,
     preprocessing,
@@ -22,6 +23,7 @@ from flax_resnet.weights.torch_keys import from_torch, to_torch
 __all__ = [
     "Preprocessing",
     "Published",
+    "describe",
     "find_published",
     "fold_batch_norm",
     "from_torch",

@@ -1,0 +1,34 @@
+"""`python -m flax_resnet models`: the table of networks."""
+
+import pytest
+
+from flax_resnet.__main__ import main
+
+
+def test_names_are_listed_with_their_counts_and_weights(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["models", "resnet[13][84]"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 networks" in printed
+    for word in (
+        "resnet18",
+        "11,689,512",
+        "1,814,073,344",
+        "resnet34",
+        "21,797,672",
+        "224",
+        "1000",
+    ):
+        assert word in printed
+    assert "tv_in1k 69.8" in printed  # the published top-1
+    assert "gluon_in1k" in printed
+
+
+def test_a_pattern_that_matches_nothing_is_an_error_with_near_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["models", "resnt50"])
+    assert "Did you mean 'resnet50'" in capsys.readouterr().err

@@ -1,0 +1,145 @@
+"""Scanned and recomputed blocks are the same network: logits, gradients, statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from flax_resnet import DenseNet, ResNet, create_model, to_layout
+from flax_resnet.models import variable_shapes
+
+# The second stage has one block besides the first, so it is not scanned.
+NETWORKS = {
+    "basic": ResNet((3, 2), (4, 8), image_size=16, num_classes=5),
+    "bottleneck": ResNet((3, 2), (4, 8), block="bottleneck", image_size=16, num_classes=5),
+    "pre": ResNet((4, 2), (4, 8), order="pre", stem="cifar", image_size=8, num_classes=5),
+    "pre bottleneck": ResNet(
+        (1, 3),
+        (4, 8),
+        block="bottleneck",
+        order="pre",
+        stem="cifar",
+        image_size=8,
+        num_classes=5,
+        shortcut="average",
+        norm="frn",
+    ),
+}
+LAYOUTS = [(True, False), (False, True), (True, True)]  # remat, scan_blocks
+
+
+def random_variables(model: Any) -> Any:
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: rng.uniform(0.1, 0.5, leaf.shape), variable_shapes(model))
+
+
+def step(model: Any, variables: Any) -> Any:
+    """Return logits in inference mode, and loss, gradients and statistics of a training step."""
+    size = model.image_size
+    images = jnp.asarray(np.random.default_rng(1).standard_normal((4, size, size, 3)))
+
+    @jax.jit
+    def run(variables: Any) -> Any:
+        def loss(params: Any) -> Any:
+            logits, new = model.apply(
+                {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
+            )
+            return (logits**2).mean(), new
+
+        (value, new), gradients = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+        return model.apply(variables, images), value, {"params": gradients, **new}
+
+    return run(variables)
+
+
+@pytest.fixture(scope="module")
+def plain() -> Any:
+    """Return the float64 step of each network, block by block."""
+    with jax.enable_x64(True):
+        networks = {name: model.clone(dtype=jnp.float64) for name, model in NETWORKS.items()}
+        return {name: step(model, random_variables(model)) for name, model in networks.items()}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("remat", "scan"), LAYOUTS)
+def test_scanned_and_recomputed_blocks_give_the_same_numbers(
+    name: str, remat: bool, scan: bool, plain: Any
+) -> None:
+    unrolled = NETWORKS[name].clone(dtype=jnp.float64)
+    model = unrolled.clone(remat=remat, scan_blocks=scan)
+    variables = to_layout(model, random_variables(unrolled))
+    found_logits, found_loss, found = step(model, variables)
+    logits, loss, expected = plain[name]
+    np.testing.assert_allclose(found_logits, logits, rtol=1e-11)
+    np.testing.assert_allclose(found_loss, loss, rtol=1e-11)
+    found = to_layout(unrolled, found)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for path, leaf in traverse_util.flatten_dict(expected).items():
+        other = traverse_util.flatten_dict(found)[path]
+        scale = float(abs(leaf).max())
+        np.testing.assert_allclose(other, leaf, rtol=0, atol=1e-11 * scale, err_msg=str(path))
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_dense_network_that_recomputes_its_layers_gives_the_same_numbers() -> None:
+    plain = DenseNet(
+        (2, 2), 4, stem="cifar", num_classes=5, image_size=8, bottleneck=2, dtype=jnp.float64
+    )
+    variables = random_variables(plain)
+    found = step(plain.clone(remat=True), variables)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12),
+        found,
+        step(plain, variables),
+    )
+
+
+def program(model: Any) -> str:
+    images = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+
+    def loss(variables: Any, images: jax.Array) -> jax.Array:
+        return model.apply(variables, images, train=True, mutable=["batch_stats"])[0].sum()
+
+    return str(jax.make_jaxpr(jax.grad(loss))(variable_shapes(model), images))
+
+
+def test_a_scanned_program_does_not_grow_with_depth() -> None:
+    def lines(depth: int, scan: bool) -> int:
+        model = create_model("cifar_resnet20", stage_sizes=(depth,) * 3, scan_blocks=scan)
+        return program(model).count("\n")
+
+    assert lines(4, True) == lines(9, True)
+    assert lines(9, False) > 1.8 * lines(4, False)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_recomputing_program_says_so(scan: bool) -> None:
+    model = create_model("cifar_resnet20", scan_blocks=scan)
+    assert "remat" not in program(model)
+    assert "remat" in program(model.clone(remat=True))
+
+
+def test_a_stage_of_two_blocks_is_not_scanned() -> None:
+    shapes = variable_shapes(NETWORKS["basic"].clone(scan_blocks=True))["params"]
+    assert set(shapes["layer1"]) == {"0", "scan"}
+    assert set(shapes["layer2"]) == {"0", "1"}
+    assert shapes["layer1"]["scan"]["conv1"]["kernel"].shape == (2, 3, 3, 4, 4)
+
+
+def test_scanned_blocks_start_differently() -> None:
+    model = NETWORKS["basic"].clone(scan_blocks=True)
+    params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    kernels = params["layer1"]["scan"]["conv1"]["kernel"]
+    assert not np.array_equal(kernels[0], kernels[1])
+
+
+def test_a_pruned_network_has_unequal_blocks_and_ignores_the_scan() -> None:
+    widths = tuple(tuple((2 + number, 4) for number in range(3)) for _ in range(2))
+    model = NETWORKS["basic"].clone(stage_sizes=(3, 3), widths=(4, 4), pruned=widths)
+    assert variable_shapes(model.clone(scan_blocks=True)) == variable_shapes(model)

@@ -1,0 +1,90 @@
+"""Weights from runs and files as the start of another run, and as models by themselves."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from flax_resnet import InputError, load_pretrained, restore, save_pretrained, train
+from flax_resnet.training.mesh import data_mesh
+from flax_resnet.training.pretrained import data_settings, starting_variables
+from flax_resnet.training.setup import prepare_run
+from flax_resnet.weights import Preprocessing
+
+Config = Callable[..., Any]
+
+
+@pytest.fixture
+def run(tiny_config: Config, tmp_path: Path) -> Path:
+    train(tiny_config(steps=4), tmp_path / "run", mesh=data_mesh(jax.devices()[:1]))
+    return tmp_path / "run"
+
+
+def same(first: Any, second: Any) -> bool:
+    return jax.tree.all(jax.tree.map(np.array_equal, first, second))
+
+
+def test_a_run_loads_as_a_model_with_its_weights(run: Path) -> None:
+    model, variables = load_pretrained(run)
+    restored = restore(run)
+    assert model == restored.model
+    assert same(variables, restored.variables)
+
+
+def test_a_run_loads_for_other_classes_and_channels(run: Path) -> None:
+    with pytest.warns(UserWarning, match="for 10 classes and the model is for 3"):
+        model, variables = load_pretrained(run, num_classes=3, in_channels=3)
+    assert (model.num_classes, model.in_channels) == (3, 3)
+    assert variables["params"]["fc"]["kernel"].shape == (16, 3)
+    given = restore(run).variables["params"]
+    kernel = variables["params"]["conv1"]["kernel"]
+    np.testing.assert_allclose(kernel.sum(2), given["conv1"]["kernel"][:, :, 0], rtol=1e-6)
+
+
+def test_a_runs_step_is_chosen_by_revision(run: Path) -> None:
+    assert same(load_pretrained(run, revision="4")[1], restore(run, 4).variables)
+    with pytest.raises(InputError, match="there is no checkpoint '3'"):
+        load_pretrained(run, revision="3")
+
+
+def test_training_starts_from_a_run(run: Path, tiny_config: Config) -> None:
+    setup = prepare_run(tiny_config(model__pretrained=str(run)))
+    assert same(starting_variables(setup), restore(run).variables)
+
+
+def test_training_starts_from_a_saved_folder_and_goes_on_from_its_own_checkpoints(
+    run: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    restored = restore(run)
+    save_pretrained(restored.model, restored.variables, tmp_path / "saved", architecture="tiny")
+    config = tiny_config(steps=4, model__pretrained=str(tmp_path / "saved"))
+    mesh = data_mesh(jax.devices()[:1])
+    whole = train(config, tmp_path / "whole", mesh=mesh)
+    train(config, tmp_path / "parts", mesh=mesh, stop_after=2)
+    again = train(config, tmp_path / "parts", mesh=mesh)
+    assert same(again.variables, whole.variables)
+    fresh = train(tiny_config(steps=4), tmp_path / "fresh", mesh=mesh)
+    assert not same(fresh.variables, whole.variables)
+
+
+def test_weights_of_another_network_are_an_error(run: Path, tiny_config: Config) -> None:
+    setup = prepare_run(tiny_config(model__name="resnet18", model__pretrained=str(run)))
+    with pytest.raises(InputError, match=r"is for tiny, but config\.model\.name is 'resnet18'"):
+        starting_variables(setup)
+
+
+def test_data_settings_prepare_images_as_the_weights_expect_them(run: Path, tmp_path: Path) -> None:
+    settings = data_settings("resnet50.tv2_in1k")
+    assert settings["image_size"] == 176
+    assert data_settings("resnet50.tv2_in1k", test=True)["image_size"] == 224
+    assert settings["interpolation"] == "bilinear"
+    restored, images = restore(run), Preprocessing(8, 0.9, "bicubic", (0.25,), (0.5,))
+    save_pretrained(
+        restored.model, restored.variables, tmp_path, architecture="tiny", preprocessing=images
+    )
+    assert data_settings(tmp_path) == dict(
+        image_size=8, channels=1, eval_crop=0.9, interpolation="bicubic", mean=(0.25,), std=(0.5,)
+    )
