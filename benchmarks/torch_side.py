@@ -38,7 +38,7 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
     shallow = dict(layers=(1,) * 4, channels=(64,) * 4) if case.shallow else {}
-    create_model = _import_timm().create_model
+    create_model = import_timm().create_model
     model = create_model(case.model, num_classes=case.num_classes, **shallow)
     model = model.to(device, memory_format=torch.channels_last)
     numbers, labels = cases.inputs(case)
@@ -165,7 +165,8 @@ def _nothing() -> None:
     """Wait for a CPU, whose steps return when they are done."""
 
 
-def _import_timm() -> Any:
+def import_timm() -> Any:
+    """Import timm, beside a torchvision that does not fit the installed torch too."""
     try:
         import timm
     except RuntimeError as error:

@@ -1,13 +1,15 @@
 """`python -m flax_resnet eval`: a table from the run folder alone."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from flax_resnet import train
+from flax_resnet import evaluate_run, restore, save_pretrained, train
 from flax_resnet.__main__ import main
 from flax_resnet.models.variants import VARIANTS
 from flax_resnet.training.config import parse
+from flax_resnet.weights import Preprocessing
 
 
 @pytest.fixture
@@ -27,6 +29,48 @@ def test_eval_prints_every_figure_and_where_the_run_lies(
     printed = capsys.readouterr().out
     for word in ("synthetic:10 test[:50]", "50", "top-1", "top-5", "loss", str(run)):
         assert word in printed
+
+
+def test_weights_are_evaluated_with_the_preprocessing_that_they_name(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    restored = restore(run, "latest")
+    images = Preprocessing(8, 1.0, "bilinear", (0.4,) * 3, (0.2,) * 3)
+    save_pretrained(
+        restored.model,
+        restored.variables,
+        tmp_path / "saved",
+        architecture="tiny",
+        preprocessing=images,
+    )
+    capsys.readouterr()
+    arguments = ["--data", "synthetic:10", "--split", "test[:50]"]
+    assert main(["eval", str(tmp_path / "saved"), *arguments]) == 0
+    printed = capsys.readouterr().out
+    data = dataclasses.replace(
+        restored.config.data,
+        eval_crop=1.0,
+        interpolation="bilinear",
+        mean=images.mean,
+        std=images.std,
+    )
+    expected = evaluate_run(restored, data, "test[:50]")
+    for word in ("synthetic:10 test[:50]", f"{expected['loss']:.4f}", f"{expected['top1']:.2%}"):
+        assert word in printed
+
+
+def test_weights_need_data_of_their_own_classes(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    restored = restore(run, "latest")
+    save_pretrained(restored.model, restored.variables, tmp_path / "saved", architecture="tiny")
+    for arguments, message in (
+        ([], "pass --data"),
+        (["--data", "synthetic:7"], "has 7 classes"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(["eval", str(tmp_path / "saved"), *arguments])
+        assert message in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line_and_status_2(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

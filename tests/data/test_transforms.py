@@ -109,6 +109,30 @@ def test_evaluation_resizes_the_short_side_and_keeps_the_proportions():
     np.testing.assert_allclose(result, result[::-1], atol=0.01)
 
 
+@pytest.mark.parametrize("filter_", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("size", "crop"), [(32, 0.875), (30, 0.95), (29, 0.965), (41, 1.0)])
+def test_published_weights_see_what_pillow_and_torchvision_showed_them(photo, filter_, size, crop):
+    """Resize, CenterCrop and their roundings, as timm composes them."""
+    config = DataConfig(image_size=size, eval_crop=crop, interpolation=filter_)
+    short = int(size / crop)
+    height, width = photo.shape[:2]
+    assert height < width
+    image = Image.fromarray(photo).resize(
+        (int(short * width / height), short), Image.Resampling[filter_.upper()]
+    )
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    expected = image.crop((left, top, left + size, top + size))
+    np.testing.assert_array_equal(eval_transform(photo, config), np.asarray(expected))
+
+
+@pytest.mark.parametrize("filter_", ["bilinear", "bicubic"])
+def test_grey_images_are_resized_by_pillow_too(photo, filter_):
+    grey = photo[..., :1]
+    found = resize(grey, (20, 30), filter_)
+    expected = Image.fromarray(grey[..., 0]).resize((30, 20), Image.Resampling[filter_.upper()])
+    np.testing.assert_array_equal(found[..., 0], np.asarray(expected))
+
+
 @pytest.mark.parametrize("size", [(24, 32), (20, 30), (96, 128)])
 def test_resizing_is_like_pillows(photo, size):
     expected = Image.fromarray(photo).resize(size[::-1], Image.Resampling.BILINEAR)

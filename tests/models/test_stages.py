@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from typing import Any
 
 import jax
@@ -10,27 +12,25 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from flax_resnet import DenseNet, ResNet, create_model, to_layout
+from flax_resnet import DenseNet, ResNet, to_layout
 from flax_resnet.models import variable_shapes
 
-# The second stage has one block besides the first, so it is not scanned.
+COMMON = dict(stem="cifar", image_size=8, num_classes=5)
 NETWORKS = {
-    "basic": ResNet((3, 2), (4, 8), image_size=16, num_classes=5),
-    "bottleneck": ResNet((3, 2), (4, 8), block="bottleneck", image_size=16, num_classes=5),
-    "pre": ResNet((4, 2), (4, 8), order="pre", stem="cifar", image_size=8, num_classes=5),
+    "basic": ResNet((3, 1), (4, 8), **COMMON),
+    "bottleneck": ResNet((3, 1), (4, 8), block="bottleneck", **COMMON),
+    "pre": ResNet((4, 2), (4, 8), order="pre", **COMMON),
     "pre bottleneck": ResNet(
-        (1, 3),
-        (4, 8),
-        block="bottleneck",
-        order="pre",
-        stem="cifar",
-        image_size=8,
-        num_classes=5,
-        shortcut="average",
-        norm="frn",
+        (1, 3), (4, 8), block="bottleneck", order="pre", norm="frn", shortcut="average", **COMMON
     ),
 }
-LAYOUTS = [(True, False), (False, True), (True, True)]  # remat, scan_blocks
+# Name, remat, scan_blocks.
+QUICK = [("basic", False, True), ("basic", True, True), ("pre bottleneck", True, True)]
+CASES = [
+    pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+    for case in itertools.product(NETWORKS, (False, True), (False, True))
+    if any(case[1:])
+]
 
 
 def random_variables(model: Any) -> Any:
@@ -57,25 +57,23 @@ def step(model: Any, variables: Any) -> Any:
     return run(variables)
 
 
-@pytest.fixture(scope="module")
-def plain() -> Any:
-    """Return the float64 step of each network, block by block."""
-    with jax.enable_x64(True):
-        networks = {name: model.clone(dtype=jnp.float64) for name, model in NETWORKS.items()}
-        return {name: step(model, random_variables(model)) for name, model in networks.items()}
+@functools.cache
+def plain_step(name: str) -> Any:
+    """Take the step of a network block by block, keeping everything."""
+    model = NETWORKS[name].clone(dtype=jnp.float64)
+    return step(model, random_variables(model))
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(("remat", "scan"), LAYOUTS)
+@pytest.mark.parametrize(("name", "remat", "scan"), CASES)
 def test_scanned_and_recomputed_blocks_give_the_same_numbers(
-    name: str, remat: bool, scan: bool, plain: Any
+    name: str, remat: bool, scan: bool
 ) -> None:
     unrolled = NETWORKS[name].clone(dtype=jnp.float64)
     model = unrolled.clone(remat=remat, scan_blocks=scan)
     variables = to_layout(model, random_variables(unrolled))
     found_logits, found_loss, found = step(model, variables)
-    logits, loss, expected = plain[name]
+    logits, loss, expected = plain_step(name)
     np.testing.assert_allclose(found_logits, logits, rtol=1e-11)
     np.testing.assert_allclose(found_loss, loss, rtol=1e-11)
     found = to_layout(unrolled, found)
@@ -88,9 +86,7 @@ def test_scanned_and_recomputed_blocks_give_the_same_numbers(
 
 @pytest.mark.usefixtures("x64")
 def test_a_dense_network_that_recomputes_its_layers_gives_the_same_numbers() -> None:
-    plain = DenseNet(
-        (2, 2), 4, stem="cifar", num_classes=5, image_size=8, bottleneck=2, dtype=jnp.float64
-    )
+    plain = DenseNet((2,), 4, bottleneck=2, dtype=jnp.float64, **COMMON)
     variables = random_variables(plain)
     found = step(plain.clone(remat=True), variables)
     jax.tree.map(
@@ -111,30 +107,31 @@ def program(model: Any) -> str:
 
 def test_a_scanned_program_does_not_grow_with_depth() -> None:
     def lines(depth: int, scan: bool) -> int:
-        model = create_model("cifar_resnet20", stage_sizes=(depth,) * 3, scan_blocks=scan)
+        model = ResNet((depth,), (4,), scan_blocks=scan, **COMMON)
         return program(model).count("\n")
 
-    assert lines(4, True) == lines(9, True)
-    assert lines(9, False) > 1.8 * lines(4, False)
+    assert lines(3, True) == lines(6, True)
+    assert lines(6, False) > 1.6 * lines(3, False)
 
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_a_recomputing_program_says_so(scan: bool) -> None:
-    model = create_model("cifar_resnet20", scan_blocks=scan)
+    model = NETWORKS["basic"].clone(scan_blocks=scan)
     assert "remat" not in program(model)
     assert "remat" in program(model.clone(remat=True))
 
 
 def test_a_stage_of_two_blocks_is_not_scanned() -> None:
-    shapes = variable_shapes(NETWORKS["basic"].clone(scan_blocks=True))["params"]
+    model = NETWORKS["basic"].clone(stage_sizes=(3, 2), scan_blocks=True)
+    shapes = variable_shapes(model)["params"]
     assert set(shapes["layer1"]) == {"0", "scan"}
     assert set(shapes["layer2"]) == {"0", "1"}
     assert shapes["layer1"]["scan"]["conv1"]["kernel"].shape == (2, 3, 3, 4, 4)
 
 
-def test_scanned_blocks_start_differently() -> None:
+def test_scanned_blocks_start_differently(init: Any) -> None:
     model = NETWORKS["basic"].clone(scan_blocks=True)
-    params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    params = init(model, jnp.zeros((1, 8, 8, 3)))["params"]
     kernels = params["layer1"]["scan"]["conv1"]["kernel"]
     assert not np.array_equal(kernels[0], kernels[1])
 

@@ -52,6 +52,25 @@ def test_an_update_is_the_same_on_any_number_of_devices(
     chex.assert_trees_all_close(shared.variables, alone.variables, rtol=1e-4, atol=1e-6)
 
 
+def test_what_is_dropped_depends_on_seed_and_step_alone(devices: Meshes) -> None:
+    model, rate = create_model("tiny", in_channels=1, dropout=0.5), optax.constant_schedule(0.0)
+    optimizer = optax.sgd(rate)
+
+    def losses(seed: int, count: int) -> list[float]:
+        mesh = devices(count)
+        step = make_train_step(model, optimizer, rate, mesh, mean=MEAN, std=STD, seed=seed)
+        state, found = init_state(model, optimizer, 0, (8, 8, 1), mesh), []
+        for _ in range(3):
+            state, metrics = step(state, put_batch(batch(), mesh))
+            found.append(float(metrics["loss"]))
+        return found
+
+    first = losses(0, 1)
+    assert len(set(first)) == 3  # the parameters stay, so the drawn units differ
+    np.testing.assert_allclose(losses(0, 2), first, rtol=1e-5)
+    assert losses(1, 1) != first
+
+
 def test_the_state_is_donated(devices: Meshes) -> None:
     model, rate = create_model("tiny", in_channels=1), optax.constant_schedule(0.1)
     optimizer, mesh = optax.sgd(rate, momentum=0.9), devices(1)
