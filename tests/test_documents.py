@@ -14,7 +14,10 @@ def blocks(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_python_blocks_run_in_order(path: Path) -> None:
+def test_python_blocks_run_in_order(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where they may write
     names: dict[str, object] = {}
     for block in blocks(path):
         exec(compile(block, str(path), "exec"), names)

@@ -11,7 +11,7 @@ from flax_resnet import weights
 from flax_resnet.errors import InputError
 from flax_resnet.training import checkpoints
 from flax_resnet.training.mesh import replicated
-from flax_resnet.training.runs import restore
+from flax_resnet.training.runs import restore, restore_config
 from flax_resnet.training.setup import Setup
 from flax_resnet.weights import from_torch, to_torch
 
@@ -61,11 +61,29 @@ def is_run(source: str | os.PathLike[str]) -> bool:
     return (Path(source).expanduser() / checkpoints.FOLDER).is_dir()
 
 
+def architecture_of(source: str | os.PathLike[str]) -> str:
+    """Return the name of the network that weights are for.
+
+    Raises:
+      InputError: there are no such weights, or nothing is written down about their network.
+    """
+    if is_run(source):
+        return restore_config(source).model.name
+    architecture = weights.describe(source).architecture
+    if architecture is None:
+        raise InputError(f"nothing says which network {source} is for: set config.model.name")
+    return architecture
+
+
 def data_settings(source: str | os.PathLike[str], test: bool = False) -> dict[str, Any]:
     """Return the fields of `DataConfig` that prepare images as weights expect them.
 
     Arguments and errors are those of `flax_resnet.preprocessing`.
     """
+    if is_run(source):
+        data = restore_config(source).data
+        names = ("image_size", "channels", "eval_crop", "interpolation", "mean", "std")
+        return {name: getattr(data, name) for name in names}
     images = weights.preprocessing(source, test)
     return dict(
         image_size=images.image_size,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, open_source
@@ -51,9 +52,7 @@ def restore(
       InputError: the folder holds no run, or not that step.
     """
     workdir, mesh = Path(workdir), mesh or data_mesh()
-    if not (workdir / checkpoints.FOLDER).is_dir():
-        raise InputError(f"{workdir} is no run: it has no folder {checkpoints.FOLDER!r} in it")
-    with checkpoints.open_checkpoints(workdir) as manager:
+    with _checkpoints_of(workdir) as manager:
         number = checkpoints.choose_step(manager, step)
         values = checkpoints.restore_run_values(manager, number)
         config = parse(values["config"])
@@ -62,6 +61,23 @@ def restore(
         variables = checkpoints.restore_variables(manager, number, shapes, mesh)
         metrics = manager.metrics(number) or {}
     return Run(model, variables, config, number, metrics, tuple(values["class_names"]), workdir)
+
+
+def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
+    """Return the settings of a run, without its weights.
+
+    Raises:
+      InputError: the folder holds no run.
+    """
+    with _checkpoints_of(Path(workdir)) as manager:
+        number = checkpoints.choose_step(manager, "latest")
+        return parse(checkpoints.restore_run_values(manager, number)["config"])
+
+
+def _checkpoints_of(workdir: Path) -> ocp.CheckpointManager:
+    if not (workdir / checkpoints.FOLDER).is_dir():
+        raise InputError(f"{workdir} is no run: it has no folder {checkpoints.FOLDER!r} in it")
+    return checkpoints.open_checkpoints(workdir)
 
 
 def evaluate_run(

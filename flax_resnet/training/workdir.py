@@ -28,7 +28,8 @@ def claim_workdir(workdir: Path, config: TrainConfig, allow_config_change: bool 
     """
     path = workdir / CONFIG
     if path.exists() and not allow_config_change:
-        before = _flatten(json.loads(path.read_text()))
+        # A setting that came later had its default then.
+        before = _flatten(TrainConfig().to_dict()) | _flatten(json.loads(path.read_text()))
         now = _flatten(json.loads(json.dumps(config.to_dict())))
         changed = [
             f"config.{key}: {before.get(key)!r} there, {now.get(key)!r} here"

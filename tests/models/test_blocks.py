@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -10,34 +11,47 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from flax_resnet import create_model
+from flax_resnet import InputError, create_model
 from flax_resnet.models import variable_shapes
-from flax_resnet.models.blocks import BLOCKS, SHORTCUTS, Layers, zero_pad_shortcut
+from flax_resnet.models.blocks import EXPANSION, SHORTCUTS, Block, zero_pad_shortcut
+from flax_resnet.models.design import Design, Layers
 
 X = np.random.default_rng(0).uniform(0, 1, (2, 5, 7, 8)).astype(np.float32)  # as if rectified
-BOTH = pytest.mark.parametrize("kind", BLOCKS)
+BOTH = pytest.mark.parametrize("shape", EXPANSION)
+ORDERS = pytest.mark.parametrize("order", ["post", "pre"])
 
 
 @pytest.fixture
 def build(init: Any) -> Any:
     """Return the function that makes a block with `channels` outputs and variables for `X`."""
 
-    def run(kind: str, channels: int, stride: int = 1, **layers: Any) -> tuple[Any, Any]:
-        block = make(kind, channels, stride, **layers)
-        return block, init(block, X, False)
+    def run(shape: str, channels: int, stride: int = 1, **arguments: Any) -> tuple[Any, Any]:
+        block = make(shape, channels, stride, **arguments)
+        return block, init(block, X)
 
     return run
 
 
-def make(kind: str, channels: int, stride: int, **layers: Any) -> Any:
-    width = channels // BLOCKS[kind].expansion
-    return BLOCKS[kind](width, stride, Layers(**layers))
+def make(shape: str, channels: int, stride: int, **arguments: Any) -> Block:
+    """Make a block of these arguments of its design and of its layers."""
+    layers = {field.name for field in dataclasses.fields(Layers)} & arguments.keys()
+    return Block(
+        shape,
+        channels // EXPANSION[shape],
+        stride,
+        Design(**{key: value for key, value in arguments.items() if key not in layers}),
+        Layers(**{key: arguments[key] for key in layers}),
+    )
 
 
-def shapes(kind: str, channels: int, stride: int, **layers: Any) -> Any:
+def training(block: Block) -> Block:
+    return block.clone(layers=dataclasses.replace(block.layers, train=True))
+
+
+def shapes(shape: str, channels: int, stride: int, **arguments: Any) -> Any:
     """Return the variables of a block as shapes."""
-    block = make(kind, channels, stride, **layers)
-    return jax.eval_shape(lambda key: block.init(key, X, False), jax.random.key(0))
+    block = make(shape, channels, stride, **arguments)
+    return jax.eval_shape(lambda key: block.init(key, X), jax.random.key(0))
 
 
 def centred_zero_pad(x: np.ndarray, channels: int) -> np.ndarray:
@@ -56,61 +70,112 @@ def test_option_a_keeps_every_second_pixel_and_centres_the_channels(
 
 
 @BOTH
-def test_option_a_adds_the_padded_input_to_the_branch(kind: str, build: Any) -> None:
-    block, variables = build(kind, 16, 2, shortcut="zero_pad", zero_init_last=True)
-    found = block.apply(variables, X, False)
+def test_option_a_adds_the_padded_input_to_the_branch(shape: str, build: Any) -> None:
+    block, variables = build(shape, 16, 2, shortcut="zero_pad", zero_init_last=True)
+    found = block.apply(variables, X)
     np.testing.assert_array_equal(found, centred_zero_pad(X[:, ::2, ::2], 16))
 
 
 @BOTH
 @pytest.mark.parametrize("shortcut", ["projection", "zero_pad"])
 def test_zero_initialised_block_of_equal_shapes_is_the_identity(
-    kind: str, shortcut: str, build: Any
+    shape: str, shortcut: str, build: Any
 ) -> None:
-    block, variables = build(kind, 8, shortcut=shortcut, zero_init_last=True)
-    np.testing.assert_array_equal(block.apply(variables, X, False), X)
-    trained, _ = block.apply(variables, X, True, mutable=["batch_stats"])
+    block, variables = build(shape, 8, shortcut=shortcut, zero_init_last=True)
+    np.testing.assert_array_equal(block.apply(variables, X), X)
+    trained, _ = training(block).apply(variables, X, mutable=["batch_stats"])
     np.testing.assert_array_equal(trained, X)
 
 
 @BOTH
-def test_a_block_without_shortcut_adds_nothing(kind: str, build: Any) -> None:
-    block, variables = build(kind, 8, shortcut="none", zero_init_last=True)
-    assert not np.asarray(block.apply(variables, X, False)).any()  # relu(0), not relu(0 + x)
+def test_a_block_without_shortcut_adds_nothing(shape: str, build: Any) -> None:
+    block, variables = build(shape, 8, shortcut="none", zero_init_last=True)
+    assert not np.asarray(block.apply(variables, X)).any()  # relu(0), not relu(0 + x)
 
 
 @BOTH
-def test_a_block_rectifies_the_sum_and_not_the_branch(kind: str, build: Any) -> None:
-    block, variables = build(kind, 8, zero_init_last=True)
-    found = block.apply(variables, X - 0.5, False)
+def test_a_block_rectifies_the_sum_and_not_the_branch(shape: str, build: Any) -> None:
+    block, variables = build(shape, 8, zero_init_last=True)
+    found = block.apply(variables, X - 0.5)
     np.testing.assert_array_equal(found, np.maximum(X - 0.5, 0))
 
 
 @BOTH
-@pytest.mark.parametrize(
-    ("shortcut", "same", "wider"),
-    [
-        ("projection", False, True),
-        ("zero_pad", False, False),
-        ("all", True, True),
-        ("none", False, False),
-    ],
-)
-def test_only_options_b_and_c_project(kind: str, shortcut: str, same: bool, wider: bool) -> None:
+@ORDERS
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+def test_a_shortcut_projects_where_its_word_says(shape: str, order: str, shortcut: str) -> None:
+    same = shortcut == "all"
+    wider = shortcut not in ("zero_pad", "none")
     for channels, stride, projects in ((8, 1, same), (16, 1, wider), (8, 2, wider)):
-        params = shapes(kind, channels, stride, shortcut=shortcut)["params"]
+        params = shapes(shape, channels, stride, shortcut=shortcut, order=order)["params"]
         assert ("downsample" in params) == projects, (channels, stride)
 
 
-def test_the_table_above_covers_every_shortcut() -> None:
-    assert set(SHORTCUTS) == {"projection", "zero_pad", "all", "none"}
+@pytest.mark.parametrize(
+    ("shortcut", "stride", "size", "names"),
+    [
+        ("projection", 2, 1, {"0", "1"}),
+        ("projection_3x3", 2, 3, {"0", "1"}),
+        ("projection_3x3", 1, 1, {"0", "1"}),
+        ("average", 2, 1, {"1", "2"}),  # the average is number 0
+        ("average", 1, 1, {"1", "2"}),
+        ("all", 2, 1, {"0", "1"}),
+    ],
+)
+def test_a_projection_is_a_convolution_and_a_norm(
+    shortcut: str, stride: int, size: int, names: set[str]
+) -> None:
+    params = shapes("basic", 16, stride, shortcut=shortcut)["params"]["downsample"]
+    assert set(params) == names
+    assert params[min(names)]["kernel"].shape == (size, size, 8, 16)
+    assert params[max(names)]["scale"].shape == (16,)
+
+
+@pytest.mark.parametrize("shortcut", ["projection", "average", "all"])
+def test_pre_activation_projects_without_a_norm(shortcut: str) -> None:
+    params = shapes("basic", 16, 2, shortcut=shortcut, order="pre")["params"]["downsample"]
+    assert {name: set(leaves) for name, leaves in params.items()} == {"conv": {"kernel"}}
+
+
+def test_an_averaging_shortcut_sees_every_pixel(build: Any) -> None:
+    """A strided projection sees one in four."""
+    changed = X.copy()
+    changed[:, 1, 1] += 1.0
+    for shortcut, sees in (("average", True), ("projection", False)):
+        block, variables = build("basic", 16, 2, shortcut=shortcut, zero_init_last=True)
+        outputs = [block.apply(variables, x) for x in (X, changed)]
+        assert np.array_equal(*outputs) != sees
+
+
+@BOTH
+def test_a_pre_activation_projection_takes_what_the_first_norm_gives(
+    shape: str, build: Any
+) -> None:
+    block, variables = build(shape, 16, order="pre", zero_init_last=True)
+    variables["batch_stats"]["norm1"]["mean"] = jnp.full(8, 2.0)  # nothing is left of X
+    assert not block.apply(variables, X).any()
+    same, variables = build(shape, 8, order="pre", zero_init_last=True)
+    variables["batch_stats"]["norm1"]["mean"] = jnp.full(8, 2.0)
+    np.testing.assert_array_equal(same.apply(variables, X), X)  # the identity is taken before it
+
+
+@BOTH
+def test_a_pre_activation_block_does_not_rectify_the_sum(shape: str, build: Any) -> None:
+    block, variables = build(shape, 8, order="pre", zero_init_last=True)
+    np.testing.assert_array_equal(block.apply(variables, X - 0.5), X - 0.5)
+
+
+def test_a_shortcut_that_cannot_meet_its_branch_is_an_error() -> None:
+    """The branch's average leaves out what the shortcut's stride takes in."""
+    with pytest.raises(InputError, match=r"maps of \(2, 3\) .* of \(3, 4\): .*image size"):
+        shapes("basic", 16, 2, anti_alias="average", shortcut="projection")
 
 
 @BOTH
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
-def test_a_strided_block_halves_odd_sizes_upwards(kind: str, shortcut: str) -> None:
-    block = make(kind, 16, 2, shortcut=shortcut)
-    output, _ = jax.eval_shape(lambda key: block.init_with_output(key, X, False), jax.random.key(0))
+def test_a_strided_block_halves_odd_sizes_upwards(shape: str, shortcut: str) -> None:
+    block = make(shape, 16, 2, shortcut=shortcut)
+    output, _ = jax.eval_shape(lambda key: block.init_with_output(key, X), jax.random.key(0))
     assert output.shape == (2, 3, 4, 16)
 
 
@@ -119,22 +184,20 @@ def test_the_bottleneck_strides_in_its_3x3_convolution(build: Any) -> None:
     block, variables = build("bottleneck", 16, 2, shortcut="none")
     changed = X.copy()
     changed[:, 1, 1] += 1.0  # a pixel that a strided 1x1 convolution skips
-    assert not np.array_equal(
-        block.apply(variables, X, False), block.apply(variables, changed, False)
-    )
+    assert not np.array_equal(block.apply(variables, X), block.apply(variables, changed))
 
 
-@pytest.mark.parametrize(("kind", "last"), [("basic", "bn2"), ("bottleneck", "bn3")])
-def test_only_the_last_norm_of_a_branch_starts_at_zero(kind: str, last: str, build: Any) -> None:
-    _, variables = build(kind, 16, 2, zero_init_last=True)
+@pytest.mark.parametrize(("shape", "last"), [("basic", "bn2"), ("bottleneck", "bn3")])
+def test_only_the_last_norm_of_a_branch_starts_at_zero(shape: str, last: str, build: Any) -> None:
+    _, variables = build(shape, 16, 2, zero_init_last=True)
     for path, leaf in flatten_dict(variables["params"]).items():
         if path[-1] == "scale":
             assert (leaf == (0 if path == (last, "scale") else 1)).all(), path
 
 
 @BOTH
-def test_without_norms_convolutions_have_biases_and_nothing_is_tracked(kind: str) -> None:
-    variables = shapes(kind, 16, 2, norm="none")
+def test_without_norms_convolutions_have_biases_and_nothing_is_tracked(shape: str) -> None:
+    variables = shapes(shape, 16, 2, norm="none")
     assert set(variables) == {"params"}
     leaves = {path[-1] for path in flatten_dict(variables["params"])}
     assert leaves == {"kernel", "bias"}

@@ -1,111 +1,95 @@
-"""Counts against those of the reference implementations, digit by digit."""
+"""The parts of a network: what they are, what they cost, and that they add up to the whole."""
 
 from __future__ import annotations
+
+import functools
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import traverse_util
 
-from flax_resnet import create_model
+from flax_resnet import ResNet, create_model, summarize
 from flax_resnet.models import count_macs, count_parameters, variable_shapes
 
-slow = pytest.mark.slow
-
-# Parameters, running statistics and multiply-adds: torchvision at 224 px and 1000 classes; the
-# CIFAR networks at 32 px and 10 classes with option A.
-COUNTS = [
-    ("resnet18", 11_689_512, 9_600, 1_814_073_344),
-    ("resnet34", 21_797_672, 17_024, 3_663_761_408),
-    ("resnet50", 25_557_032, 53_120, 4_089_184_256),
-    pytest.param("resnet101", 44_549_160, 105_344, 7_801_405_440, marks=slow),
-    ("resnet152", 60_192_808, 151_424, 11_513_626_624),
-    ("cifar_resnet20", 269_722, 1_376, 40_551_040),
-    ("cifar_resnet32", 464_154, 2_272, 68_862_592),
-    ("cifar_resnet44", 658_586, 3_168, 97_174_144),
-    pytest.param("cifar_resnet56", 853_018, 4_064, 125_485_696, marks=slow),
-    pytest.param("cifar_resnet110", 1_727_962, 8_096, 252_887_680, marks=slow),
-    pytest.param("cifar_resnet1202", 19_421_274, 89_632, 2_829_238_912, marks=slow),
-]
-MACS_BY_SIZE = {
-    "resnet18": {160: 925_798_400, 176: 1_168_343_040, 192: 1_332_924_416},
-    "resnet50": {
-        160: 2_087_321_600,
-        176: 2_608_132_096,
-        192: 3_004_841_984,
-        256: 5_340_348_416,
-        288: 6_758_334_464,
-        320: 8_343_142_400,
-    },
+SMALL = dict(stage_sizes=(1, 2), widths=(32, 32), num_classes=3, image_size=32)
+MODELS = {
+    "resnet": ResNet(**SMALL),
+    "scanned": ResNet(**SMALL | dict(stage_sizes=(3, 1)), scan_blocks=True),
+    "pre": ResNet(**SMALL, order="pre", head_name="head.fc"),
+    "deep": ResNet(**SMALL, stem="deep", stem_pool="conv", block="bottleneck", gate="se"),
+    "frn": ResNet(**SMALL, norm="frn", middle="split_attention", radix=2),
+    "dense": create_model("densenet121", stage_sizes=(1, 2)),
 }
-TEN_CLASSES = [
-    ("resnet18", 11_181_642),
-    ("resnet34", 21_289_802),
-    ("resnet50", 23_528_522),
-    pytest.param("resnet101", 42_520_650, marks=slow),
-    pytest.param("resnet152", 58_164_298, marks=slow),
-]
-OPTION_B = [
-    ("cifar_resnet20", 272_474),
-    ("cifar_resnet32", 466_906),
-    ("cifar_resnet44", 661_338),
-    pytest.param("cifar_resnet56", 855_770, marks=slow),
-    pytest.param("cifar_resnet110", 1_730_714, marks=slow),
-    pytest.param("cifar_resnet1202", 19_424_026, marks=slow),
-]
+summary = functools.cache(summarize)
+every_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 
 
-@pytest.mark.parametrize(("name", "parameters", "statistics", "macs"), COUNTS)
-def test_counts_equal_the_reference(name: str, parameters: int, statistics: int, macs: int) -> None:
-    model = create_model(name)
-    assert count_parameters(model) == parameters
-    assert count_parameters(model, "batch_stats") == statistics
-    assert count_macs(model) == macs
+@every_model
+def test_the_parts_add_up_to_the_whole(model: Any) -> None:
+    rows = summary(model)
+    assert sum(row.parameters for row in rows) == count_parameters(model)
+    assert sum(row.macs for row in rows) == count_macs(model)
 
 
-SIZES = [
-    pytest.param(name, size, macs, marks=() if size in (160, 320) else slow)
-    for name, row in MACS_BY_SIZE.items()
-    for size, macs in row.items()
-]
+@every_model
+def test_the_parts_are_the_stem_the_stages_and_the_head(model: Any) -> None:
+    stages = [f"layer{number}" for number in range(1, len(model.stage_sizes) + 1)]
+    rows = summary(model)
+    assert [row.name for row in rows] == ["stem", *stages, "head"]
+    assert all(row.parameters > 0 and row.macs > 0 and row.activations > 0 for row in rows)
 
 
-@pytest.mark.parametrize(("name", "size", "macs"), SIZES)
-def test_multiply_adds_at_other_image_sizes(name: str, size: int, macs: int) -> None:
-    assert count_macs(create_model(name), size) == macs
+@every_model
+def test_shapes_are_those_of_the_maps_and_the_logits(model: Any) -> None:
+    x = jnp.zeros((1, 48, 48, 3))
+    shapes = variable_shapes(model)
+    maps = jax.eval_shape(lambda v: model.apply(v, x, method="features"), shapes)
+    *rows, head = summarize(model, 48)
+    assert {row.name: (1, *row.shape) for row in rows} == {k: v.shape for k, v in maps.items()}
+    assert head.shape == (model.num_classes,)
 
 
-@pytest.mark.parametrize(("name", "parameters"), TEN_CLASSES)
-def test_parameters_with_ten_classes(name: str, parameters: int) -> None:
-    assert count_parameters(create_model(name, num_classes=10)) == parameters
+@pytest.mark.parametrize("order", ["post", "pre"])
+def test_costs_of_a_scanned_network_are_those_of_the_plain_one(order: str) -> None:
+    plain = ResNet((3, 1), (8, 8), order=order, num_classes=3, stem="cifar", image_size=8)
+    scanned = plain.clone(scan_blocks=True)
+    assert variable_shapes(scanned) != variable_shapes(plain)
+    assert count_macs(scanned) == count_macs(plain)
+    assert count_parameters(scanned) == count_parameters(plain)
+    assert summarize(scanned) == summarize(plain)
 
 
-def test_parameters_without_a_head() -> None:
-    assert count_parameters(create_model("resnet50", num_classes=0)) == 23_508_032
+def test_the_lessons_network_is_summarised_by_hand() -> None:
+    stem, layer, head = summarize(create_model("mnist_resnet"))
+    maps = 28 * 28 * 32
+    assert (stem.macs, layer.macs, head.macs) == (9 * maps, 4 * 9 * 32 * maps, maps * 10)
+    assert (stem.activations, layer.activations) == (4 * maps, 4 * 4 * maps)
+    assert head.activations == 4 * 10
+    assert (stem.shape, layer.shape, head.shape) == ((28, 28, 32), (28, 28, 32), (10,))
 
 
-@pytest.mark.parametrize(("name", "parameters"), OPTION_B)
-def test_cifar_parameters_with_projections(name: str, parameters: int) -> None:
-    assert count_parameters(create_model(name, shortcut="projection")) == parameters
+def test_activations_of_half_precision_take_half_the_bytes_but_for_the_head() -> None:
+    *wide, head = summarize(MODELS["resnet"])
+    *narrow, narrow_head = summarize(MODELS["resnet"].clone(dtype=jnp.bfloat16))
+    assert [row.activations for row in wide] == [2 * row.activations for row in narrow]
+    assert head == narrow_head
 
 
-def test_plain_networks_have_the_parameters_of_option_a() -> None:
-    plain = create_model("cifar_resnet20", shortcut="none")
-    assert count_parameters(plain) == 269_722
-    assert count_macs(plain) == 40_551_040
-
-
-def test_the_lessons_network_is_counted_by_hand() -> None:
-    model = create_model("mnist_resnet")
-    stem, convolutions, head = 9 * 32 + 32, 4 * (9 * 32 * 32 + 32), 28 * 28 * 32 * 10 + 10
-    assert count_parameters(model) == stem + convolutions + head
-    assert count_parameters(model, "batch_stats") == 0
-    assert count_macs(model) == 28 * 28 * (9 * 32 + 4 * 9 * 32 * 32) + 28 * 28 * 32 * 10
-
-
-@pytest.mark.parametrize("argument", [{"dtype": "bfloat16"}, {"norm_group": 1}])
-def test_counts_do_not_depend_on_how_the_network_is_computed(argument: dict[str, object]) -> None:
-    model = create_model("resnet18", **argument)
-    assert (count_parameters(model), count_macs(model)) == (11_689_512, 1_814_073_344)
+def test_the_multiply_adds_of_groups_are_a_share_of_those_without() -> None:
+    """The middle convolution alone is grouped, and its kernels see a quarter of the channels."""
+    plain = ResNet(**SMALL, block="bottleneck")
+    middles = {
+        path: math.prod(leaf.shape)
+        for path, leaf in traverse_util.flatten_dict(variable_shapes(plain)["params"]).items()
+        if path[-2:] == ("conv2", "kernel")
+    }
+    saved = sum(middles.values()) * 3 // 4
+    grouped = plain.clone(cardinality=4, base_width=16)
+    assert count_parameters(plain) - count_parameters(grouped) == saved
+    assert count_macs(grouped) < count_macs(plain)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,175 @@
+"""The parts of a network by name, and norms that are frozen part by part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from flax_resnet import DenseNet, ResNet, create_model
+from flax_resnet.models import variable_shapes
+from flax_resnet.models.parts import part_of, selected
+
+
+@pytest.mark.parametrize(
+    ("key", "part"),
+    [
+        ("conv1", "stem"),
+        ("conv1.0", "stem"),
+        ("bn1", "stem"),
+        ("maxpool.0", "stem"),
+        ("stem.conv1", "stem"),
+        ("features.conv0", "stem"),
+        ("features.norm2", "stem"),
+        ("layer1.0.conv1", "layer1"),
+        ("layer12", "layer12"),
+        ("layer1.0.downsample.1", "layer1"),
+        ("stages.0.blocks.1.conv1", "layer1"),
+        ("stages.3", "layer4"),
+        ("features.denseblock2.denselayer1.norm1", "layer2"),
+        ("features.transition2.conv", "layer2"),
+        ("fc", "head"),
+        ("linear", "head"),
+        ("classifier", "head"),
+        ("head.fc", "head"),
+        ("norm", "head"),
+        ("features.norm5", "head"),
+        ("conv10", "head"),
+        ("", "head"),
+    ],
+)
+def test_a_key_belongs_to_a_part(key: str, part: str) -> None:
+    assert part_of(key.split(".")) == part
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnetv2_50d", "resnetrs50", "densenet121", "cifar_densenet40_12"]
+)
+def test_every_family_has_the_same_parts(name: str) -> None:
+    model = create_model(name, stage_sizes=(1,) * len(create_model(name).stage_sizes))
+    parts = {part_of(path) for path in traverse_util.flatten_dict(variable_shapes(model)["params"])}
+    stages = {f"layer{number}" for number in range(1, len(model.stage_sizes) + 1)}
+    assert parts == {"stem", "head"} | stages
+
+
+@pytest.mark.parametrize(
+    ("pattern", "keys", "others"),
+    [
+        ("", [], ["conv1", "layer1.0.bn1", "fc"]),
+        ("stem", ["conv1", "bn1", "stem.conv", "features.norm0"], ["layer1.0.conv1", "norm"]),
+        ("layer1", ["layer1.0.bn1", "stages.0.blocks.1.norm1"], ["layer2.0.bn1", "layer11.0"]),
+        ("stem|layer[12]", ["bn1", "layer1.0", "layer2.3.bn2"], ["layer3.0.bn1", "fc"]),
+        ("layer3.0", ["layer3.0.bn1"], ["layer3.1.bn1", "layer3", "stages.2.blocks.0"]),
+        (r".*\.bn1", ["layer1.0.bn1", "layer4.1.bn1"], ["bn1", "layer1.0.bn2", "layer1.0.bn10"]),
+        (".*", ["conv1", "layer1.0.bn1", "fc"], []),
+        ("stem|.*", ["conv1", "layer1.0.bn1", "fc"], []),
+        ("head", ["fc", "norm", "features.norm5"], ["layer4.1"]),
+        ("lay", [], ["layer1.0.bn1"]),
+    ],
+)
+def test_a_pattern_selects_by_part_or_by_the_keys_start(
+    pattern: str, keys: list[str], others: list[str]
+) -> None:
+    for key in keys:
+        assert selected(pattern, key.split(".")), key
+    for key in others:
+        assert not selected(pattern, key.split(".")), key
+
+
+COMMON = dict(image_size=8, num_classes=3, dtype=jnp.float64)
+NETWORKS = {
+    "post": ResNet((1, 1), (4, 8), **COMMON),
+    "pre": ResNet((1, 1), (4, 8), order="pre", **COMMON),
+    "dense": DenseNet((1, 1), 4, bottleneck=1, **COMMON),
+}
+
+
+def example(model: Any) -> tuple[Any, jax.Array]:
+    """Return variables, none of them zero, and images."""
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape), variable_shapes(model))
+    return variables, jnp.asarray(rng.standard_normal((4, 16, 16, 3)))
+
+
+def train(model: Any) -> tuple[jax.Array, Any, Any]:
+    """Return logits, old and new running statistics of a training step, by path."""
+    variables, images = example(model)
+    logits, new = jax.jit(lambda v: model.apply(v, images, train=True, mutable=["batch_stats"]))(
+        variables
+    )
+    flat = traverse_util.flatten_dict
+    return logits, flat(variables["batch_stats"]), flat(new["batch_stats"])
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_statistics_of_frozen_parts_stay_and_those_of_the_others_move(name: str) -> None:
+    _, old, new = train(NETWORKS[name].clone(frozen="stem|layer1"))
+    assert old.keys() == new.keys()
+    for path, statistic in old.items():
+        stays = np.array_equal(new[path], statistic)
+        assert stays == (part_of(path) in ("stem", "layer1")), path
+    assert {part_of(path) for path in old} >= {"layer1", "layer2"}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_wholly_frozen_network_trains_on_what_it_infers(name: str) -> None:
+    model = NETWORKS[name].clone(frozen=".*")
+    logits, old, new = train(model)
+    assert all(np.array_equal(new[path], old[path]) for path in old)
+    variables, images = example(model)
+    inferred = jax.jit(NETWORKS[name].apply)(variables, images)
+    np.testing.assert_allclose(logits, inferred, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_frozen_norms_use_running_values_while_others_use_the_batchs() -> None:
+    """The head's inputs come from the last norm: it alone decides how they are normalised."""
+    model = ResNet((1,), (4,), order="pre", image_size=8, num_classes=0, dtype=jnp.float64)
+    variables, images = example(model)
+
+    def run(frozen: str) -> tuple[np.ndarray, np.ndarray]:
+        frozen_model = model.clone(frozen=frozen)
+        maps, _ = frozen_model.apply(
+            variables, images, train=True, mutable=["batch_stats"], method="features"
+        )
+        pooled, _ = frozen_model.apply(variables, images, train=True, mutable=["batch_stats"])
+        return np.asarray(maps["layer1"]), np.asarray(pooled)
+
+    norm, statistics = variables["params"]["norm"], variables["batch_stats"]["norm"]
+
+    def normalised(maps: np.ndarray, mean: np.ndarray, var: np.ndarray) -> np.ndarray:
+        y = (maps - mean) / np.sqrt(var + 1e-5) * norm["scale"] + norm["bias"]
+        return np.maximum(y, 0).mean((1, 2))
+
+    maps, pooled = run("head")
+    expected = normalised(maps, statistics["mean"], statistics["var"])
+    np.testing.assert_allclose(pooled, expected, rtol=1e-11)
+    maps, pooled = run("stem|layer.*")
+    expected = normalised(maps, maps.mean((0, 1, 2)), maps.var((0, 1, 2)))
+    np.testing.assert_allclose(pooled, expected, rtol=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_freezing_changes_no_variable() -> None:
+    for model in NETWORKS.values():
+        assert variable_shapes(model.clone(frozen="stem")) == variable_shapes(model)
+
+
+@pytest.mark.usefixtures("x64")
+def test_gradients_pass_through_frozen_norms() -> None:
+    model = NETWORKS["post"].clone(frozen=".*")
+    variables, images = example(model)
+
+    def loss(params: Any) -> jax.Array:
+        return (model.apply({**variables, "params": params}, images, train=True) ** 2).mean()
+
+    for path, leaf in traverse_util.flatten_dict(
+        jax.jit(jax.grad(loss))(variables["params"])
+    ).items():
+        assert np.asarray(leaf).any(), path
