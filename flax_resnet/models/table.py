@@ -43,8 +43,8 @@ _SE, _ECA = dict(gate="se"), dict(gate="eca")
 _AVERAGE = dict(anti_alias="average", stem_pool="average")
 _BLUR = dict(anti_alias="blur", stem_pool="blur")
 _RS = dict(gate="se", gate_ratio=0.25, stem_pool="conv") | _D  # arXiv:2103.07579
-_V2 = dict(order="pre", head_name="head.fc")
-_BIT = dict(norm="group", standardize=1e-8, stem_pool="max_zeros") | _V2  # arXiv:1912.11370
+V2 = dict(order="pre", head_name="head.fc")
+_BIT = dict(norm="group", standardize=1e-8, stem_pool="max_zeros") | V2  # arXiv:1912.11370
 
 
 def _next(cardinality: int, base_width: int) -> dict[str, Any]:
@@ -161,20 +161,20 @@ RESNETS: dict[str, dict[str, Any]] = {
         widths=(32, 48, 48, 96),
         image_size=160,
     ),
-    "resnetv2_18": _net(18, _V2),
-    "resnetv2_18d": _net(18, _V2, _D),
-    "resnetv2_34": _net(34, _V2),
-    "resnetv2_34d": _net(34, _V2, _D),
-    "resnetv2_50": _net(50, _V2),
-    "resnetv2_50d": _net(50, _V2, _D),
-    "resnetv2_50t": _net(50, _V2, _T),
-    "resnetv2_50d_evos": _net(50, _V2, _D, norm="evonorm_s0"),
-    "resnetv2_50d_frn": _net(50, _V2, _D, norm="frn"),
-    "resnetv2_50d_gn": _net(50, _V2, _D, norm="group"),
-    "resnetv2_101": _net(101, _V2),
-    "resnetv2_101d": _net(101, _V2, _D),
-    "resnetv2_152": _net(152, _V2),
-    "resnetv2_152d": _net(152, _V2, _D),
+    "resnetv2_18": _net(18, V2),
+    "resnetv2_18d": _net(18, V2, _D),
+    "resnetv2_34": _net(34, V2),
+    "resnetv2_34d": _net(34, V2, _D),
+    "resnetv2_50": _net(50, V2),
+    "resnetv2_50d": _net(50, V2, _D),
+    "resnetv2_50t": _net(50, V2, _T),
+    "resnetv2_50d_evos": _net(50, V2, _D, norm="evonorm_s0"),
+    "resnetv2_50d_frn": _net(50, V2, _D, norm="frn"),
+    "resnetv2_50d_gn": _net(50, V2, _D, norm="group"),
+    "resnetv2_101": _net(101, V2),
+    "resnetv2_101d": _net(101, V2, _D),
+    "resnetv2_152": _net(152, V2),
+    "resnetv2_152d": _net(152, V2, _D),
     "resnetv2_50x1_bit": _net(50, _BIT),
     "resnetv2_50x3_bit": _net(50, _BIT, _wider(3), image_size=448),
     "resnetv2_101x1_bit": _net(101, _BIT, image_size=448),
@@ -205,48 +205,6 @@ RESNETS: dict[str, dict[str, Any]] = {
     "res2next50": _net(50, _res2net(4, 4, cardinality=8)),
 }
 
-# Networks for 32x32 images, ten classes.
-_CIFAR = dict(widths=(16, 32, 64), stem="cifar", num_classes=10, image_size=32)
-
-
-def _cifar(depth: int, layers: int, **arguments: Any) -> dict[str, Any]:
-    """Make `depth` layers of three stages whose blocks have so many layers."""
-    return dict(_CIFAR, stage_sizes=((depth - 2) // (3 * layers),) * 3, **arguments)
-
-
-def _wide(depth: int, factor: int) -> dict[str, Any]:
-    """Wide residual network (Zagoruyko and Komodakis, arXiv:1605.07146)."""
-    row = _cifar(depth, 2, block="basic", **_V2)
-    return row | dict(widths=(16 * factor, 32 * factor, 64 * factor), stem_width=16)
-
-
-RESNETS |= {
-    # He et al. 2015, section 4.2: option A.
-    **{
-        f"cifar_resnet{depth}": _cifar(depth, 2, shortcut="zero_pad", head_name="linear")
-        for depth in (20, 32, 44, 56, 110, 1202)
-    },
-    # He et al. 2016, arXiv:1603.05027.
-    "cifar_preact_resnet110": _cifar(110, 2, **_V2),
-    "cifar_preact_resnet164": _cifar(164, 3, block="bottleneck", **_V2),
-    "cifar_preact_resnet1001": _cifar(1001, 3, block="bottleneck", **_V2),
-    **{
-        f"wrn_{depth}_{factor}": _wide(depth, factor)
-        for depth, factor in ((16, 8), (22, 8), (28, 2), (28, 10), (40, 2), (40, 4), (40, 10))
-    },
-    # The lesson's network: two residual blocks without norms, then one dense layer.
-    "mnist_resnet": dict(
-        stage_sizes=(2,),
-        widths=(32,),
-        stem="cifar",
-        norm="none",
-        pool="flatten",
-        num_classes=10,
-        in_channels=1,
-        image_size=28,
-    ),
-}
-
 
 def _pruned(*stages: tuple[Any, ...]) -> dict[str, Any]:
     """Say what pruning left: of each stage the output channels, then each block's two others."""
@@ -254,41 +212,25 @@ def _pruned(*stages: tuple[Any, ...]) -> dict[str, Any]:
 
 
 # Aflalo et al., arXiv:2002.08258.
+# fmt: off
 RESNETS |= {
-    "ecaresnet50d_pruned": RESNETS["ecaresnet50d"]
-    | _pruned(
+    "ecaresnet50d_pruned": RESNETS["ecaresnet50d"] | _pruned(
         (19, (47, 18), (52, 22), (64, 35)),
         (171, (85, 37), (107, 80), (120, 85), (125, 87)),
         (818, (198, 126), (255, 232), (256, 233), (253, 235), (256, 225), (256, 239)),
         (2022, (492, 237), (512, 500), (512, 490)),
     ),
-    "ecaresnet101d_pruned": RESNETS["ecaresnet101d"]
-    | _pruned(
+    "ecaresnet101d_pruned": RESNETS["ecaresnet101d"] | _pruned(
         (26, (45, 25), (53, 20), (60, 27)),
         (142, (81, 24), (93, 49), (102, 54), (122, 78)),
-        (
-            *(278, (101, 25), (239, 160), (234, 156), (250, 176), (253, 191), (251, 175)),
-            *((230, 128), (244, 154), (244, 159), (238, 97), (244, 149), (253, 181)),
-            *((245, 119), (255, 216), (256, 201), (253, 149), (254, 141), (256, 190)),
-            *((256, 217), (255, 156), (256, 155), (256, 232), (256, 214)),
-        ),
+        (278, (101, 25), (239, 160), (234, 156), (250, 176), (253, 191), (251, 175), (230, 128),
+         (244, 154), (244, 159), (238, 97), (244, 149), (253, 181), (245, 119), (255, 216),
+         (256, 201), (253, 149), (254, 141), (256, 190), (256, 217), (255, 156), (256, 155),
+         (256, 232), (256, 214)),
         (2042, (499, 289), (512, 512), (512, 502)),
     ),
 }
-
-
-def _cifar_dense(depth: int, growth_rate: int, *, compressed: bool) -> dict[str, Any]:
-    """Three dense blocks for 32x32 images, with bottlenecks and compression (BC) or without."""
-    return dict(
-        stage_sizes=((depth - 4) // (6 if compressed else 3),) * 3,
-        growth_rate=growth_rate,
-        bottleneck=4 if compressed else 0,
-        compression=0.5 if compressed else 1.0,
-        stem="cifar",
-        num_classes=10,
-        image_size=32,
-    )
-
+# fmt: on
 
 DENSENETS: dict[str, dict[str, Any]] = {
     "densenet121": dict(stage_sizes=(6, 12, 24, 16)),
@@ -297,9 +239,4 @@ DENSENETS: dict[str, dict[str, Any]] = {
     "densenet201": dict(stage_sizes=(6, 12, 48, 32)),
     "densenet264d": dict(stage_sizes=(6, 12, 64, 48), growth_rate=48, stem="deep"),
     "densenetblur121d": dict(stage_sizes=(6, 12, 24, 16), stem="deep", stem_pool="blur"),
-    "cifar_densenet40_12": _cifar_dense(40, 12, compressed=False),
-    "cifar_densenet100_12": _cifar_dense(100, 12, compressed=False),
-    "cifar_densenet_bc100_12": _cifar_dense(100, 12, compressed=True),
-    "cifar_densenet_bc190_40": _cifar_dense(190, 40, compressed=True),
-    "cifar_densenet_bc250_24": _cifar_dense(250, 24, compressed=True),
 }

@@ -9,9 +9,11 @@ from flax_resnet.errors import require_known
 from flax_resnet.models.densenet import DenseNet
 from flax_resnet.models.resnet import ResNet
 from flax_resnet.models.table import DENSENETS, RESNETS
+from flax_resnet.models.table_cifar import CIFAR_DENSENETS, CIFAR_RESNETS
 
 Network = ResNet | DenseNet
-VARIANTS: dict[str, dict[str, Any]] = RESNETS | DENSENETS
+_DENSE = DENSENETS | CIFAR_DENSENETS
+VARIANTS: dict[str, dict[str, Any]] = RESNETS | CIFAR_RESNETS | _DENSE
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -28,7 +30,7 @@ def create_model(name: str, **overrides: Any) -> Network:
       InputError: the name or an argument is unknown; the message lists the near ones.
     """
     require_known("the model", name, VARIANTS)
-    module = DenseNet if name in DENSENETS else ResNet
+    module = DenseNet if name in _DENSE else ResNet
     fields = set(module.__dataclass_fields__) - {"parent", "name"}
     for key in overrides:
         require_known(f"an argument of {name}", key, fields)

@@ -1,4 +1,7 @@
-"""Counts against those of the reference implementations, digit by digit."""
+"""Counts against those of the reference implementations, digit by digit.
+
+Parameters of the rows as they are stand in goldens/names.tsv, see test_table.py.
+"""
 
 from __future__ import annotations
 
@@ -57,29 +60,17 @@ IMAGENET = {
     "densenet169": (14_149_480, 158_400, 3_359_843_328),
     "densenet201": (20_013_928, 229_056, 4_291_365_888),
 }
-# Parameters and multiply-adds at 32 px with ten classes; option A, or as the paper has it.
-CIFAR: dict[str, tuple[int, int | None]] = {
-    "cifar_resnet20": (269_722, 40_551_040),
-    "cifar_resnet32": (464_154, 68_862_592),
-    "cifar_resnet44": (658_586, 97_174_144),
-    "cifar_resnet56": (853_018, 125_485_696),
-    "cifar_resnet110": (1_727_962, 252_887_680),
-    "cifar_resnet1202": (19_421_274, 2_829_238_912),
-    "cifar_preact_resnet110": (1_730_522, None),
-    "cifar_preact_resnet164": (1_703_258, 247_646_720),
-    "cifar_preact_resnet1001": (10_327_706, 1_490_995_712),
-    "wrn_16_8": (10_961_370, None),
-    "wrn_22_8": (17_158_106, None),
-    "wrn_28_2": (1_467_610, None),
-    "wrn_28_10": (36_479_194, 5_243_328_768),
-    "wrn_40_2": (2_243_546, None),
-    "wrn_40_4": (8_949_210, None),
-    "wrn_40_10": (55_841_754, None),
-    "cifar_densenet40_12": (1_059_298, None),
-    "cifar_densenet100_12": (7_083_538, None),
-    "cifar_densenet_bc100_12": (769_162, None),
-    "cifar_densenet_bc190_40": (25_624_430, None),
-    "cifar_densenet_bc250_24": (15_324_406, None),
+# At 32 px with ten classes; option A, or as the paper has it.
+CIFAR_MACS = {
+    "cifar_resnet20": 40_551_040,
+    "cifar_resnet32": 68_862_592,
+    "cifar_resnet44": 97_174_144,
+    "cifar_resnet56": 125_485_696,
+    "cifar_resnet110": 252_887_680,
+    "cifar_resnet1202": 2_829_238_912,
+    "cifar_preact_resnet164": 247_646_720,
+    "cifar_preact_resnet1001": 1_490_995_712,
+    "wrn_28_10": 5_243_328_768,
 }
 STATISTICS = {
     "cifar_resnet20": 1_376,
@@ -149,12 +140,9 @@ def test_imagenet_networks_have_the_counts_of_the_reference(name: str) -> None:
     assert (*found, count_macs(model, 224)) == IMAGENET[name]
 
 
-@pytest.mark.parametrize("name", rows(CIFAR, "cifar_resnet20", "wrn_16_8", "cifar_densenet40_12"))
-def test_cifar_networks_have_the_counts_of_the_papers(name: str) -> None:
-    model = create_model(name)
-    parameters, macs = CIFAR[name]
-    assert count_parameters(model) == parameters
-    assert macs is None or count_macs(model) == macs
+@pytest.mark.parametrize("name", rows(CIFAR_MACS, "cifar_resnet20"))
+def test_cifar_networks_have_the_multiply_adds_of_the_reference(name: str) -> None:
+    assert count_macs(create_model(name)) == CIFAR_MACS[name]
 
 
 @pytest.mark.parametrize("name", rows(STATISTICS, "cifar_resnet20", "cifar_resnet32"))

@@ -177,8 +177,3 @@ def test_half_precision_keeps_variables_and_logits_in_float32(dtype: str) -> Non
 def test_the_network_is_a_linen_module_that_jit_can_hash() -> None:
     assert isinstance(TINY, nn.Module)
     assert hash(TINY) == hash(TINY.clone())
-
-
-def test_stages_need_one_width_each() -> None:
-    with pytest.raises(InputError, match=r"stage_sizes is .* widths is .*each stage"):
-        create_model("resnet18", stage_sizes=(2, 2))

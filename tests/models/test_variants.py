@@ -1,101 +1,21 @@
-"""The table of networks; every test runs over its rows, so a new row is tested by being there."""
+"""Networks by name: patterns, arguments that replace those of a row, and errors."""
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from flax_resnet import InputError, create_model, list_models
+from flax_resnet import DenseNet, InputError, ResNet, create_model, list_models
 from flax_resnet.models.variants import VARIANTS
-
-every_model = pytest.mark.parametrize("name", list_models())
-both_dtypes = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-
-
-def small(name: str, dtype: str) -> Any:
-    """Make a thin network of two stages of one block: every kind of layer, soon compiled."""
-    widths = tuple(width // 8 for width in create_model(name).widths[:2])
-    return create_model(name, stage_sizes=(1,) * len(widths), widths=widths, dtype=dtype)
-
-
-def example(model: Any, batch: int) -> jax.ShapeDtypeStruct:
-    """Give the shape of a small batch; a flattening head needs its own size."""
-    size = model.image_size if model.pool == "flatten" else 16
-    return jax.ShapeDtypeStruct((batch, size, size, model.in_channels), jnp.float32)
-
-
-def loss_and_logits(model: Any, variables: Any, images: Any) -> Any:
-    """Return ((loss, (logits, new statistics)), gradients) of one training step."""
-
-    def loss(params: Any) -> Any:
-        logits, new = model.apply(
-            {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
-        )
-        return (logits**2).mean(), (logits, new)
-
-    return jax.value_and_grad(loss, has_aux=True)(variables["params"])
-
-
-# Equal modules share one compilation: most rows are one network, but for the depth.
-first_step = jax.jit(loss_and_logits, static_argnums=0)
-
-
-def random_variables(model: Any, images: Any) -> Any:
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda leaf: rng.uniform(-0.1, 0.3, leaf.shape).astype(leaf.dtype),
-        jax.eval_shape(model.init, jax.random.key(0), images),
-    )
-
-
-@every_model
-@both_dtypes
-def test_every_model_computes_finite_logits_and_gradients(name: str, dtype: str) -> None:
-    model = small(name, dtype)
-    shape = example(model, 4).shape
-    images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    variables = random_variables(model, images)
-    (loss, (logits, _)), gradients = first_step(model, variables, images)
-    assert logits.shape == (4, model.num_classes)
-    assert logits.dtype == loss.dtype == jnp.float32
-    assert jnp.isfinite(logits).all()
-    for leaf in map(np.asarray, jax.tree.leaves(gradients)):
-        assert np.isfinite(leaf).all()
-        assert leaf.any()
-
-
-@pytest.mark.slow
-@every_model
-@both_dtypes
-def test_every_model_traces_forwards_and_backwards_at_full_depth(name: str, dtype: str) -> None:
-    model = create_model(name, dtype=dtype)
-    images = example(model, 2)
-    variables = jax.eval_shape(model.init, jax.random.key(0), images)
-    step = functools.partial(loss_and_logits, model)
-    (_, (logits, new)), gradients = jax.eval_shape(step, variables, images)
-    assert (logits.shape, logits.dtype) == ((2, model.num_classes), jnp.float32)
-    assert gradients == variables["params"]
-    assert new.get("batch_stats") == variables.get("batch_stats")
-
-
-@every_model
-def test_every_model_has_float32_variables(name: str) -> None:
-    model = small(name, "bfloat16")
-    variables = jax.eval_shape(model.init, jax.random.key(0), example(model, 1))
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
 
 def test_names_are_sorted_and_selected_by_shell_patterns() -> None:
     assert list_models() == sorted(VARIANTS)
-    assert list_models("resnet*") == [
-        "resnet101", "resnet152", "resnet18", "resnet34", "resnet50"
-    ]  # fmt: skip
-    assert list_models("*20") == ["cifar_resnet20"]
+    assert list_models("resnet??") == ["resnet18", "resnet26", "resnet34", "resnet50"]
+    assert list_models("cifar_*20") == ["cifar_resnet20"]
+    assert list_models("res2ne[x]t*") == ["res2next50"]
     assert list_models("nothing") == []
 
 
@@ -104,6 +24,14 @@ def test_arguments_replace_those_of_the_row() -> None:
     assert (model.num_classes, model.shortcut, model.in_channels) == (7, "none", 1)
     assert (model.widths, model.head_name) == ((16, 32, 64), "linear")
     assert VARIANTS["cifar_resnet20"]["num_classes"] == 10  # the table itself is untouched
+
+
+def test_dense_networks_are_made_by_the_same_function() -> None:
+    assert isinstance(create_model("resnet18"), ResNet)
+    assert isinstance(create_model("densenet121", growth_rate=8), DenseNet)
+    assert create_model("densenet121", growth_rate=8).growth_rate == 8
+    with pytest.raises(InputError, match="argument of densenet121 is 'widths'"):
+        create_model("densenet121", widths=(1, 2, 3, 4))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", jnp.bfloat16, jnp.dtype("bfloat16")])
@@ -137,9 +65,15 @@ def test_an_unknown_argument_is_an_error_that_lists_the_near_ones(found: str, ne
     ("field", "found", "near"),
     [
         ("block", "basics", "basic"),
-        ("stem", "imagnet", "imagenet"),
+        ("order", "prae", "pre"),
+        ("middle", "scale", "scales"),
         ("shortcut", "project", "projection"),
+        ("gate", "eac", "eca"),
+        ("anti_alias", "averages", "average"),
+        ("stem", "7x8", "7x7"),
+        ("stem_pool", "max_zero", "max_zeros"),
         ("norm", "bacth", "batch"),
+        ("activation", "rellu", "relu"),
         ("pool", "avg", "average"),
         ("dtype", "bfloat61", "bfloat16"),
         ("dtype", "int8", "float16"),
@@ -150,6 +84,44 @@ def test_an_unknown_choice_is_an_error_that_lists_the_others(
 ) -> None:
     with pytest.raises(InputError, match=f"^{field} is '{found}'.*{near}"):
         create_model("resnet18", **{field: found})
+
+
+@pytest.mark.parametrize(
+    ("field", "found", "near"),
+    [("stem", "7x8", "7x7"), ("norm", "bacth", "batch"), ("activation", "rellu", "relu")],
+)
+def test_an_unknown_choice_of_a_dense_network_is_an_error_too(
+    field: str, found: str, near: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{field} is '{found}'.*{near}"):
+        create_model("densenet121", **{field: found})
+
+
+@pytest.mark.parametrize("field", ["stem", "norm", "shortcut"])
+def test_a_choice_without_a_default_of_none_cannot_be_none(field: str) -> None:
+    assert create_model("resnet18", stem_pool=None).stem_pool is None
+    with pytest.raises(InputError, match=f"^{field} is None"):
+        create_model("resnet18", **{field: None})
+
+
+@pytest.mark.parametrize("compression", [0.0, -0.5, 1.5])
+def test_a_compression_that_compresses_nothing_or_all_is_an_error(compression: float) -> None:
+    with pytest.raises(InputError, match=f"^compression is {compression}.*at most 1"):
+        create_model("densenet121", compression=compression)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [dict(stage_sizes=(2, 2)), dict(widths=(64, 128)), dict(block=("basic", "bottleneck"))],
+)
+def test_stages_need_one_size_width_and_block_each(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"stage_sizes is .* widths is .*each stage"):
+        create_model("resnet18", **arguments)
+
+
+def test_a_stage_may_have_blocks_of_its_own_shape() -> None:
+    assert create_model("test_resnet").shapes == ("basic", "basic", "bottleneck", "basic")
+    assert create_model("resnet18").shapes == ("basic",) * 4
 
 
 def test_linens_own_fields_are_no_arguments() -> None:

@@ -1,0 +1,135 @@
+"""Every row of the table: its published size, and a training step. A new row is tested by being."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from flax_resnet import DenseNet, create_model, list_models
+from flax_resnet.models import count_parameters, variable_shapes
+
+TSV = Path(__file__).parents[1] / "goldens" / "names.tsv"
+PUBLISHED = {
+    name: (int(parameters), int(size))
+    for name, parameters, size in (line.split("\t") for line in TSV.read_text().splitlines()[1:])
+}
+# Shallow rows that differ in kind.
+COUNTED = ("ecaresnext26t_32x4d", "resnet10t", "skresnet18", "test_resnet", "resnetv2_18d")
+TRACED = ("mnist_resnet", "resnest14d", "resnetv2_18d", "test_resnet")
+RUN = (
+    "cifar_densenet_bc100_12",
+    "cifar_resnet20",
+    "ecaresnet50d_pruned",
+    "mnist_resnet",
+    "res2net50_26w_4s",
+    "resnest50d_4s2x40d",
+    "resnetrs50",
+    "resnetv2_50d_frn",
+    "resnetv2_50x1_bit",
+    "skresnet18",
+)
+
+
+def rows(*quick: str) -> Any:
+    """Parametrise over every row; those that are not named are slow."""
+    return pytest.mark.parametrize(
+        "name",
+        [
+            name if name in quick else pytest.param(name, marks=pytest.mark.slow)
+            for name in list_models()
+        ],
+    )
+
+
+def test_every_published_network_has_a_row_and_every_row_a_published_size() -> None:
+    assert set(PUBLISHED) == set(list_models())
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_a_row_is_meant_for_the_published_image_size(name: str) -> None:
+    assert create_model(name).image_size == PUBLISHED[name][1]
+
+
+@rows(*COUNTED)
+def test_a_row_has_as_many_parameters_as_were_published(name: str) -> None:
+    assert count_parameters(create_model(name)) == PUBLISHED[name][0]
+
+
+def loss_and_logits(model: Any, variables: Any, images: Any) -> Any:
+    """Return ((loss, (logits, new statistics)), gradients) of one training step."""
+
+    def loss(params: Any) -> Any:
+        logits, new = model.apply(
+            {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
+        )
+        return (logits**2).mean(), (logits, new)
+
+    return jax.value_and_grad(loss, has_aux=True)(variables["params"])
+
+
+@rows(*TRACED)
+def test_a_row_trains_in_bfloat16_with_variables_and_logits_in_float32(name: str) -> None:
+    model = create_model(name, dtype="bfloat16")
+    side = model.image_size
+    images = jax.ShapeDtypeStruct((2, side, side, model.in_channels), jnp.float32)
+    variables = variable_shapes(model)
+    step = functools.partial(loss_and_logits, model)
+    (_, (logits, new)), gradients = jax.eval_shape(step, variables, images)
+    assert (logits.shape, logits.dtype) == ((2, model.num_classes), jnp.float32)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    assert gradients == variables["params"]
+    assert new.get("batch_stats") == variables.get("batch_stats")
+
+
+def cut(name: str) -> Any:
+    """Make the row's network with two stages of one block, which are no wider than ResNet's."""
+    row = create_model(name)
+    changes: dict[str, Any] = dict(stage_sizes=(1,) * min(2, len(row.stage_sizes)))
+    if row.pool == "average":  # then rows that differ in size and depth alone become equal
+        changes["image_size"] = 16 if row.stem == "cifar" else 32
+    if not isinstance(row, DenseNet):
+        changes["widths"] = tuple(map(min, row.widths[:2], (64, 128)))
+        changes["block"] = row.block if isinstance(row.block, str) else row.block[:2]
+        changes["pruned"] = row.pruned and tuple(stage[:1] for stage in row.pruned[:2])
+    return row.clone(**changes)
+
+
+def random_variables(model: Any) -> Any:
+    """Make kernels that keep the size of what they see, and vectors that are nowhere zero."""
+    rng = np.random.default_rng(0)
+
+    def make(path: Any, leaf: Any) -> np.ndarray:
+        if path[-1].key == "kernel":
+            inputs = np.prod(leaf.shape[:-1])
+            value = rng.standard_normal(leaf.shape) * (2 / inputs) ** 0.5
+        elif path[-1].key in ("scale", "var"):
+            value = rng.uniform(0.5, 1, leaf.shape)
+        else:
+            value = 0.1 * rng.standard_normal(leaf.shape)
+        return value.astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(make, variable_shapes(model))
+
+
+# Equal modules share one compilation: many rows are one network, but for the depth.
+first_step = jax.jit(loss_and_logits, static_argnums=0)
+
+
+@rows(*RUN)
+def test_a_row_has_finite_gradients_that_reach_every_parameter(name: str) -> None:
+    model = cut(name)
+    side = model.image_size
+    images = np.random.default_rng(0).standard_normal((4, side, side, model.in_channels))
+    variables = random_variables(model)
+    (_, (logits, _)), gradients = first_step(model, variables, images.astype(np.float32))
+    assert np.isfinite(logits).all()
+    for path, leaf in traverse_util.flatten_dict(gradients).items():
+        assert np.isfinite(leaf).all(), path
+        assert np.asarray(leaf).any(), path
