@@ -1,13 +1,12 @@
 """List the networks by name: `python -m flax_resnet models 'resnet50*'`."""
 
 import argparse
+import shutil
+import textwrap
 from collections import defaultdict
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 HELP = "list networks: parameters, multiply-adds, input size, published weights"
+_ROW = "{:26} {:>13} {:>16} {:>6} {:>7}  "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,40 +17,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table of the networks whose names match."""
+    """Print a line for each network whose name matches, as soon as it is counted."""
     from flax_resnet.errors import InputError, expected_names
-    from flax_resnet.models import count_macs, count_parameters, create_model, list_models
+    from flax_resnet.models import count_both, create_model, list_models
     from flax_resnet.models.variants import VARIANTS
-    from flax_resnet.weights import find_published, list_pretrained
 
     names = list_models(args.pattern)
     if not names:
         raise InputError(
             f"no network matches {args.pattern!r}: {expected_names(args.pattern, VARIANTS)}"
         )
-    published = defaultdict(list)
+    weights = _published()
+    print(
+        _ROW.format("network", "parameters", "MACs", "pixels", "classes") + "weights:top-1"
+    )
+    for name in names:
+        model = create_model(name)
+        parameters, macs = count_both(model)
+        line = _ROW.format(
+            name, f"{parameters:,}", f"{macs:,}", model.image_size, model.num_classes
+        )
+        # Whole terminals wide, but never so narrow that a word has no room.
+        width = max(shutil.get_terminal_size().columns, len(line) + 40)
+        text = textwrap.fill(
+            ", ".join(weights[name]), width, initial_indent=line, subsequent_indent=" " * len(line)
+        )
+        print(text or line.rstrip(), flush=True)
+    return 0
+
+
+def _published() -> defaultdict[str, list[str]]:
+    """Return by network the tags of its weights, with their published top-1 where it is known."""
+    from flax_resnet.weights import find_published, list_pretrained
+
+    weights = defaultdict(list)
     for name in list_pretrained():
         row = find_published(name)
-        top1 = f" {row.top1:.1f}" if row.top1 is not None else ""
-        published[row.architecture].append(row.tag + top1)
-
-    console = Console()
-    title = f"{len(names)} networks; weights with their published top-1 in %"
-    table = Table("network", title=title, box=box.SIMPLE, pad_edge=False)
-    for column in ("parameters", "MACs", "pixels", "classes"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("weights", overflow="fold")
-    with console.status("counting") as status:  # about half a second each
-        for name in names:
-            status.update(f"counting {name}")
-            model = create_model(name)
-            table.add_row(
-                name,
-                f"{count_parameters(model):,}",
-                f"{count_macs(model):,}",
-                str(model.image_size),
-                str(model.num_classes),
-                ", ".join(published[name]),
-            )
-    console.print(table)
-    return 0
+        top1 = f":{row.top1:.1f}" if row.top1 is not None else ""
+        weights[row.architecture].append(row.tag + top1)
+    return weights

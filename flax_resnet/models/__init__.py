@@ -4,13 +4,14 @@ from flax_resnet.models.densenet import DenseNet
 from flax_resnet.models.layout import to_layout
 from flax_resnet.models.resnet import ResNet
 from flax_resnet.models.shapes import variable_shapes
-from flax_resnet.models.summary import count_macs, count_parameters, summarize
+from flax_resnet.models.summary import count_both, count_macs, count_parameters, summarize
 from flax_resnet.models.variants import Network, create_model, list_models
 
 __all__ = [
     "DenseNet",
     "Network",
     "ResNet",
+    "count_both",
     "count_macs",
     "count_parameters",
     "create_model",

@@ -9,8 +9,9 @@ from jaxtyping import Array, Float
 
 from flax_resnet.errors import InputError
 from flax_resnet.models import stems
+from flax_resnet.models.checks import check_arguments, check_images
 from flax_resnet.models.design import ACTIVATIONS, NORMS, Layers
-from flax_resnet.models.head import check_choices, check_images, classify
+from flax_resnet.models.head import classify
 from flax_resnet.models.layers import Images, Scope, average_pool
 
 he_fan_in = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -69,7 +70,7 @@ class DenseNet(nn.Module):
     first_conv = "features.conv0"
 
     def __post_init__(self) -> None:
-        check_choices(self, CHOICES)
+        check_arguments(self, CHOICES)
         if not 0 < self.compression <= 1:
             raise InputError(f"compression is {self.compression}; expected above 0 and at most 1")
         super().__post_init__()

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 from flax_resnet.errors import InputError, require_known
 from flax_resnet.models import stems
 from flax_resnet.models.blocks import GATES, MIDDLE, ORDERS, SHORTCUTS
+from flax_resnet.models.checks import check_arguments, check_images
 from flax_resnet.models.design import ACTIVATIONS, NORMS, Design, Layers
-from flax_resnet.models.head import check_choices, check_images, classify
+from flax_resnet.models.head import classify
 from flax_resnet.models.layers import Images, Scope, within
 from flax_resnet.models.middles import ANTI_ALIAS, MIDDLES
 from flax_resnet.models.stages import run_blocks
@@ -129,8 +130,11 @@ class ResNet(nn.Module):
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
-        check_choices(self, CHOICES)
-        for block in self.shapes:
+        for name in ("stage_sizes", "widths", "block"):
+            if isinstance(getattr(self, name), list):  # as JSON has them
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_arguments(self, CHOICES)
+        for block in self.block if isinstance(self.block, tuple) else (self.block,):
             require_known("block", block, MIDDLE)
         if not len(self.stage_sizes) == len(self.widths) == len(self.shapes):
             raise InputError(

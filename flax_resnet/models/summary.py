@@ -44,13 +44,22 @@ class PartSummary:
 
 def count_parameters(model: nn.Module, collection: str = "params") -> int:
     """Count the scalars of a collection (`params` or `batch_stats`)."""
-    leaves = jax.tree.leaves(variable_shapes(model).get(collection, {}))
-    return sum(math.prod(leaf.shape) for leaf in leaves)
+    return _scalars(variable_shapes(model).get(collection, {}))
 
 
 def count_macs(model: nn.Module, image_size: int | None = None) -> int:
     """Count the multiply-adds of one image in inference mode."""
-    return sum(_costs(model, image_size)[0].values())
+    return sum(_trace(unrolled(model), image_size)[1].values())
+
+
+def count_both(model: nn.Module) -> tuple[int, int]:
+    """Return parameters and multiply-adds, in the time of one of them."""
+    shapes, macs, _ = _trace(unrolled(model), None)
+    return _scalars(shapes["params"]), sum(macs.values())
+
+
+def _scalars(shapes: Any) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
 def summarize(model: Any, image_size: int | None = None) -> list[PartSummary]:
@@ -60,11 +69,10 @@ def summarize(model: Any, image_size: int | None = None) -> list[PartSummary]:
       image_size: side of the images; None takes the size that the network is meant for.
     """
     model = unrolled(model)
-    shapes = variable_shapes(model)
+    shapes, macs, activations = _trace(model, image_size)
     parameters: Counter[str] = Counter()
     for path, leaf in traverse_util.flatten_dict(shapes["params"]).items():
         parameters[part_of(path)] += math.prod(leaf.shape)
-    macs, activations = _costs(model, image_size)
     example = example_images(model, image_size)
     maps = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), shapes, example)
     logits = jax.eval_shape(model.apply, shapes, example)
@@ -84,8 +92,10 @@ def summarize(model: Any, image_size: int | None = None) -> list[PartSummary]:
     ]
 
 
-def _costs(model: Any, image_size: int | None) -> tuple[Counter[str], Counter[str]]:
-    """Return multiply-adds and bytes of activations by part."""
+def _trace(
+    model: nn.Module, image_size: int | None
+) -> tuple[dict[str, Any], Counter[str], Counter[str]]:
+    """Return shapes of variables, and multiply-adds and bytes of activations by part."""
     macs: Counter[str] = Counter()
     activations: Counter[str] = Counter()
 
@@ -101,8 +111,7 @@ def _costs(model: Any, image_size: int | None) -> tuple[Counter[str], Counter[st
             activations[part] += result.size * result.dtype.itemsize
         return result
 
-    model = unrolled(model)
-    shapes = variable_shapes(model)
     with nn.intercept_methods(record):
-        jax.eval_shape(model.apply, shapes, example_images(model, image_size))
-    return macs, activations
+        example = example_images(model, image_size)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), example)
+    return dict(shapes), macs, activations

@@ -1,12 +1,15 @@
 """The published models' own outputs, with the same weights, in both precisions.
 
-Float64 has no excuse: 1e-10 shows that the formulas are the same. In float32 inference is held to
+Float64 has no excuse: 1e-10 shows that the formulas are the same. (But timm takes the squares of
+FRN and EvoNorm-S0 in float32 whatever the dtype, so there its own float32 error is the bar.) In
+float32 inference is held to
 ten times the error that torch itself makes. Training mode is ill-conditioned where a deep
 bottleneck network sees two images: the last stage normalises over 18 values a channel, channels
 that hardly vary are divided by almost nothing, and dozens of layers multiply what rounding did.
 torch's own float32 gradients then differ from its float64 ones as ours do (measured: 4e-3 for
 ResNet-50, 1.3e-2 for ResNet-101; a two-pass variance does not help), so the float32 bounds below
-are a few times these figures. They catch a wrong precision, not a wrong formula.
+are a few times these figures; a single rectifier whose input rounds to the other side of zero moves
+a gradient by 1e-4. They catch a wrong precision, not a wrong formula.
 """
 
 from __future__ import annotations
@@ -36,13 +39,25 @@ AS_SHIPPED = {"xla_backend_optimization_level": 3}
 # The largest relative error of training-mode logits and of gradient norms in float32.
 FLOAT32_TRAINING = {
     "resnet18": (2e-5, 2e-5),
-    "resnet34": (5e-5, 5e-5),
+    "resnet34": (5e-5, 5e-4),
     "resnet50": (3e-4, 2e-2),
     "resnet101": (1e-3, 1e-1),
     "cifar_resnet20": (5e-6, 1e-5),
     "cifar_resnet56": (1e-5, 1e-4),
     "cifar_resnet110": (1e-4, 1e-3),
 }
+
+# Where a float64 step is ill-conditioned too: the largest relative error of logits and of gradient
+# norms. Inside an attention, batch norm sees one value an image, and of two images the norm divides
+# by the difference: images that are changed by 1e-15 change the logits by 3e-9, 6e-6 and 1e-9.
+FLOAT64_TRAINING = {
+    "resnest50d": (1e-8, 1e-6),
+    "resnest50d_4s2x40d": (2e-5, 1e-3),
+    "skresnext50_32x4d": (1e-8, 1e-6),
+    "resnetv2_50d_frn": (7e-6, 1e-2),
+    "resnetv2_50d_evos": (6e-7, 1e-6),
+}
+IN_FLOAT32 = ("frn", "evonorm_s0")  # norms
 
 
 def _cases(*quick: str, names: Iterable[str] = SOURCE) -> Any:
@@ -114,6 +129,16 @@ def _error(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
+def _compare(step: Step, golden: Any, logits_bound: float, gradient_bound: float) -> None:
+    """Compare logits, loss and gradient norms with the published ones; bounds are relative."""
+    facts = golden.facts
+    assert _error(step.logits, golden.train_logits) < logits_bound
+    assert step.loss == pytest.approx(facts["train_loss"], rel=logits_bound)
+    # The gradient of a bias in front of a batch norm is what rounding leaves of zero.
+    rounding = logits_bound / 100
+    assert step.grad_norm == pytest.approx(facts["grad_norm"], rel=gradient_bound, abs=rounding)
+
+
 def test_the_goldens_cover_every_kind_of_block_and_norm() -> None:
     models = [create_model(name) for name in SOURCE]
     resnets = [model for model in models if isinstance(model, ResNet)]
@@ -135,7 +160,10 @@ def test_the_goldens_cover_every_kind_of_block_and_norm() -> None:
     "densenet121",
 )
 def test_float64_logits_equal_the_published_ones(name: str, golden: Any) -> None:
-    assert _inference_error(golden(SOURCE[name]), name, "float64") < 1e-10
+    expected = golden(SOURCE[name])
+    rounded = create_model(name).norm in IN_FLOAT32
+    bound = expected.facts["float32_vs_float64"] if rounded else 1e-10
+    assert _inference_error(expected, name, "float64") < bound
 
 
 @_cases("resnet18", "resnetv2_18d")
@@ -150,11 +178,11 @@ def test_float32_logits_are_as_exact_as_torchs(name: str, golden: Any) -> None:
 def test_a_float64_training_step_equals_the_published_one(name: str, golden: Any) -> None:
     expected = golden(SOURCE[name])
     step = _step(expected, name, "float64")
-    assert _error(step.logits, expected.train_logits) < 1e-10
-    assert step.loss == pytest.approx(expected.facts["train_loss"], rel=1e-11)
-    assert step.grad_norm == pytest.approx(expected.facts["grad_norm"], rel=1e-9)
+    logits_bound, gradient_bound = FLOAT64_TRAINING.get(name, (1e-10, 1e-9))
+    _compare(step, expected, logits_bound, gradient_bound)
     for key, statistics in expected.facts["running"].items():
-        assert step.running[key] == pytest.approx(statistics, rel=1e-9, abs=1e-12), key
+        wanted = pytest.approx(statistics, rel=logits_bound, abs=logits_bound / 100)
+        assert step.running[key] == wanted, key
 
 
 @_cases(names=FLOAT32_TRAINING)
@@ -162,8 +190,6 @@ def test_float32_training_is_as_exact_as_its_condition_allows(name: str, golden:
     expected = golden(SOURCE[name])
     logits_bound, gradient_bound = FLOAT32_TRAINING[name]
     step = _step(expected, name, "float32")
-    assert _error(step.logits, expected.train_logits) < logits_bound
-    assert step.loss == pytest.approx(expected.facts["train_loss"], rel=logits_bound)
-    assert step.grad_norm == pytest.approx(expected.facts["grad_norm"], rel=gradient_bound)
+    _compare(step, expected, logits_bound, gradient_bound)
     for key, statistics in expected.facts["running"].items():
         assert step.running[key] == pytest.approx(statistics, abs=1e-5), key
