@@ -28,9 +28,7 @@ def run(args: argparse.Namespace) -> int:
             f"no network matches {args.pattern!r}: {expected_names(args.pattern, VARIANTS)}"
         )
     weights = _published()
-    print(
-        _ROW.format("network", "parameters", "MACs", "pixels", "classes") + "weights:top-1"
-    )
+    print(_ROW.format("network", "parameters", "MACs", "pixels", "classes") + "weights:top-1")
     for name in names:
         model = create_model(name)
         parameters, macs = count_both(model)

@@ -89,8 +89,7 @@ class Block(nn.Module):
         size, conv = SIZE[self.shape], f"conv{number}"
         zero = last and self.design.zero_init_last
         if last and self.design.order == "pre":
-            init: dict[str, Any] = {"kernel_init": nn.initializers.zeros} if zero else {}
-            return self.layers.conv(features, size, conv, normed=False, **init)(y)
+            return self.layers.conv(features, size, conv, normed=False, zero=zero)(y)
         options: dict[str, Any] = {"act": not last, "zero": zero}
         if self.design.middle != "selective_kernel":
             return self.layers.conv_norm(y, features, size, (conv, norm), **options)

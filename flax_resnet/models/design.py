@@ -60,12 +60,13 @@ class Layers:
         *,
         normed: bool = True,
         biased: bool = False,
+        zero: bool = False,
         **kw: Any,
     ) -> Conv:
         """Make a convolution; `normed` says that a norm follows it directly.
 
         It has a bias if `biased`, where that norm is folded into it, and in a network without
-        norms.
+        norms. With `zero` its kernel starts at zero.
         """
         biased = biased or self.norm == "none" or (normed and self.norm == "folded")
         return Conv(
@@ -73,7 +74,7 @@ class Layers:
             size,
             use_bias=biased,
             standardize=self.standardize,
-            kernel_init=self.kernel_init,
+            kernel_init=nn.initializers.zeros if zero else self.kernel_init,
             dtype=self.dtype,
             name=name,
             **kw,

@@ -28,11 +28,9 @@ RUN = (
     "cifar_resnet20",
     "ecaresnet50d_pruned",
     "mnist_resnet",
-    "res2net50_26w_4s",
     "resnest50d_4s2x40d",
     "resnetrs50",
     "resnetv2_50d_frn",
-    "resnetv2_50x1_bit",
     "skresnet18",
 )
 
