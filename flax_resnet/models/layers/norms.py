@@ -84,10 +84,14 @@ def _split_groups(x: Images, group_size: int | None) -> Float[Array, "g k h w c"
 
 
 def _moments(groups: Float[Array, "g k h w c"]) -> tuple[Array, Array]:
-    """Return mean and biased variance of each group in one pass, shaped to broadcast."""
+    """Return mean and biased variance of each group, shaped to broadcast."""
     wide = at_least_float32(groups)
     axes = (1, 2, 3)
     mean = wide.mean(axes, keepdims=True)
+    if wide.shape[2:4] == (1, 1):
+        # Pooled maps: a second pass costs nothing, and few values a channel can lie so close
+        # together that the difference of squares below has no digits left.
+        return mean, lax.square(wide - mean).mean(axes, keepdims=True)
     square = lax.square(wide).mean(axes, keepdims=True)
     return mean, jnp.maximum(square - lax.square(mean), 0)
 
