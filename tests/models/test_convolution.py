@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flax_resnet.models.layers import Conv, Linear, conv2d
-from flax_resnet.models.layers.convolution import _convolution, _matrix_product
+from flax_resnet.models.layers.convolution import _convolution, _on_cpu
 
 convolve = jax.jit(conv2d, static_argnums=(2, 3, 4))
 
@@ -72,9 +72,9 @@ def test_convolution_equals_a_loop_over_taps(
     window=st.sampled_from([1, 3]),
     stride=st.sampled_from([1, 2]),
     dilation=st.sampled_from([1, 2]),
-    groups=st.sampled_from([1, 2]),
+    groups=st.sampled_from([1, 2, 3, 4, 6, 8]),
 )
-def test_convolution_as_a_matrix_product_equals_xlas_forwards_and_backwards(
+def test_the_way_of_a_cpu_equals_xlas_convolution_forwards_and_backwards(
     size: tuple[int, int],
     channels: tuple[int, int],
     window: int,
@@ -87,14 +87,14 @@ def test_convolution_as_a_matrix_product_equals_xlas_forwards_and_backwards(
 
     @jax.jit
     def both(x: jax.Array, kernel: jax.Array) -> Any:
-        product, back = jax.vjp(lambda x, k: _matrix_product(x, k, *options), x, kernel)
+        ours, back = jax.vjp(lambda x, k: _on_cpu(x, k, *options), x, kernel)
         direct, back_direct = jax.vjp(lambda x, k: _convolution(x, k, *options), x, kernel)
-        return (product, *back(product)), (direct, *back_direct(product))
+        return (ours, *back(ours)), (direct, *back_direct(ours))
 
     x = random(2, *size, groups * channels[0])
     with jax.enable_x64(True):
-        product, direct = both(x, random(window, window, channels[0], groups * channels[1]))
-    for found, expected in zip(product, direct, strict=True):
+        ours, direct = both(x, random(window, window, channels[0], groups * channels[1]))
+    for found, expected in zip(ours, direct, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -117,6 +117,15 @@ def test_a_cpu_multiplies_where_xlas_convolution_is_slow_and_others_always_convo
     for platform, convolves in (("cpu", on_cpu), ("cuda", True), ("tpu", True)):
         text = traced.lower(lowering_platforms=(platform,)).as_text()
         assert ("stablehlo.convolution" in text) == convolves, platform
+
+
+def test_a_cpu_convolves_groups_in_a_few_dense_blocks_and_others_as_they_are() -> None:
+    x, kernel = jnp.ones((1, 8, 8, 64)), jnp.ones((3, 3, 2, 64))
+    traced = jax.jit(lambda x, kernel: conv2d(x, kernel, groups=32)).trace(x, kernel)
+    for platform, count, groups in (("cpu", 4, 1), ("cuda", 1, 32), ("tpu", 1, 32)):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.convolution") == count, platform
+        assert text.count(f"feature_group_count = {groups} ") == count, platform
 
 
 def test_strided_convolution_pads_both_sides_alike() -> None:

@@ -91,6 +91,7 @@ def test_squeeze_and_excite_weighs_channels_by_a_network_on_their_means(random: 
         (256, 1 / 16, 16),
         (2048, 1 / 16, 128),
         (19, 1 / 16, 8),
+        (176, 1 / 16, 8),  # not 11, nor the 16 that would be no less than nine tenths of it
         (818, 1 / 16, 48),
         (256, 1 / 4, 64),
         (2048, 1 / 4, 512),

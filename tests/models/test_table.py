@@ -26,12 +26,11 @@ TRACED = ("mnist_resnet", "resnest14d", "resnetv2_18d", "test_resnet")
 RUN = (
     "cifar_densenet_bc100_12",
     "cifar_resnet20",
-    "ecaresnet50d_pruned",
     "mnist_resnet",
     "resnest50d_4s2x40d",
     "resnetrs50",
     "resnetv2_50d_frn",
-    "skresnet18",
+    "wrn_28_2",
 )
 
 
