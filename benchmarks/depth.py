@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases = []
     for name in models:
         for mode in options.modes or MODES:
-            cases.append(measure(name, mode, batch_size, steps=0 if options.compile_only else 3))
+            cases.append(measure(name, mode, batch_size, steps=0 if options.compile_only else 1))
             print(_row(cases[-1]), flush=True)
     environment = record_environment(options.note)
     result = {

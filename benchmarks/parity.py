@@ -102,8 +102,10 @@ def _training_errors(
     step = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=options)
     (_, (logits, new)), gradients = step(variables["params"])
     found = to_torch(model, {"params": gradients, **new})
+    # A bias in front of a norm has no gradient but rounding, so tiny ones are no measure.
+    least = 1e-6 * max(facts["grad_norm"].values())
     norms = {
-        key: abs(float(np.linalg.norm(found[key])) - norm) / max(norm, 1e-9)
+        key: abs(float(np.linalg.norm(found[key])) - norm) / max(norm, least)
         for key, norm in facts["grad_norm"].items()
     }
     running = [

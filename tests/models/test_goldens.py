@@ -148,10 +148,8 @@ def test_the_goldens_cover_every_kind_of_block_and_norm() -> None:
     assert any(isinstance(model, DenseNet) for model in models)
 
 
-# One of each kind: order, middle, stem, norm.
+# One of each kind; the quick tests below have the plain one and that for small images.
 @_cases(
-    "resnet18",
-    "cifar_resnet20",
     "resnetv2_18d",
     "resnest14d",
     "skresnet18",

@@ -22,7 +22,7 @@ NETWORKS = {
     "pre": ResNet((4, 2), (4, 8), order="pre", shortcut="average", **COMMON),
     "pre bottleneck": ResNet((3,), (4,), block="bottleneck", order="pre", norm="frn", **COMMON),
 }
-DENSE = DenseNet((2,), 4, bottleneck=2, **COMMON)
+DENSE = DenseNet((2,), 4, bottleneck=0, **COMMON)
 # Name, remat, scan_blocks.
 QUICK = [("basic", False, True), ("basic", True, True), ("pre bottleneck", True, True)]
 CASES = [

@@ -27,7 +27,7 @@ RUN = (
     "cifar_densenet_bc100_12",
     "cifar_resnet20",
     "mnist_resnet",
-    "resnest50d_4s2x40d",
+    "resnest14d",
     "resnetrs50",
     "resnetv2_50d_frn",
     "wrn_28_2",
