@@ -204,3 +204,19 @@ def test_timm_reads_what_is_saved(tmp_path: Path, golden: Any, changes: dict[str
         np.testing.assert_allclose(
             adapted.conv1.weight.detach().numpy(), theirs.conv1.weight.detach().numpy(), atol=1e-6
         )
+
+
+@pytest.mark.parametrize(
+    "name", ["test_resnet", "resnetv2_18d", "resnest14d", "skresnet18", "densenet121"]
+)
+def test_torch_loads_what_is_saved_strictly(tmp_path: Path, name: str) -> None:
+    timm = pytest.importorskip("timm")
+    from safetensors.torch import load_file
+
+    model = create_model(name, num_classes=5)
+    variables = random_variables(model)
+    save_pretrained(model, variables, tmp_path)
+    theirs = timm.create_model(name, num_classes=5).eval()
+    theirs.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
+    returned = {key: value.numpy() for key, value in theirs.state_dict().items()}
+    assert same(from_torch(model, returned), variables)
