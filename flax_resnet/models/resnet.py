@@ -85,7 +85,7 @@ class ResNet(nn.Module):
       head_name: key of the last layer in the published weights.
       remat: compute blocks a second time for the gradient instead of keeping what is inside them.
       scan_blocks: compile the equal blocks of a stage once and loop over them. Compilation no
-        longer grows with depth; on a CPU the step itself takes several times as long. `to_layout`
+        longer grows with depth; on a CPU the step itself takes many times as long. `to_layout`
         moves variables between the layouts.
       dtype: compute dtype. Parameters, statistics and logits are float32 at least.
     """
