@@ -18,7 +18,6 @@ os.environ["XLA_FLAGS"] = " ".join(
 
 import functools
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,8 @@ import hypothesis
 import jax
 import numpy as np
 import pytest
+
+from benchmarks.goldens import weight
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -84,27 +85,12 @@ class Golden:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Make the weights by rule."""
-        return {key: _weight(key, shape) for key, shape in self.facts["state_dict"].items()}
+        return {key: weight(key, shape) for key, shape in self.facts["state_dict"].items()}
 
     def images(self) -> np.ndarray:
         """Make the input, NHWC float32."""
         images = np.random.RandomState(0).standard_normal(self.facts["input"])
         return images.astype(np.float32).transpose(0, 2, 3, 1)
-
-
-def _weight(key: str, shape: list[int]) -> np.ndarray:
-    rng = np.random.RandomState(zlib.crc32(key.encode()))
-    if key.endswith("num_batches_tracked"):
-        return np.zeros(shape, np.int64)
-    if key.endswith("running_var"):
-        value = rng.uniform(0.8, 1.2, shape)
-    elif len(shape) > 1:
-        value = np.sqrt(2 / np.prod(shape[1:])) * rng.standard_normal(shape)
-    elif key.endswith("weight"):
-        value = rng.uniform(0.5, 1.0, shape)
-    else:
-        value = 0.1 * rng.standard_normal(shape)
-    return value.astype(np.float32)
 
 
 @functools.cache

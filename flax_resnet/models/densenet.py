@@ -88,15 +88,7 @@ class DenseNet(nn.Module):
     @nn.compact
     def _forward(self, images: Images, train: bool) -> tuple[dict[str, Array], Array]:
         check_images(images, self)
-        layers = Layers(
-            train=train,
-            dtype=self.dtype,
-            norm=self.norm,
-            norm_group=self.norm_group,
-            frozen=self.frozen,
-            activation=self.activation,
-            kernel_init=he_fan_in,
-        )
+        layers = Layers.of(self, train, kernel_init=he_fan_in)
         # One module is called `features`, as the method is, so it cannot be made in `setup`.
         maps, x = Scope(name="features")(run_blocks, images, self, layers)
         return maps, classify(x, self, train)

@@ -1,7 +1,7 @@
 """What the blocks of one network have in common: its layers, and the design of its blocks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import flax.linen as nn
@@ -51,6 +51,12 @@ class Layers:
     activation: str = "relu"
     standardize: float | None = None
     kernel_init: Initializer = he_normal
+
+    @classmethod
+    def of(cls, network: Any, train: bool, **others: Any) -> "Layers":
+        """Make the layers that the arguments of a network say."""
+        names = {field.name for field in fields(cls)} & type(network).__dataclass_fields__.keys()
+        return cls(train=train, **{name: getattr(network, name) for name in names}, **others)
 
     def conv(
         self,

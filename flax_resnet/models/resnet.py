@@ -169,15 +169,7 @@ class ResNet(nn.Module):
     @nn.compact
     def _forward(self, images: Images, train: bool) -> tuple[dict[str, Array], Array]:
         check_images(images, self)
-        layers = Layers(
-            train=train,
-            dtype=self.dtype,
-            norm=self.norm,
-            norm_group=self.norm_group,
-            frozen=self.frozen,
-            activation=self.activation,
-            standardize=self.standardize,
-        )
+        layers = Layers.of(self, train)
         stem, x = stems.run_stem(images, self, layers)
         if self.order == "post":
             maps = run_stages(x, self, layers)
