@@ -29,6 +29,7 @@ FAMILIES = {
     "skres": "sknet",
     "res2ne": "res2net",
     "cifar": "cifar",
+    "unet": "unet",
 }
 # Errors that are compared with a bound, in the order of the table.
 COLUMNS = ("float32", "float64", "train", "gradients", "running")
@@ -77,9 +78,9 @@ def compare(name: str, path: Path, *, inference_only: bool) -> dict[str, Any]:
             lambda a, d=dtype: jnp.asarray(a, d), from_torch(model, state_dict)
         )
         logits = jax.jit(model.apply)(variables, jnp.asarray(images, dtype))
-        case[dtype] = _error(np.asarray(logits), golden["logits"])
+        case[dtype] = _error(np.asarray(logits), channels_last(golden["logits"]))
     if not inference_only:
-        labels = jnp.asarray(facts["labels"])
+        labels = make_labels(facts, golden["logits"].shape)
         case |= _training_errors(model, variables, jnp.asarray(images), labels, facts, golden)
     jax.clear_caches()
     return case
@@ -94,8 +95,7 @@ def _training_errors(
     def loss(params: Any) -> Any:
         given = {**variables, "params": params}
         logits, new = model.apply(given, images, train=True, mutable=["batch_stats"])
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)
-        return -chosen.mean(), (logits, new)
+        return loss_of(logits, labels), (logits, new)
 
     # Optimising takes longer than running once, and in float64 it is all the same.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
@@ -113,10 +113,33 @@ def _training_errors(
         for key, (mean, std) in facts["running"].items()
     ]
     return {
-        "train": _error(np.asarray(logits), golden["train_logits"]),
+        "train": _error(np.asarray(logits), channels_last(golden["train_logits"])),
         "gradients": max(norms.values()),
         "running": float(max(running, default=0.0)),
     }
+
+
+def channels_last(published: np.ndarray) -> np.ndarray:
+    """Return a golden's logits with our axes: where they are maps, torch's have channels first."""
+    return np.moveaxis(published, 1, -1) if published.ndim == 4 else published
+
+
+def make_labels(facts: Any, shape: Sequence[int]) -> Any:
+    """Return a golden's labels, with our axes: one an image, or ones and zeros for every pixel.
+
+    Args:
+      shape: of the golden's logits.
+    """
+    if len(shape) == 4:
+        return channels_last(np.random.RandomState(1).randint(0, 2, shape))
+    return jnp.asarray(facts["labels"])
+
+
+def loss_of(logits: Any, labels: Any) -> Any:
+    """Return the mean cross-entropy: softmax over classes, or sigmoid for every pixel."""
+    if logits.ndim == 4:
+        return (jnp.logaddexp(0, logits) - labels * logits).mean()
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1).mean()
 
 
 def summary(cases: Sequence[dict[str, Any]]) -> str:

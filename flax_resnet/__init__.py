@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 from flax_resnet.errors import InputError
 from flax_resnet.models import (
     DenseNet,
+    EncoderUNet,
+    FeaturePyramid,
+    Highway,
     ResNet,
+    UNet,
     create_model,
     list_models,
     summarize,
@@ -34,9 +38,13 @@ if TYPE_CHECKING:
 __version__ = VERSION
 __all__ = [
     "DenseNet",
+    "EncoderUNet",
+    "FeaturePyramid",
+    "Highway",
     "InputError",
     "ResNet",
     "Run",
+    "UNet",
     "create_model",
     "evaluate_run",
     "fold_batch_norm",

@@ -3,7 +3,8 @@
 One block serves the whole family. Its *shape* is `basic` (3x3, 3x3) or `bottleneck` (1x1, 3x3,
 1x1; the stride in the 3x3, v1.5). Its *order* is `post` (convolution, norm, activation; the sum is
 activated; He et al. 2015, arXiv:1512.03385) or `pre` (norm, activation, convolution; the sum is
-left alone; He et al. 2016, arXiv:1603.05027). What the shortcut does is a word:
+left alone; He et al. 2016, arXiv:1603.05027). `act_before_add` is `post` with the last activation
+before the sum and not behind it (figure 4c of the latter). What the shortcut does is a word:
 
 | shortcut         | where shapes agree | where they differ                                       |
 |------------------|--------------------|---------------------------------------------------------|
@@ -13,7 +14,13 @@ left alone; He et al. 2016, arXiv:1603.05027). What the shortcut does is a word:
 | `zero_pad`       | identity           | every second pixel, new channels zero (option A)        |
 | `all`            | 1x1 convolution and norm everywhere (option C)                               ||
 | `none`           | no shortcut: the plain network of the degradation experiment                 ||
+| `gated`          | branch * T + x * (1 - T): exclusive gating, highway  | as `projection`       |
+| `gated_shortcut` | branch + x * (1 - T): shortcut-only gating           | as `projection`       |
+| `halved`         | branch / 2 + x / 2: constant scaling                 | as `projection`       |
+| `dropout`        | in training half of the shortcut's values are dropped | as `projection`      |
 
+The last four are the comparison of He et al. 2016, table 1. T = sigmoid(1x1 convolution of x) is a
+number for every value of the map, and starts as sigmoid(`carry_bias`). A projection has no gate.
 Pre-activation projects what the first norm gives, and without a norm of its own.
 """
 
@@ -32,11 +39,13 @@ from flax_resnet.models.layers import (
     Scope,
     SqueezeExcite,
     average_pairs,
+    transform_gate,
 )
 from flax_resnet.models.middles import Middle, apply_middle
 
-SHORTCUTS = ("projection", "projection_3x3", "average", "zero_pad", "all", "none")
-ORDERS = ("post", "pre")
+SCALED = ("gated", "gated_shortcut", "halved", "dropout")
+SHORTCUTS = ("projection", "projection_3x3", "average", "zero_pad", "all", "none", *SCALED)
+ORDERS = ("post", "act_before_add", "pre")
 GATES = ("none", "se", "eca")
 # By shape: output channels in multiples of the width, the number of the middle convolution, and
 # the kernel size of the others.
@@ -81,8 +90,11 @@ class Block(nn.Module):
         y = self._gate(y)
         if design.drop_path and layers.train:
             y = DropPath()(y, drop_rate)
+        activate = ACTIVATIONS[layers.activation]
+        if design.order == "act_before_add":
+            y = activate(y)
         y = join(y, x, entry, self.stride, design, layers)
-        return y if pre else ACTIVATIONS[layers.activation](y)
+        return activate(y) if design.order == "post" else y
 
     def _convolve(self, y: Images, features: int, number: int, norm: str, last: bool) -> Images:
         """Apply a convolution that is not the middle, and its norm."""
@@ -134,6 +146,8 @@ def join(
     same = stride == 1 and x.shape[-1] == features
     if design.shortcut == "none":
         return branch
+    if same and design.shortcut in SCALED:
+        return add_scaled(branch, x, design, layers)
     if design.shortcut == "all" or (not same and design.shortcut != "zero_pad"):
         x = Scope(name="downsample")(project, entry, features, stride, design, layers)
     elif not same:
@@ -144,6 +158,17 @@ def join(
             f"{x.shape[1:3]}: choose an image size that can be halved at every stage"
         )
     return branch + x
+
+
+def add_scaled(branch: Images, x: Images, design: Design, layers: Layers) -> Images:
+    """Add branch and identity, one or both of them scaled, in the calling block's scope."""
+    if design.shortcut == "halved":
+        return branch / 2 + x / 2
+    if design.shortcut == "dropout":
+        return branch + nn.Dropout(0.5, deterministic=not layers.train)(x)
+    transform = transform_gate(x, design.carry_bias, layers.dtype)
+    kept = x * (1 - transform)
+    return (branch * transform if design.shortcut == "gated" else branch) + kept
 
 
 def project(x: Images, features: int, stride: int, design: Design, layers: Layers) -> Images:

@@ -8,7 +8,14 @@ from jaxtyping import Array
 from flax_resnet.errors import InputError, require_known
 
 RATES = ("drop_path", "drop_block", "block_dropout", "layer_dropout", "dropout")
-LEAST = {"num_classes": 0, "in_channels": 1, "image_size": 1, "norm_group": 1}
+LEAST = {
+    "num_classes": 0,
+    "in_channels": 1,
+    "image_size": 1,
+    "norm_group": 1,
+    "base_width": 1,
+    "depth": 1,
+}
 
 
 def check_arguments(network: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
@@ -26,7 +33,7 @@ def check_arguments(network: Any, choices: Mapping[str, tuple[str, ...]]) -> Non
         if name in fields and not 0 <= getattr(network, name) < 1:
             raise InputError(f"{name} is {getattr(network, name)}; expected 0 or more, below 1")
     for name, least in LEAST.items():
-        value = getattr(network, name)
+        value = getattr(network, name, None)
         if value is not None and value < least:
             raise InputError(f"{name} is {value}; expected {least} or more")
 

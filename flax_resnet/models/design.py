@@ -140,6 +140,7 @@ class Design:
     order: str = "post"
     middle: str = "conv"
     shortcut: str = "projection"
+    carry_bias: float = -2.0
     cardinality: int = 1
     base_width: int = 64
     reduce_first: int = 1

@@ -16,6 +16,22 @@ from flax_resnet.models.layers import (
 )
 
 
+def classify_pixels(x: Images, network: Any) -> Array:
+    """Turn every pixel's features into logits where the network has classes."""
+    if not network.num_classes:
+        return x
+    x = at_least_float32(x)
+    head = Conv(
+        network.num_classes,
+        1,
+        use_bias=True,
+        kernel_init=linear_uniform,
+        dtype=x.dtype,
+        name=network.head_name,
+    )
+    return head(x)
+
+
 def classify(x: Images, network: Any, train: bool, *, convolve: bool = False) -> Array:
     """Pool the maps, and turn them into logits where the network has classes.
 

@@ -12,9 +12,19 @@ from flax_resnet.models.shapes import variable_shapes
 from flax_resnet.models.stages import SCAN
 
 
+def scans(model: Any) -> bool:
+    """Say whether the network, or the encoder in it, has its equal blocks stacked."""
+    encoder = getattr(model, "encoder", None)
+    return getattr(model, "scan_blocks", False) or (encoder is not None and scans(encoder))
+
+
 def unrolled(model: Any) -> Any:
     """Return the network with all its blocks one by one."""
-    return model.clone(scan_blocks=False) if getattr(model, "scan_blocks", False) else model
+    if not scans(model):
+        return model
+    if hasattr(model, "encoder"):
+        return model.clone(encoder=unrolled(model.encoder))
+    return model.clone(scan_blocks=False)
 
 
 def to_layout(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,7 +34,7 @@ def to_layout(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, Any]:
     are none of the model's stay as they are.
     """
     leaves = _unroll(traverse_util.flatten_dict(dict(variables)))
-    if not getattr(model, "scan_blocks", False):
+    if not scans(model):
         return dict(traverse_util.unflatten_dict(leaves))
     result: dict[tuple[str, ...], Any] = {}
     for path, shape in traverse_util.flatten_dict(variable_shapes(model)).items():

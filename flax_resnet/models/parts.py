@@ -5,6 +5,9 @@ from collections.abc import Iterable
 
 _PARTS = [
     (r"conv1|bn1|maxpool|stem|features\.(?:conv|norm)[012]", "stem"),
+    (r"bottleneck", "bottleneck"),
+    (r"(?:up|dec)(?P<number>\d+)", "decoder"),
+    (r"enc(?P<number>\d+)", "layer"),
     (r"layer(?P<number>\d+)", "layer"),
     (r"features\.(?:denseblock|transition)(?P<number>\d+)", "layer"),
     (r"stages\.(?P<index>\d+)", "layer"),
@@ -12,8 +15,12 @@ _PARTS = [
 
 
 def part_of(path: Iterable[str]) -> str:
-    """Return `stem`, `layer1`, `layer2` ... or `head`, given the path of a variable or module."""
-    key = ".".join(path)
+    """Return `stem`, `layer1`, `layer2` ... or `head`, given the path of a variable or module.
+
+    A `UNet` has no stem; between its last layer and its head it has a `bottleneck`, and then
+    `decoder4` ... `decoder1`. A network inside another, its `encoder`, keeps its parts.
+    """
+    key = ".".join(path).removeprefix("encoder.")
     for pattern, part in _PARTS:
         match = re.match(rf"(?:{pattern})(?:\.|$)", key)
         if match:

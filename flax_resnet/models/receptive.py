@@ -1,12 +1,14 @@
 """The theoretical receptive field, read off the computation itself.
 
 Along the height of a map, row `i` of a value depends on the rows `stride * i + low` to
-`stride * i + high` of the images. Each operation turns the intervals of its operands into that of
-its result. Means over whole maps (gates, group norms) depend on everything; convention leaves
-them out, and so does this.
+`stride * i + high` of the images. Behind an upsampling neighbouring rows see unlike squares, but
+those repeat after a few rows: `low` and `high` of each of these are kept. Each operation turns
+the intervals of its operands into that of its result. Means over whole maps (gates, group norms)
+depend on everything; convention leaves them out, and so does this.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,16 +17,24 @@ from jax.extend import core
 HEIGHT = 1  # the axis, in NHWC
 
 
+Span = tuple[int, int] | None  # the first and the last row; None: a row of zeros
+
+
 class Interval(NamedTuple):
-    """Rows that a row of a map depends on."""
+    """Rows that neighbouring rows of a map depend on; the next ones see `stride` rows further."""
 
     stride: int
-    low: int
-    high: int
+    spans: tuple[Span, ...]
+
+    def span(self, row: int) -> Span:
+        """Return what one row depends on."""
+        rounds, index = divmod(row, len(self.spans))
+        span, shift = self.spans[index], rounds * self.stride
+        return span and (span[0] + shift, span[1] + shift)
 
 
 class Field(NamedTuple):
-    """A receptive field: the side of the square, and pixels from one to the next."""
+    """A receptive field: the side of the (largest) square, and pixels from one to the next."""
 
     size: int
     stride: int
@@ -36,9 +46,12 @@ def receptive_fields(
     """Return the receptive field of each map that `function(images, *args)` returns, by name."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(images, *args)
     count = len(closed.jaxpr.invars)
-    intervals = _trace(closed.jaxpr, [Interval(1, 0, 0)] + [None] * (count - 1))
+    intervals = _trace(closed.jaxpr, [Interval(1, ((0, 0),))] + [None] * (count - 1))
     return {
-        name: Field(interval.high - interval.low + 1, interval.stride)
+        name: Field(
+            max(span[1] - span[0] + 1 for span in interval.spans if span),
+            interval.stride // len(interval.spans),
+        )
         for name, interval in zip(sorted(shapes), intervals, strict=True)
         if interval is not None
     }
@@ -86,8 +99,20 @@ def _apply(equation: Any, operands: list[Interval | None]) -> Interval | None:
     known = [interval for interval in operands if interval is not None]
     if not known or len(equation.outvars[0].aval.shape) <= HEIGHT:
         return None
-    low, high = min(part.low for part in known), max(part.high for part in known)
-    return Interval(known[0].stride, low, high)
+    return _merge(known)
+
+
+def _merge(intervals: list[Interval]) -> Interval:
+    """Return what values depend on that are made of the values at the same place in each map."""
+    period = math.lcm(*(len(interval.spans) for interval in intervals))
+    stride = intervals[0].stride * period // len(intervals[0].spans)
+    rows = range(period)
+    return Interval(stride, tuple(_union(part.span(row) for part in intervals) for row in rows))
+
+
+def _union(spans: Iterable[Span]) -> Span:
+    known = [span for span in spans if span is not None]
+    return (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
 
 def _window(
@@ -96,8 +121,10 @@ def _window(
     """Look through windows of `extent` rows, the first of which begins at row `start`."""
     if interval is None:
         return None
-    step, low, high = interval
-    return Interval(step * stride, low + step * start, high + step * (start + extent - 1))
+    period = math.lcm(len(interval.spans), stride) // stride
+    firsts = (start + stride * row for row in range(period))
+    spans = tuple(_union(interval.span(first + k) for k in range(extent)) for first in firsts)
+    return Interval(interval.stride * stride * period // len(interval.spans), spans)
 
 
 def _slice(interval: Interval | None, shapes: Any, params: Any) -> Interval | None:
@@ -106,7 +133,11 @@ def _slice(interval: Interval | None, shapes: Any, params: Any) -> Interval | No
 
 
 def _pad(interval: Interval | None, shapes: Any, params: Any) -> Interval | None:
-    return _window(interval, start=-params["padding_config"][HEIGHT][0])
+    low, _, between = params["padding_config"][HEIGHT]
+    if interval is not None and between:
+        spans = (part for span in interval.spans for part in (span, *(None,) * between))
+        interval = Interval(interval.stride, tuple(spans))
+    return _window(interval, start=-low)
 
 
 def _convolve(interval: Interval | None, shapes: Any, params: Any) -> Interval | None:
@@ -117,7 +148,7 @@ def _convolve(interval: Interval | None, shapes: Any, params: Any) -> Interval |
 
 def _pool(interval: Interval | None, shapes: Any, params: Any) -> Interval | None:
     window, stride = params["window_dimensions"][HEIGHT], params["window_strides"][HEIGHT]
-    return _window(interval, -params["padding"][HEIGHT][0], int(window), int(stride))
+    return _window(interval, -int(params["padding"][HEIGHT][0]), int(window), int(stride))
 
 
 def _reduce(interval: Interval | None, shapes: Any, params: Any) -> Interval | None:
@@ -125,8 +156,13 @@ def _reduce(interval: Interval | None, shapes: Any, params: Any) -> Interval | N
 
 
 def _reshape(interval: Interval | None, shapes: Any, params: Any) -> Interval | None:
-    upto = slice(HEIGHT + 1)
-    return interval if shapes[0][upto] == tuple(params["new_sizes"])[upto] else None
+    old, new, upto = shapes[0], tuple(params["new_sizes"]), slice(HEIGHT + 1)
+    if interval is None or old[upto] == new[upto]:
+        return interval
+    if len(new) > 2 and new[HEIGHT] == math.prod(old[HEIGHT : HEIGHT + 2]):  # rows are repeated
+        spans = (span for span in interval.spans for _ in range(old[HEIGHT + 1]))
+        return Interval(interval.stride, tuple(spans))
+    return None
 
 
 OPERATIONS: dict[str, Callable[..., Interval | None]] = {

@@ -39,13 +39,15 @@ class ResNet(nn.Module):
 
     The path of every leaf is the published key up to its last word: `layer1.0.conv1.weight` is
     `params["layer1"]["0"]["conv1"]["kernel"]`. Networks of order `post` have the keys of
-    torchvision and timm's `resnet`, those of order `pre` the keys of timm's `resnetv2`.
+    torchvision and timm's `resnet` (so have those of order `act_before_add`), those of order `pre`
+    the keys of timm's `resnetv2`.
 
     Attributes:
       stage_sizes: blocks in each stage; every stage but the first halves height and width.
       widths: channels of each stage's 3x3 convolutions, before `base_width` and `cardinality`.
       block: `basic` or `bottleneck`, for all stages or one for each.
-      order: `post` (convolution, norm, activation) or `pre` (norm, activation, convolution).
+      order: `post` (convolution, norm, activation), `pre` (norm, activation, convolution) or
+        `act_before_add` (`post`, but with the last activation before the sum).
       middle: the block's spatial layer: `conv`, `scales` (Res2Net), `selective_kernel` (SKNet)
         or `split_attention` (ResNeSt).
       cardinality: groups of the middle convolution (ResNeXt).
@@ -64,6 +66,8 @@ class ResNet(nn.Module):
       stem_pool: `max`, `max_zeros` (zeros at the border), `average`, `blur`, `conv` or `none`;
         None: `max`, or `none` behind a `cifar` stem.
       shortcut: see `flax_resnet.models.blocks`.
+      carry_bias: what the gate of a gated shortcut starts with, before its sigmoid; the more
+        negative, the more of its input a block hands on at first.
       norm: `batch`, `group`, `frn`, `evonorm_s0`; `folded` (into convolutions, see
         `fold_batch_norm`) or `none`: convolutions with biases.
       norm_group: images in one batch-norm group; None takes the global batch.
@@ -109,6 +113,7 @@ class ResNet(nn.Module):
     stem_width: int | None = None
     stem_pool: str | None = None
     shortcut: str = "projection"
+    carry_bias: float = -2.0
     norm: str = "batch"
     norm_group: int | None = None
     frozen: str = ""
@@ -141,6 +146,11 @@ class ResNet(nn.Module):
                 f"stage_sizes is {self.stage_sizes}, widths is {self.widths} and block is "
                 f"{self.block}: give each stage one of all three"
             )
+        if self.order == "act_before_add" and self.zero_init_last and self.activation == "relu":
+            raise InputError(
+                "zero_init_last is True in order act_before_add: branches that a relu ends and "
+                "that start at zero have no gradient and never train; pass zero_init_last=False"
+            )
         super().__post_init__()
 
     @property
@@ -171,7 +181,7 @@ class ResNet(nn.Module):
         check_images(images, self)
         layers = Layers.of(self, train)
         stem, x = stems.run_stem(images, self, layers)
-        if self.order == "post":
+        if self.order != "pre":
             maps = run_stages(x, self, layers)
             x = maps[-1]
         else:
@@ -198,7 +208,7 @@ def run_stages(x: Images, network: ResNet, layers: Layers) -> list[Array]:
             dict(arguments, stride=2 if index and not number else 1, pruned=pruned[number])
             for number in range(count)
         ]
-        names = (f"layer{index + 1}",) if network.order == "post" else (str(index), "blocks")
+        names = (f"layer{index + 1}",) if network.order != "pre" else (str(index), "blocks")
         scan = network.scan_blocks and not network.pruned
         x = within(names, run_blocks, x, blocks, rates, network.remat, scan)
         maps.append(x)

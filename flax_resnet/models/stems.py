@@ -1,5 +1,6 @@
 """From images to the first maps: the stem's convolutions and its pooling."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,12 +17,12 @@ STEMS = {
     "cifar": ((3, 1),),
 }
 POOLS = ("max", "max_zeros", "average", "blur", "conv", "none")
-# Published names of the convolutions and of the norms behind them. In order `post` the norm behind
-# the last one lies a level further up.
-_SINGLE = {"post": (("conv1", None),), "pre": (("conv", None),)}
+# Published names of the convolutions and of the norms behind them, by whether the order is `pre`.
+# Where it is not, the norm behind the last one lies a level further up.
+_SINGLE = {False: (("conv1", None),), True: (("conv", None),)}
 _DEEP = {
-    "post": (("0", "1"), ("3", "4"), ("6", None)),
-    "pre": (("conv1", "norm1"), ("conv2", "norm2"), ("conv3", None)),
+    False: (("0", "1"), ("3", "4"), ("6", None)),
+    True: (("conv1", "norm1"), ("conv2", "norm2"), ("conv3", None)),
 }
 
 
@@ -32,17 +33,23 @@ def first_conv(stem: str, order: str) -> str:
     return "conv1" if len(STEMS[stem]) == 1 else "conv1.0"
 
 
+def stem_stride(network: Any) -> int:
+    """Return how many pixels of the images lie between those of the maps behind the stem."""
+    strides = math.prod(stride for _, stride in STEMS[network.stem])
+    return strides if _pooling(network) == "none" else 2 * strides
+
+
 def run_stem(images: Images, network: Any, layers: Layers) -> tuple[Array, Array]:
     """Return the maps before and after the pooling of a `ResNet`'s stem, in its scope."""
-    stem, post = network.stem, network.order == "post"
+    stem, pre = network.stem, network.order == "pre"
     width = network.stem_width or network.widths[0]
-    names = (_SINGLE if len(STEMS[stem]) == 1 else _DEEP)[network.order]
-    if post and len(names) == 1:
+    names = (_SINGLE if len(STEMS[stem]) == 1 else _DEEP)[pre]
+    if not pre and len(names) == 1:
         x = convolve_stem(images, stem, width, names, layers, normed=True)
     else:
-        scope = Scope(name="conv1" if post else "stem")
-        x = scope(lambda: convolve_stem(images, stem, width, names, layers, normed=post))
-    if post:
+        scope = Scope(name="stem" if pre else "conv1")
+        x = scope(lambda: convolve_stem(images, stem, width, names, layers, normed=not pre))
+    if not pre:
         x = layers.normalize(x, "bn1")
     return x, pool_stem(x, network, layers)
 
@@ -73,7 +80,7 @@ def convolve_stem(
 
 def pool_stem(x: Images, network: Any, layers: Layers) -> Images:
     """Halve the stem's maps; `conv` is named as the pooling that it replaces (ResNet-RS)."""
-    kind = network.stem_pool or ("none" if network.stem == "cifar" else "max")
+    kind = _pooling(network)
     if kind == "conv":
         names = ("0", "1")
         return Scope(name="maxpool")(lambda: layers.conv_norm(x, x.shape[-1], 3, names, stride=2))
@@ -84,3 +91,7 @@ def pool_stem(x: Images, network: Any, layers: Layers) -> Images:
     if kind == "none":
         return x
     return max_pool(x, 3, 2, 0.0) if kind == "max_zeros" else max_pool(x)
+
+
+def _pooling(network: Any) -> str:
+    return str(network.stem_pool or ("none" if network.stem == "cifar" else "max"))

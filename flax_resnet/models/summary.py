@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 from flax import traverse_util
 
+from flax_resnet.models.layers import TransposedConv
 from flax_resnet.models.layout import unrolled
 from flax_resnet.models.parts import part_of
 from flax_resnet.models.receptive import receptive_fields
@@ -63,7 +64,7 @@ def _scalars(shapes: Any) -> int:
 
 
 def summarize(model: Any, image_size: int | None = None) -> list[PartSummary]:
-    """Describe the stem, the stages and the head of a network.
+    """Describe the parts of a network, in the order in which images pass through them.
 
     Args:
       image_size: side of the images; None takes the size that the network is meant for.
@@ -74,10 +75,22 @@ def summarize(model: Any, image_size: int | None = None) -> list[PartSummary]:
     for path, leaf in traverse_util.flatten_dict(shapes["params"]).items():
         parameters[part_of(path)] += math.prod(leaf.shape)
     example = example_images(model, image_size)
-    maps = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), shapes, example)
+    names: list[str] = []  # eval_shape sorts those that it returns
+
+    def features(variables: Any, images: Any) -> Any:
+        maps = model.apply(variables, images, method="features")
+        names[:] = maps
+        return maps
+
+    maps = jax.eval_shape(features, shapes, example)
     logits = jax.eval_shape(model.apply, shapes, example)
-    fields = receptive_fields(lambda x, v: model.apply(v, x, method="features"), example, shapes)
-    names = ["stem", *(f"layer{number}" for number in range(1, len(maps)))]  # eval_shape sorts
+
+    def outputs(images: Any, variables: Any) -> Any:
+        maps = features(variables, images)
+        # Logits of pixels have fields too.
+        return maps | {"head": model.apply(variables, images)} if len(logits.shape) > 2 else maps
+
+    fields = receptive_fields(outputs, example, shapes)
     rows = {name: maps[name].shape[1:] for name in names} | {"head": logits.shape[1:]}
     return [
         PartSummary(
@@ -106,7 +119,9 @@ def _trace(
         part = part_of(module.path)
         if module.has_variable("params", "kernel"):
             kernel = module.get_variable("params", "kernel")
-            macs[part] += result.size // kernel.shape[-1] * kernel.size
+            # Every place of a map meets the whole kernel: mostly of the map that comes out.
+            map_ = args[0] if isinstance(module, TransposedConv) else result
+            macs[part] += map_.size // kernel.shape[-1] * kernel.size
         if module.has_variable("params", "kernel") or module.has_variable("params", "scale"):
             activations[part] += result.size * result.dtype.itemsize
         return result

@@ -66,3 +66,16 @@ CIFAR_DENSENETS: dict[str, dict[str, Any]] = {
     "cifar_densenet_bc190_40": _cifar_dense(190, 40, compressed=True),
     "cifar_densenet_bc250_24": _cifar_dense(250, 24, compressed=True),
 }
+
+HIGHWAYS: dict[str, dict[str, Any]] = {
+    # Arguments as in arXiv:1505.00387, section 3.1: thin networks for MNIST, whose first layer is
+    # a plain one; the number counts the output layer too.
+    **{
+        f"highway{depth}": dict(
+            stage_sizes=(depth - 1,), widths=(50,), in_channels=1, image_size=28
+        )
+        for depth in (10, 50)
+    },
+    # 18 convolutions and a head, with the widths of a FitNet.
+    "highway_conv19": dict(stage_sizes=(5, 6, 6), widths=(48, 80, 128), kind="conv"),
+}

@@ -7,13 +7,26 @@ import jax.numpy as jnp
 
 from flax_resnet.errors import require_known
 from flax_resnet.models.densenet import DenseNet
+from flax_resnet.models.highway import Highway
 from flax_resnet.models.resnet import ResNet
 from flax_resnet.models.table import DENSENETS, RESNETS
-from flax_resnet.models.table_cifar import CIFAR_DENSENETS, CIFAR_RESNETS
+from flax_resnet.models.table_cifar import CIFAR_DENSENETS, CIFAR_RESNETS, HIGHWAYS
+from flax_resnet.models.table_unet import ENCODER_UNETS, UNETS
+from flax_resnet.models.unet import UNet
+from flax_resnet.models.unet_encoder import EncoderUNet
 
-Network = ResNet | DenseNet
-_DENSE = DENSENETS | CIFAR_DENSENETS
-VARIANTS: dict[str, dict[str, Any]] = RESNETS | CIFAR_RESNETS | _DENSE
+Network = ResNet | DenseNet | Highway | UNet | EncoderUNet
+# The rows of every module; a row that is in none of them is a ResNet's.
+_OTHERS: dict[Any, dict[str, dict[str, Any]]] = {
+    DenseNet: DENSENETS | CIFAR_DENSENETS,
+    Highway: HIGHWAYS,
+    UNet: UNETS,
+    EncoderUNet: ENCODER_UNETS,
+}
+_MODULES = {name: module for module, rows in _OTHERS.items() for name in rows}
+VARIANTS: dict[str, dict[str, Any]] = RESNETS | CIFAR_RESNETS
+for _rows in _OTHERS.values():
+    VARIANTS |= _rows
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -24,20 +37,23 @@ def list_models(pattern: str = "*") -> list[str]:
 def create_model(name: str, **overrides: Any) -> Network:
     """Make the network called `name`, with any of its arguments replaced.
 
-    `dtype` may be a dtype or its name (`"bfloat16"`).
+    `dtype` may be a dtype or its name (`"bfloat16"`), `encoder` a network or its name.
 
     Raises:
       InputError: the name or an argument is unknown; the message lists the near ones.
     """
     require_known("the model", name, VARIANTS)
-    module = DenseNet if name in _DENSE else ResNet
+    module = _MODULES.get(name, ResNet)
     fields = set(module.__dataclass_fields__) - {"parent", "name"}
     for key in overrides:
         require_known(f"an argument of {name}", key, fields)
     arguments = VARIANTS[name] | overrides
     if "dtype" in arguments:
         arguments["dtype"] = _float_dtype(arguments["dtype"])
-    return module(**arguments)
+    if isinstance(arguments.get("encoder"), str):
+        arguments["encoder"] = create_model(arguments["encoder"], num_classes=0)
+    network: Network = module(**arguments)
+    return network
 
 
 def _float_dtype(dtype: Any) -> jnp.dtype:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import flax.linen as nn
+
 from flax_resnet.errors import InputError
 from flax_resnet.models.variants import VARIANTS, create_model
 from flax_resnet.weights.published import Preprocessing
@@ -21,6 +23,7 @@ FREE = {
     "dtype",
     "norm_group",
     "zero_init_last",
+    "carry_bias",
     "frozen",
     "dropout",
     "block_dropout",
@@ -165,11 +168,23 @@ def _find_row(model: Any, architecture: str | None) -> tuple[str, dict[str, Any]
 def _differences(model: Any, name: str) -> dict[str, Any] | None:
     """Return the fields that matter in which `model` differs from a row; None: another class."""
     row = create_model(name)
+    found = _unlike(model, row)
+    if found and "encoder" in found:  # a name, which a JSON file can hold
+        found["encoder"] = _find_row(found["encoder"], None)[0]
+    return found
+
+
+def _unlike(model: Any, row: Any) -> dict[str, Any] | None:
     if type(row) is not type(model):
         return None
     names = {entry.name for entry in dataclasses.fields(row)} - FREE
     found = {key: getattr(model, key) for key in sorted(names)}
-    return {key: value for key, value in found.items() if value != getattr(row, key)}
+    return {key: value for key, value in found.items() if not _same(value, getattr(row, key))}
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Compare arguments; of networks inside networks only what matters."""
+    return _unlike(value, other) == {} if isinstance(value, nn.Module) else bool(value == other)
 
 
 def _tuples(value: Any) -> Any:

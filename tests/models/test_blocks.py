@@ -13,12 +13,12 @@ from flax.traverse_util import flatten_dict
 
 from flax_resnet import InputError, create_model
 from flax_resnet.models import variable_shapes
-from flax_resnet.models.blocks import EXPANSION, SHORTCUTS, Block, zero_pad_shortcut
+from flax_resnet.models.blocks import EXPANSION, ORDERS, SHORTCUTS, Block, zero_pad_shortcut
 from flax_resnet.models.design import Design, Layers
 
 X = np.random.default_rng(0).uniform(0, 1, (2, 5, 7, 8)).astype(np.float32)  # as if rectified
 BOTH = pytest.mark.parametrize("shape", EXPANSION)
-ORDERS = pytest.mark.parametrize("order", ["post", "pre"])
+EVERY_ORDER = pytest.mark.parametrize("order", ORDERS)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_block_rectifies_the_sum_and_not_the_branch(shape: str, build: Any) ->
 
 
 @BOTH
-@ORDERS
+@EVERY_ORDER
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
 def test_a_shortcut_projects_where_its_word_says(shape: str, order: str, shortcut: str) -> None:
     same = shortcut == "all"

@@ -73,6 +73,7 @@ def test_convolution_equals_a_loop_over_taps(
     stride=st.sampled_from([1, 2]),
     dilation=st.sampled_from([1, 2]),
     groups=st.sampled_from([1, 2, 3, 4, 6, 8]),
+    more=st.sampled_from([0, 1]),
 )
 def test_the_way_of_a_cpu_equals_xlas_convolution_forwards_and_backwards(
     size: tuple[int, int],
@@ -81,9 +82,10 @@ def test_the_way_of_a_cpu_equals_xlas_convolution_forwards_and_backwards(
     stride: int,
     dilation: int,
     groups: int,
+    more: int,
     random: Any,
 ) -> None:
-    options = (stride, dilation, groups)
+    options = (stride, dilation, groups, dilation * (window - 1) // 2 + more)
 
     @jax.jit
     def both(x: jax.Array, kernel: jax.Array) -> Any:
@@ -126,6 +128,15 @@ def test_a_cpu_convolves_groups_in_a_few_dense_blocks_and_others_as_they_are() -
         text = traced.lower(lowering_platforms=(platform,)).as_text()
         assert text.count("stablehlo.convolution") == count, platform
         assert text.count(f"feature_group_count = {groups} ") == count, platform
+
+
+@pytest.mark.parametrize(("size", "dilation"), [(3, 1), (4, 1), (9, 1), (9, 2)])
+def test_a_convolution_without_padding_leaves_out_what_zeros_reach(
+    size: int, dilation: int, random: Any
+) -> None:
+    x, kernel = random(1, size, size, 2), random(3, 3, 2, 3)
+    padded = conv2d(x, kernel, dilation=dilation)[:, dilation:-dilation, dilation:-dilation]
+    np.testing.assert_allclose(conv2d(x, kernel, dilation=dilation, pad=0), padded, rtol=1e-4)
 
 
 def test_strided_convolution_pads_both_sides_alike() -> None:

@@ -24,13 +24,13 @@ pooled = jax.jit(max_pool, static_argnums=(1, 2, 3))
 averaged = jax.jit(average_pool, static_argnums=(1, 2))
 blurred = jax.jit(blur_pool, static_argnums=1)
 paired = jax.jit(average_pairs)
-sides = st.tuples(st.integers(1, 9), st.integers(1, 9))
+sides = st.tuples(st.integers(2, 9), st.integers(2, 9))
 
 
 @settings(max_examples=8)
 @given(
     size=sides,
-    window=st.sampled_from([1, 3, 5]),
+    window=st.sampled_from([1, 2, 3, 5]),
     stride=st.sampled_from([1, 2, 3]),
     border=st.sampled_from([-np.inf, 0.0]),
 )
@@ -52,7 +52,7 @@ def test_a_border_of_zeros_wins_over_negative_maps_and_that_of_infinities_never(
 @settings(max_examples=8)
 @given(
     size=sides,
-    window=st.sampled_from([1, 3, 5]),
+    window=st.sampled_from([1, 2, 3, 5]),
     stride=st.sampled_from([1, 2, 3]),
     border=st.sampled_from([-np.inf, 0.0]),
 )

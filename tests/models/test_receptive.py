@@ -11,7 +11,7 @@ import pytest
 from flax import traverse_util
 
 from flax_resnet import DenseNet, ResNet, create_model, summarize
-from flax_resnet.models import variable_shapes
+from flax_resnet.models import UNet, variable_shapes
 from flax_resnet.models.receptive import Field, receptive_fields
 
 
@@ -146,3 +146,20 @@ def test_a_unit_depends_on_a_square_of_exactly_the_fields_side(name: str) -> Non
         assert len(rows) == len(columns) == part.receptive_field, part.name
         assert rows[-1] - rows[0] + 1 == part.receptive_field, part.name
         np.testing.assert_array_equal(np.flatnonzero(second[:size]), rows + part.stride)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("up", ["transposed", pytest.param("bilinear", marks=slow)])
+def test_behind_an_upsampling_some_pixel_sees_the_fields_side_and_none_sees_more(up: str) -> None:
+    model = UNet(1, 2, up=up, norm="none", in_channels=1, dtype=jnp.float64)
+    parts = summarize(model)
+    size = 72
+    touched = np.repeat(np.eye(size)[:, :, None], 8, axis=2)  # image k has row k touched
+    images = 1 + 1000 * np.concatenate([np.zeros((1, size, 8)), touched])[..., None]
+    variables = positive_variables(model)
+    features = jax.jit(lambda variables, x: model.apply(variables, x, method="features"))
+    maps = {**features(variables, images), "head": jax.jit(model.apply)(variables, images)}
+    for part in parts:
+        centre = maps[part.name].shape[1] // 2
+        units = seen(np.asarray(maps[part.name]), range(centre, centre + 4))
+        assert units.sum(1).max() == part.receptive_field, part.name

@@ -20,6 +20,7 @@ NETWORKS = {
     "basic": ResNet((3,), (4,), **COMMON),
     "bottleneck": ResNet((3, 1), (4, 8), block="bottleneck", **COMMON),
     "pre": ResNet((4, 2), (4, 8), order="pre", shortcut="average", **COMMON),
+    "gated": ResNet((3, 1), (4, 8), order="act_before_add", shortcut="gated", **COMMON),
     "pre bottleneck": ResNet((3,), (4,), block="bottleneck", order="pre", norm="frn", **COMMON),
 }
 DENSE = DenseNet((2,), 4, bottleneck=0, **COMMON)

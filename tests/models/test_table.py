@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from flax_resnet import DenseNet, create_model, list_models
-from flax_resnet.models import count_parameters, variable_shapes
+from flax_resnet import ResNet, create_model, list_models
+from flax_resnet.models import EncoderUNet, Highway, UNet, count_parameters, variable_shapes
 
 TSV = Path(__file__).parents[1] / "goldens" / "names.tsv"
 PUBLISHED = {
@@ -26,10 +26,12 @@ TRACED = ("mnist_resnet", "resnest14d", "resnetv2_18d", "test_resnet")
 RUN = (
     "cifar_densenet_bc100_12",
     "cifar_resnet20",
+    "highway_conv19",
     "mnist_resnet",
     "resnest14d",
     "resnetrs50",
     "resnetv2_50d_frn",
+    "unet",
     "wrn_28_2",
 )
 
@@ -79,7 +81,8 @@ def test_a_row_trains_in_bfloat16_with_variables_and_logits_in_float32(name: str
     variables = variable_shapes(model)
     step = functools.partial(loss_and_logits, model)
     (_, (logits, new)), gradients = jax.eval_shape(step, variables, images)
-    assert (logits.shape, logits.dtype) == ((2, model.num_classes), jnp.float32)
+    assert (logits.shape[0], logits.shape[-1]) == (2, model.num_classes)
+    assert logits.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     assert gradients == variables["params"]
     assert new.get("batch_stats") == variables.get("batch_stats")
@@ -88,13 +91,23 @@ def test_a_row_trains_in_bfloat16_with_variables_and_logits_in_float32(name: str
 def cut(name: str) -> Any:
     """Make the row's network with two stages of one block, which are no wider than ResNet's."""
     row = create_model(name)
+    if isinstance(row, UNet):
+        return row.clone(base_width=2, depth=2, image_size=44)
+    if isinstance(row, EncoderUNet):
+        return row.clone(encoder=cut_encoder(row.encoder), decoder_widths=(8, 8, 8), image_size=32)
+    return cut_encoder(row)
+
+
+def cut_encoder(row: Any) -> Any:
     changes: dict[str, Any] = dict(stage_sizes=(1,) * min(2, len(row.stage_sizes)))
     if row.pool == "average":  # then rows that differ in size and depth alone become equal
-        changes["image_size"] = 16 if row.stem == "cifar" else 32
-    if not isinstance(row, DenseNet):
+        changes["image_size"] = 16 if getattr(row, "stem", "cifar") == "cifar" else 32
+    if isinstance(row, ResNet):
         changes["widths"] = tuple(map(min, row.widths[:2], (64, 128)))
         changes["block"] = row.block if isinstance(row.block, str) else row.block[:2]
         changes["pruned"] = row.pruned and tuple(stage[:1] for stage in row.pruned[:2])
+    if isinstance(row, Highway):
+        changes["widths"] = row.widths[:2]
     return row.clone(**changes)
 
 

@@ -25,6 +25,8 @@ FAMILIES = {
     "res2net50_26w_4s": SHALLOW | dict(base_width=32),
     "resnetv2_50d": SHALLOW,
     "densenet121": dict(stage_sizes=(2, 2), growth_rate=8, num_classes=5, image_size=32),
+    "unet": dict(base_width=4, depth=2, num_classes=5, image_size=32),
+    "unet_resnet18": dict(encoder=create_model("resnet18", **SHALLOW), num_classes=5),
 }
 
 

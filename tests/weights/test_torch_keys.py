@@ -24,6 +24,7 @@ GOLDENS = [
     ("resnet50", "torchvision.resnet50"),
     pytest.param("resnet101", "torchvision.resnet101", marks=slow),
     ("cifar_resnet20", "cifar.resnet20"),
+    ("unet", "lesson.unet"),
     pytest.param("cifar_resnet56", "cifar.resnet56", marks=slow),
     pytest.param("cifar_resnet110", "cifar.resnet110", marks=slow),
 ]

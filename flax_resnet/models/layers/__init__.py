@@ -18,6 +18,7 @@ from flax_resnet.models.layers.gates import (
     EfficientChannelAttention,
     SqueezeExcite,
     make_divisible,
+    transform_gate,
 )
 from flax_resnet.models.layers.norms import (
     Affine,
@@ -34,6 +35,11 @@ from flax_resnet.models.layers.pooling import (
     max_pool,
 )
 from flax_resnet.models.layers.scope import Scope, within
+from flax_resnet.models.layers.upsampling import (
+    TransposedConv,
+    upsample_bilinear,
+    upsample_nearest,
+)
 
 __all__ = [
     "Affine",
@@ -52,6 +58,7 @@ __all__ = [
     "Linear",
     "Scope",
     "SqueezeExcite",
+    "TransposedConv",
     "along_channels",
     "at_least_float32",
     "average_pairs",
@@ -63,5 +70,8 @@ __all__ = [
     "linear_uniform",
     "make_divisible",
     "max_pool",
+    "transform_gate",
+    "upsample_bilinear",
+    "upsample_nearest",
     "within",
 ]

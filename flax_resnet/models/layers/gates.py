@@ -1,4 +1,4 @@
-"""Channel attention: gates that look at the whole map and weigh its channels."""
+"""Gates: attention that looks at the whole map and weighs its channels, and highways' T."""
 
 import math
 
@@ -17,6 +17,25 @@ def make_divisible(
     """Round to a multiple of `divisor` that is no smaller than `round_limit` of `channels`."""
     rounded = max(least or divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < round_limit * channels else rounded
+
+
+def transform_gate(x: Images, carry_bias: float, dtype: Dtype, size: int = 1) -> Images:
+    """Return T = sigmoid(convolution of x), as many channels as x has, in the calling scope.
+
+    Highway networks (Srivastava et al., arXiv:1505.00387) add H * T and x * (1 - T). The
+    convolution, `transform`, starts at zero but for its bias: the more negative that is, the more
+    of x is carried on at first.
+    """
+    gate = Conv(
+        x.shape[-1],
+        size,
+        use_bias=True,
+        kernel_init=nn.initializers.zeros,
+        bias_init=nn.initializers.constant(carry_bias),
+        dtype=dtype,
+        name="transform",
+    )
+    return jax.nn.sigmoid(gate(x))
 
 
 class SqueezeExcite(nn.Module):

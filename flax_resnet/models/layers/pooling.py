@@ -15,7 +15,7 @@ from flax_resnet.models.layers.convolution import Images, at_least_float32
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def max_pool(x: Images, window: int = 3, stride: int = 2, border: float = -np.inf) -> Images:
-    """Take maxima over odd square windows, padded symmetrically with `border`.
+    """Take maxima over square windows; odd ones are padded by half their extent, with `border`.
 
     The gradient goes to the first maximum of a window, as in torch. XLA's own gradient is a
     scatter, which gathers a batch that is split over devices onto each of them.
@@ -25,8 +25,8 @@ def max_pool(x: Images, window: int = 3, stride: int = 2, border: float = -np.in
 
 
 def _max_pool_forward(x: Images, window: int, stride: int, border: float) -> tuple[Images, Any]:
-    height, width = ((length - 1) // stride + 1 for length in x.shape[1:3])
     padded = _pad(x, (window - 1) // 2, border)
+    height, width = ((length - window) // stride + 1 for length in padded.shape[1:3])
     (_, rows, columns), *others = _taps(window, stride, height, width)
     y = padded[:, rows, columns]
     # Keeping the winner's number, and not comparing with the maximum later on, holds up when the
