@@ -3,10 +3,17 @@
 import argparse
 import sys
 
-from flax_resnet.commands import evaluate, models, prepare, summary
+from flax_resnet.commands import evaluate, lab, models, prepare, segment, summary
 from flax_resnet.commands.reporting import clear_errors
 
-COMMANDS = {"eval": evaluate, "models": models, "prepare": prepare, "summary": summary}
+COMMANDS = {
+    "eval": evaluate,
+    "lab": lab,
+    "models": models,
+    "prepare": prepare,
+    "segment": segment,
+    "summary": summary,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

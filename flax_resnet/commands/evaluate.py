@@ -1,6 +1,7 @@
 """Evaluate a run or weights: `python -m flax_resnet eval runs/digits`."""
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -27,29 +28,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table of loss, top-1 and top-5."""
+    """Print a table of the figures of the task: loss, top-1 and top-5, or loss, Dice and so on."""
     from flax_resnet.training.pretrained import is_run
 
-    title, where, model, variables, data = (_of_run if is_run(args.run) else _of_weights)(args)
-    from flax_resnet.training.runs import default_split, evaluate_model
-
-    metrics = evaluate_model(model, variables, data)
-    table = Table(title=title)
-    for column in ("data", "images", "loss", "top-1", "top-5"):
-        table.add_column(column, justify="left" if column == "data" else "right")
-    table.add_row(
-        f"{data.source} {default_split(data)}",
-        f"{metrics['count']:,.0f}",
-        f"{metrics['loss']:.4f}",
-        f"{metrics['top1']:.2%}",
-        f"{metrics['top5']:.2%}",
+    title, where, model, variables, data, task = (_of_run if is_run(args.run) else _of_weights)(
+        args
     )
+    from flax_resnet.training.runs import default_split, evaluate_model
+    from flax_resnet.training.tasks import TASKS
+
+    metrics = evaluate_model(model, variables, data, task=task)
+    columns = {"data": "{data}", "images": "{count:,.0f}"}
+    columns |= TASKS[task].columns
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="left" if column == "data" else "right")
+    values = {"data": f"{data.source} {default_split(data)}", **metrics}
+    table.add_row(*(text.format_map(values) for text in columns.values()))
     console = Console()
     console.print(table)
+    for line in class_lines(metrics):
+        console.print(line, highlight=False, markup=False)
     if metrics["skipped"]:
         console.print(f"{metrics['skipped']:.0f} records could not be decoded and were left out")
     console.print(where, soft_wrap=True, highlight=False)
     return 0
+
+
+def class_lines(metrics: Mapping[str, float]) -> list[str]:
+    """Return a line for each class that has figures of its own."""
+    names = [key.removeprefix("dice/") for key in metrics if key.startswith("dice/")]
+    return [
+        f"{name}: Dice {metrics[f'dice/{name}']:.4f}, IoU {metrics[f'iou/{name}']:.4f}"
+        for name in names
+    ]
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
@@ -62,16 +74,16 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
-def _of_run(args: argparse.Namespace) -> tuple[str, str, Any, Any, Any]:
+def _of_run(args: argparse.Namespace) -> tuple[str, str, Any, Any, Any, str]:
     from flax_resnet.training.runs import replace_data, restore
 
     run = restore(args.run, args.step)
     title = f"{run.config.model.name} at step {run.step} ({args.step})"
     data = replace_data(run.config.data, **_changes(args))
-    return title, f"run: {run.workdir}", run.model, run.variables, data
+    return title, f"run: {run.workdir}", run.model, run.variables, data, run.config.task
 
 
-def _of_weights(args: argparse.Namespace) -> tuple[str, str, Any, Any, Any]:
+def _of_weights(args: argparse.Namespace) -> tuple[str, str, Any, Any, Any, str]:
     from flax_resnet.data import DataConfig, open_source
     from flax_resnet.training.pretrained import data_settings, load_pretrained
     from flax_resnet.training.runs import default_split, replace_data
@@ -86,4 +98,4 @@ def _of_weights(args: argparse.Namespace) -> tuple[str, str, Any, Any, Any]:
             f"{args.data} has {classes} classes and {args.run} is for {model.num_classes}: their "
             "labels do not mean the same. Fine-tune on this data with config.model.pretrained"
         )
-    return args.run, f"weights: {args.run}", model, variables, data
+    return args.run, f"weights: {args.run}", model, variables, data, "classification"

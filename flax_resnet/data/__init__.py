@@ -2,6 +2,7 @@
 
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.loading import Batch
+from flax_resnet.data.masks import MaskSource
 from flax_resnet.data.pipeline import BatchIterator, eval_batches, train_batches
 from flax_resnet.data.source import Example, Source
 from flax_resnet.data.sources import open_source
@@ -11,6 +12,7 @@ __all__ = [
     "BatchIterator",
     "DataConfig",
     "Example",
+    "MaskSource",
     "Source",
     "eval_batches",
     "open_source",

@@ -19,7 +19,7 @@ class DataConfig:
     """Say which images to read, how to crop them and how to batch them."""
 
     source: str = "digits"
-    """digits | tfds:NAME[/config][:version] | folder:PATH | synthetic[:CLASSES]"""
+    """digits | tfds:NAME[/config][:version] | folder:PATH | masks:PATH | synthetic[:CLASSES]"""
     data_dir: str | None = None
     """Where TFDS data lies; None is TFDS's own default, which $TFDS_DATA_DIR sets."""
     train_split: str = "train"
@@ -31,6 +31,7 @@ class DataConfig:
     batch_size: int = 128
     """Examples of a training batch over all devices and processes."""
     eval_batch_size: int = 256
+    """The figures do not depend on it. Images with masks are evaluated whole: take few."""
     image_size: int = 224
     channels: int = 3
 
@@ -54,6 +55,29 @@ class DataConfig:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     """Per channel, of images in 0..1. The training step normalises, on the device."""
+
+    # What follows is for sources of masks alone. They are cut at random to image_size, at their
+    # own scale, and evaluated whole.
+    mask_values: tuple[int, ...] = ()
+    """The pixel value that stands for each class, increasing; (): those that occur in train."""
+    class_names: tuple[str, ...] = ()
+    """(): "value 0" and so on."""
+    ignore_value: int | None = None
+    """Pixels of this value count neither in the loss nor in the figures."""
+    flip_vertical: bool = False
+    """Turn every second training image upside down, at random."""
+    quarter_turns: bool = False
+    """Turn training images by 0, 90, 180 or 270 degrees, at random."""
+    elastic: float = 0.0
+    """Standard deviation, in pixels, of the random displacements that bend training images."""
+    elastic_spacing: int = 64
+    """Pixels from one displacement of the grid to the next."""
+    class_weights: tuple[float, ...] = ()
+    """How much a pixel of each class counts in the loss; (): 1."""
+    border_weight: float = 0.0
+    """How much more the background of narrow gaps counts (w0 of arXiv:1505.04597); 0: no more."""
+    border_sigma: float = 5.0
+    """How wide such gaps are, in pixels."""
 
     workers: int = -1
     """-1: chosen from the machine; 0: threads of this process; n: n worker processes."""
@@ -82,8 +106,22 @@ class DataConfig:
             count = len(getattr(self, name))
             _require(self, name, count in (1, self.channels), f"{self.channels} numbers, or one")
         _require(self, "std", min(self.std) > 0, "positive numbers")
+        _check_masks(self)
         _require(self, "workers", self.workers >= -1, "-1, 0 or a number of processes")
         _require(self, "max_errors", self.max_errors >= 0, "at least 0")
+
+
+def _check_masks(config: DataConfig) -> None:
+    values, ignored = config.mask_values, config.ignore_value
+    pixels = all(type(value) is int and 0 <= value <= 255 for value in values)
+    increasing = pixels and sorted(set(values)) == list(values) and len(values) <= 255
+    _require(config, "mask_values", increasing, "at most 255 increasing numbers from 0 to 255")
+    _require(config, "ignore_value", ignored not in values, "none of config.data.mask_values")
+    _require(config, "elastic", config.elastic >= 0, "at least 0 pixels")
+    _require(config, "elastic_spacing", config.elastic_spacing >= 1, "at least 1 pixel")
+    _require(config, "border_weight", config.border_weight >= 0, "at least 0")
+    _require(config, "border_sigma", config.border_sigma > 0, "a positive number of pixels")
+    _require(config, "class_weights", min(config.class_weights, default=0) >= 0, "at least 0")
 
 
 def _is_range(values: tuple[float, ...], top: float = float("inf")) -> bool:

@@ -65,11 +65,11 @@ def open_folder(config: DataConfig, rest: str, split: str) -> FolderSource:
     if not rest or not root.is_dir():
         raise InputError(f"config.data.source is {config.source!r}, which is no folder; {_LAYOUT}.")
     name = f"{config.source} {split}"
-    folders = _split_folders(root, name)
+    folders = split_folders(root, name, _LAYOUT)
     classes = _class_folders(folders["train"])
     if not classes:
         raise InputError(f"{folders['train']} has no class folders; {_LAYOUT}.")
-    spec = _canonical(split)
+    spec = canonical_split(split)
     wanted = [known for known in folders if known in spec] or list(folders)
     listed = {known: _listing(root, folders[known], classes, known == "train") for known in wanted}
     sizes = {known: len(listed[known][0]) if known in listed else 0 for known in folders}
@@ -86,8 +86,13 @@ def open_folder(config: DataConfig, rest: str, split: str) -> FolderSource:
     )
 
 
-def _split_folders(root: Path, name: str) -> dict[str, Path]:
-    """Return {"train": folder, "validation": folder, ...} as far as they exist."""
+def split_folders(root: Path, name: str, layout: str) -> dict[str, Path]:
+    """Return {"train": folder, "validation": folder, ...} as far as they exist.
+
+    Args:
+      name: of the source and the split, for errors.
+      layout: what was expected, for errors.
+    """
     found = {}
     for split, aliases in _ALIASES.items():
         existing = [root / alias for alias in aliases if (root / alias).is_dir()]
@@ -96,12 +101,12 @@ def _split_folders(root: Path, name: str) -> dict[str, Path]:
     if found and "train" not in found:
         raise InputError(
             f"{name}: {root} has {', '.join(str(path.name) for path in found.values())} and no "
-            f"train folder, which names the classes; {_LAYOUT}."
+            f"train folder, which names the classes; {layout}."
         )
     return found or {"train": root}
 
 
-def _canonical(split: str) -> str:
+def canonical_split(split: str) -> str:
     """Write val and valid as validation, wherever they stand in a spec."""
     parts = []
     for part in split.split("+"):

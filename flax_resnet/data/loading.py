@@ -15,7 +15,7 @@ from flax_resnet.data.config import DataConfig
 from flax_resnet.data.decode import DecodeError
 from flax_resnet.data.decoded import decoded
 from flax_resnet.data.positions import example_rng, locate, process_rows
-from flax_resnet.data.source import Source
+from flax_resnet.data.source import Example, Source
 from flax_resnet.data.transforms import eval_transform, train_transform
 from flax_resnet.errors import InputError
 
@@ -24,13 +24,15 @@ class Batch(TypedDict):
     """The rows of one global batch that one process prepares."""
 
     image: np.ndarray
-    """uint8 (rows, image_size, image_size, channels)"""
+    """uint8 (rows, image_size, image_size, channels); of masks' evaluation whole images."""
     label: np.ndarray
-    """int32 (rows,)"""
+    """int32 (rows,); of masks uint8 (rows, height, width), IGNORED where a pixel does not count."""
     skipped: np.ndarray
     """int32 (rows,): how many records that cannot be decoded came before this one."""
     mask: NotRequired[np.ndarray]
     """bool (rows,), of evaluation alone: False where a row is padding or cannot be decoded."""
+    weight: NotRequired[np.ndarray]
+    """float32 (rows, height, width), of training on masks alone: how much each pixel counts."""
 
 
 @dataclass(frozen=True)
@@ -46,29 +48,37 @@ class TrainLoader:
     def __call__(self, number: int) -> Batch:
         """Return this process's rows of global batch `number`."""
         rows = process_rows(self.config.batch_size, self.process_index, self.process_count)
-        batch = empty_batch(self.config, len(rows))
+        batch = self.empty(len(rows))
         for at, row in enumerate(rows):
             position = number * self.config.batch_size + row
             epoch, index = locate(position, self.seed, len(self.source))
-            image, batch["label"][at], batch["skipped"][at] = self._decodable(index)
-            rng = example_rng(self.seed, epoch, index)
-            batch["image"][at] = train_transform(image, rng, self.config)
+            example, batch["skipped"][at] = self._decodable(index)
+            self.put(batch, at, example, example_rng(self.seed, epoch, index))
         return batch
 
-    def _decodable(self, index: int) -> tuple[np.ndarray, int, int]:
+    def empty(self, rows: int) -> Batch:
+        """Return a batch to be filled."""
+        return empty_batch(self.config, rows)
+
+    def put(self, batch: Batch, at: int, example: Example, rng: np.random.Generator) -> None:
+        """Write a transformed example into a row."""
+        batch["image"][at] = train_transform(np.asarray(example["image"]), rng, self.config)
+        batch["label"][at] = example["label"]
+
+    def _decodable(self, index: int) -> tuple[Example, int]:
         """Load example `index`, or the next one that can be decoded when errors are skipped."""
         limit = min(self.config.max_errors + 1, len(self.source))
         skipped = 0
         while True:
             try:
-                image, label = load_example(self.source, index, self.config.channels)
+                example = load_example(self.source, index, self.config.channels)
             except RecordError as error:
                 skipped += 1
                 if self.config.on_error == "raise" or skipped >= limit:
                     raise _explained(error, self.config) from error
                 index = (index + 1) % len(self.source)
             else:
-                return image, label, skipped
+                return example, skipped
 
 
 @dataclass(frozen=True)
@@ -83,43 +93,52 @@ class EvalLoader:
     def __call__(self, number: int) -> Batch:
         """Return this process's rows of global batch `number`, the last one padded."""
         rows = process_rows(self.config.eval_batch_size, self.process_index, self.process_count)
-        batch = empty_batch(self.config, len(rows))
+        batch = self.empty(len(rows))
         batch["mask"] = np.zeros(len(rows), np.bool_)
         for at, row in enumerate(rows):
             index = number * self.config.eval_batch_size + row
             if index >= len(self.source):
                 break
             try:
-                image, label = load_example(self.source, index, self.config.channels)
+                example = load_example(self.source, index, self.config.channels)
             except RecordError as error:
                 if self.config.on_error == "raise":
                     raise _explained(error, self.config) from error
                 batch["skipped"][at] = 1
                 continue
-            batch["image"][at] = eval_transform(image, self.config)
-            batch["label"][at] = label
+            self.put(batch, at, example)
             batch["mask"][at] = True
         return batch
+
+    def empty(self, rows: int) -> Batch:
+        """Return a batch to be filled."""
+        return empty_batch(self.config, rows)
+
+    def put(self, batch: Batch, at: int, example: Example) -> None:
+        """Write a transformed example into a row."""
+        batch["image"][at] = eval_transform(np.asarray(example["image"]), self.config)
+        batch["label"][at] = example["label"]
 
 
 class RecordError(Exception):
     """Name a record that cannot be read or decoded, and say why."""
 
 
-def load_example(source: Source, index: int, channels: int) -> tuple[np.ndarray, int]:
-    """Return the decoded uint8 (height, width, channels) image and the label of an example."""
+def load_example(source: Source, index: int, channels: int) -> Example:
+    """Return an example with its image decoded to uint8 (height, width, channels)."""
     try:
         example = source[index]
         image = decoded(example, channels)
     except (DecodeError, OSError) as error:
         raise RecordError(f"{source.describe(index)} cannot be decoded: {error}") from error
     label = example["label"]
-    if not 0 <= label < source.num_classes:
+    # The classes of pixels were checked when they were made from a mask's values.
+    if not isinstance(label, np.ndarray) and not 0 <= label < source.num_classes:
         raise InputError(
             f"{source.describe(index)} has label {label}; expected 0 .. {source.num_classes - 1}, "
             f"for {source.name} has {source.num_classes} classes. Repair or remove the record."
         )
-    return image, label
+    return {"image": image, "label": label}
 
 
 def empty_batch(config: DataConfig, rows: int) -> Batch:

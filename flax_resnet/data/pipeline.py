@@ -21,6 +21,7 @@ from grain.multiprocessing import SharedMemoryArray
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.decoded import is_small
 from flax_resnet.data.loading import Batch, EvalLoader, TrainLoader
+from flax_resnet.data.mask_loading import eval_loader, train_loader
 from flax_resnet.data.source import Source
 from flax_resnet.errors import InputError
 
@@ -45,7 +46,7 @@ def train_batches(
     process gets its rows of the same global batches.
     """
     _check_divisible("batch_size", config.batch_size, process_count)
-    loader = TrainLoader(source, config, seed, process_index, process_count)
+    loader = train_loader(source, config, seed, process_index, process_count)
     numbers = range(start_batch, start_batch + num_batches)
     return BatchIterator(loader, numbers, -(-len(source) // config.batch_size))
 
@@ -58,7 +59,7 @@ def eval_batches(
     Every process gets the same number of batches.
     """
     _check_divisible("eval_batch_size", config.eval_batch_size, process_count)
-    loader = EvalLoader(source, config, process_index, process_count)
+    loader = eval_loader(source, config, process_index, process_count)
     count = -(-len(source) // config.eval_batch_size)
     return BatchIterator(loader, range(count), count)
 
@@ -110,7 +111,9 @@ class BatchIterator(Iterator[Batch]):
         raise failure
 
 
-def choose_workers(config: DataConfig, small: bool, cores: int, shared_memory: int) -> int:
+def choose_workers(
+    config: DataConfig, small: bool, cores: int, shared_memory: int, row_bytes: int = 0
+) -> int:
     """Return the number of worker processes that `config.workers` = -1 stands for.
 
     0 means threads of the training process: they start at once, and OpenCV decodes and resizes
@@ -121,7 +124,7 @@ def choose_workers(config: DataConfig, small: bool, cores: int, shared_memory: i
     if small or cores <= _FEW_CORES:
         return 0
     # Two cores stay free for the training loop and for Grain's side of the queues.
-    return min(cores - 2, shared_memory // _shared_memory_per_worker(config))
+    return min(cores - 2, shared_memory // _shared_memory_per_worker(config, row_bytes))
 
 
 def choose_threads(small: bool, cores: int) -> int:
@@ -147,19 +150,24 @@ def has_small_images(source: Source) -> bool:
         return False
 
 
-def _shared_memory_per_worker(config: DataConfig) -> int:
-    """Return the bytes of the batch that a process makes, of the ready one and the one in use."""
+def _shared_memory_per_worker(config: DataConfig, row_bytes: int = 0) -> int:
+    """Return the bytes of the batch that a process makes, of the ready one and the one in use.
+
+    Args:
+      row_bytes: of a row, where it is more than an image of image_size.
+    """
     rows = max(config.batch_size, config.eval_batch_size)
-    return 3 * rows * config.image_size**2 * config.channels
+    return 3 * rows * max(config.image_size**2 * config.channels, row_bytes)
 
 
 def _prefetched(loader: TrainLoader | EvalLoader, numbers: range) -> grain.DatasetIterator[Batch]:
     config, cores, small = loader.config, available_cores(), has_small_images(loader.source)
     # Where there is no such folder, as on macOS, shared memory has no limit of its own.
     memory = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.exists() else sys.maxsize
+    row_bytes = sum(np.asarray(value).nbytes for value in loader.empty(1).values())
     workers = config.workers
     if workers < 0:
-        workers = choose_workers(config, small, cores, memory)
+        workers = choose_workers(config, small, cores, memory, row_bytes)
     dataset = grain.MapDataset.range(numbers.start, numbers.stop).map(loader)
     if workers == 0:
         single_threaded_opencv()
@@ -167,7 +175,7 @@ def _prefetched(loader: TrainLoader | EvalLoader, numbers: range) -> grain.Datas
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
         batches = dataset.to_iter_dataset(options)
     else:
-        _check_shared_memory(config, workers, memory)
+        _check_shared_memory(config, workers, memory, row_bytes)
         mark_flags_as_parsed()
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
@@ -224,9 +232,9 @@ def _check_divisible(name: str, size: int, process_count: int) -> None:
         )
 
 
-def _check_shared_memory(config: DataConfig, workers: int, memory: int) -> None:
+def _check_shared_memory(config: DataConfig, workers: int, memory: int, row_bytes: int) -> None:
     # Linux kills a process that touches shared memory beyond its limit, without a word.
-    needed = workers * _shared_memory_per_worker(config)
+    needed = workers * _shared_memory_per_worker(config, row_bytes)
     if memory < needed:
         raise InputError(
             f"config.data.workers is {workers}, whose batches need {needed >> 20} MiB of "

@@ -11,7 +11,8 @@ class Example(TypedDict):
     """One labelled image, encoded (JPEG, PNG, ...) or as uint8 (height, width, channels)."""
 
     image: bytes | np.ndarray
-    label: int
+    label: int | np.ndarray
+    """The class of the image, or of every pixel: uint8 (height, width)."""
 
 
 class Source(Protocol):

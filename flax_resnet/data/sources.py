@@ -8,6 +8,7 @@ from flax_resnet.data.config import DataConfig
 from flax_resnet.data.decoded import keep_decoded
 from flax_resnet.data.digits import open_digits
 from flax_resnet.data.folder import open_folder
+from flax_resnet.data.masks import open_masks
 from flax_resnet.data.source import Source
 from flax_resnet.data.synthetic import open_synthetic
 from flax_resnet.data.tfds_source import open_tfds
@@ -17,6 +18,7 @@ from flax_resnet.errors import InputError, expected_names
 OPENERS: dict[str, Callable[[DataConfig, str, str], Source]] = {
     "digits": open_digits,
     "folder": open_folder,
+    "masks": open_masks,
     "synthetic": open_synthetic,
     "tfds": open_tfds,
 }
@@ -28,7 +30,7 @@ def open_source(config: DataConfig, split: str) -> Source:
     if prefix not in OPENERS:
         raise InputError(
             f"config.data.source is {config.source!r}: {expected_names(prefix, OPENERS)} "
-            "They are written digits, tfds:NAME, folder:PATH and synthetic:CLASSES."
+            "They are written digits, tfds:NAME, folder:PATH, masks:PATH and synthetic:CLASSES."
         )
     source = OPENERS[prefix](config, rest, split)
     if len(source) == 0:

@@ -21,8 +21,8 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from flax_resnet.errors import InputError
 from flax_resnet.training.mesh import replicated
 from flax_resnet.training.state import TrainState
+from flax_resnet.training.tasks import TASKS
 
-RANKED_BY = "top1"
 FOLDER = "checkpoints"
 
 
@@ -36,7 +36,9 @@ def open_checkpoints(
     """
 
     def rank(metrics: dict[str, float]) -> float:
-        return metrics.get(RANKED_BY, -1.0)  # behind every accuracy, where none was measured
+        # A folder is opened before its task is known, but no two tasks have a figure in common.
+        found = (metrics[task.ranked_by] for task in TASKS.values() if task.ranked_by in metrics)
+        return next(found, -1.0)  # behind every accuracy, where none was measured
 
     best = BestN(get_metric_fn=rank, n=keep_best)
     options = ocp.CheckpointManagerOptions(

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, config_dict
 
 from flax_resnet.data.config import DataConfig
 from flax_resnet.errors import InputError, expected_names, require_known
+from flax_resnet.training.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class ModelConfig:
     """How often the last block's branch is dropped (stochastic depth)."""
     dropout: float | None = None
     """Before the head."""
+    base_width: int | None = None
+    """Channels of a U-Net at full resolution."""
+    encoder: str | None = None
+    """The network that a U-Net sees with."""
     remat: bool | None = None
     """Save memory: compute the inside of blocks a second time for the gradient."""
     scan_blocks: bool | None = None
@@ -86,11 +91,15 @@ class CheckpointConfig:
 class TrainConfig:
     """All settings of a run."""
 
+    task: str = "classification"
+    """classification | segmentation: a class for every image, or for every pixel."""
     seed: int = 0
     epochs: float = 1.0
     steps: int | None = None
     """The length of the run; where both are given, in steps."""
     label_smoothing: float = 0.0
+    dice_weight: float = 0.0
+    """Of one minus the mean soft Dice, which segmentation adds to the cross-entropy."""
     freeze: str = ""
     """What does not train: a pattern of parts (`stem|layer[12]`) or of published keys."""
     freeze_norms: str | None = None
@@ -113,6 +122,12 @@ class TrainConfig:
                 raise InputError(f"config.{name} is {value}; expected a positive number")
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"config.label_smoothing is {self.label_smoothing}; expected 0 to 1")
+        require_known("config.task", self.task, TASKS)
+        if self.dice_weight < 0 or (self.dice_weight and self.task != "segmentation"):
+            raise InputError(
+                f"config.dice_weight is {self.dice_weight}; expected a positive number, or 0 where "
+                "config.task is not 'segmentation'"
+            )
         if self.test_when_done and self.data.test_split is None:
             raise InputError("config.test_when_done needs config.data.test_split")
 

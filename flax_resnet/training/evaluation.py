@@ -1,4 +1,4 @@
-"""Loss, top-1 and top-5 over every example of a split, each counted once."""
+"""A task's figures over every example of a split, each counted once."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,8 +9,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, Source, eval_batches
-from flax_resnet.training.mesh import put_batch
-from flax_resnet.training.step import Batch, Metrics
+from flax_resnet.training.mesh import device_rows, put_batch
+from flax_resnet.training.tasks import CLASSIFICATION, Batch, Metrics, Task
 
 Evaluate = Callable[[dict[str, Any], Batch], Metrics]
 
@@ -28,8 +28,9 @@ def evaluate(
     config: DataConfig,
     mesh: Mesh,
     on_batch: Callable[[], None] = lambda: None,
+    task: Task = CLASSIFICATION,
 ) -> dict[str, float]:
-    """Return count, skipped, loss, top1 and top5 over all of `source`.
+    """Return count, skipped and the figures of the task (loss, top1, top5) over all of `source`.
 
     Padding rows and records that cannot be decoded are masked out of every figure; `skipped`
     counts the latter. The figures do not depend on batch size, devices or processes.
@@ -41,11 +42,11 @@ def evaluate(
     batches = eval_batches(
         source, config, process_index=jax.process_index(), process_count=jax.process_count()
     )
-    totals = dict.fromkeys(("count", "loss", "top1", "top5"), 0.0)
+    totals: dict[str, np.ndarray] = {}
     pending: list[Metrics] = []
     try:
         for batch in batches:
-            rows = {key: batch[key] for key in ("image", "label", "mask")}
+            rows = device_rows(batch)
             pending.append(eval_step(variables, put_batch(rows, mesh)))
             if len(pending) > 1:  # read one batch late, so that the device always has work
                 _add(totals, pending.pop(0))
@@ -54,11 +55,11 @@ def evaluate(
         batches.close()
     for sums in pending:
         _add(totals, sums)
-    count = totals.pop("count")
-    means = {key: total / count if count else float("nan") for key, total in totals.items()}
-    return {"count": count, "skipped": len(source) - count, **means}
+    count = float(totals["count"])
+    figures = task.figures(totals, source.class_names)
+    return {"count": count, "skipped": len(source) - count, **figures}
 
 
-def _add(totals: dict[str, float], sums: Metrics) -> None:
+def _add(totals: dict[str, np.ndarray], sums: Metrics) -> None:
     for key, value in jax.device_get(sums).items():
-        totals[key] += float(np.float64(value))
+        totals[key] = totals.get(key, np.zeros(())) + np.asarray(value, np.float64)

@@ -9,7 +9,7 @@ import jax
 
 from flax_resnet.errors import InputError
 from flax_resnet.training.display import Display
-from flax_resnet.training.step import Metrics
+from flax_resnet.training.tasks import Metrics
 from flax_resnet.training.writers import Writers
 
 # Steps whose metrics are still on the device. Reading older ones than that finds them computed;

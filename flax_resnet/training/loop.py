@@ -1,5 +1,6 @@
 """The run: restore or start, step, evaluate, save, until the end or a signal."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,13 @@ from flax_resnet.training.display import Display
 from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.interrupts import Stopped, StopRequest, stop_requests
 from flax_resnet.training.log import TrainingLog
-from flax_resnet.training.mesh import put_batch
+from flax_resnet.training.mesh import device_rows, put_batch
 from flax_resnet.training.pretrained import starting_variables
 from flax_resnet.training.runs import Run, evaluate_run, restore
 from flax_resnet.training.setup import Setup, prepare_run
 from flax_resnet.training.state import TrainState, init_state
 from flax_resnet.training.step import make_eval_step, make_train_step
+from flax_resnet.training.tasks import TASKS, Task
 from flax_resnet.training.workdir import claim_workdir
 from flax_resnet.training.writers import Writers
 
@@ -40,6 +42,10 @@ class _Session:
     @property
     def config(self) -> TrainConfig:
         return self.setup.config
+
+    @property
+    def task(self) -> Task:
+        return TASKS[self.config.task]
 
 
 def train(
@@ -133,10 +139,16 @@ def _steps(
         setup.mesh,
         mean=config.data.mean,
         std=config.data.std,
-        label_smoothing=config.label_smoothing,
+        loss=functools.partial(
+            session.task.loss,
+            label_smoothing=config.label_smoothing,
+            dice_weight=config.dice_weight,
+        ),
         seed=config.seed,
     )
-    eval_step = make_eval_step(setup.model, setup.mesh, mean=config.data.mean, std=config.data.std)
+    eval_step = make_eval_step(
+        setup.model, setup.mesh, mean=config.data.mean, std=config.data.std, task=session.task
+    )
     log = TrainingLog(
         session.writers,
         session.display,
@@ -156,8 +168,7 @@ def _steps(
     step, metrics = start, dict[str, float]()
     try:
         for batch in batches:
-            rows = {"image": batch["image"], "label": batch["label"]}
-            state, device_metrics = step_fn(state, put_batch(rows, setup.mesh))
+            state, device_metrics = step_fn(state, put_batch(device_rows(batch), setup.mesh))
             step += 1
             log.add(step, device_metrics, skipped=int(batch["skipped"].sum()))
             evaluates, saves = _is_due(session, step)
@@ -194,6 +205,7 @@ def _evaluate(session: _Session, eval_step: Any, state: TrainState) -> dict[str,
         data,
         session.setup.mesh,
         session.display.evaluated_batch,
+        session.task,
     )
     _report(session, "eval", data.eval_split, int(state.step), metrics)
     return metrics
@@ -211,8 +223,8 @@ def _report(session: _Session, kind: str, split: str, step: int, metrics: dict[s
     session.writers.write(kind, step, metrics)
     skipped = f", {metrics['skipped']:.0f} skipped" if metrics["skipped"] else ""
     session.display.evaluated(
-        f"step {step}  {split}: loss {metrics['loss']:.4f}  accuracy {metrics['top1']:.2%}  "
-        f"top-5 {metrics['top5']:.2%}  ({metrics['count']:.0f} images{skipped})"
+        f"step {step}  {split}: {session.task.line.format_map(metrics)}  "
+        f"({metrics['count']:.0f} images{skipped})"
     )
 
 

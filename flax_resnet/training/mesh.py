@@ -1,5 +1,8 @@
 """Where arrays live: batches split over the devices, state copied to each."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -20,6 +23,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def split(mesh: Mesh) -> NamedSharding:
     """Return the sharding of a batch: its first axis in equal parts over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def device_rows(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return what the device needs of a batch: all but the count of skipped records."""
+    return {key: value for key, value in batch.items() if key != "skipped"}
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -18,8 +18,9 @@ from flax_resnet.training import checkpoints
 from flax_resnet.training.config import TrainConfig, parse
 from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.mesh import data_mesh, replicated
-from flax_resnet.training.setup import build_model, check_classes
+from flax_resnet.training.setup import build_model, check_classes, check_task
 from flax_resnet.training.step import make_eval_step
+from flax_resnet.training.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def restore(
     """Load a run from its folder, which is all that it needs, on any number of devices.
 
     Args:
-      step: `best` (by validation accuracy), `latest`, or the number of a kept checkpoint.
+      step: `best` (by validation accuracy, or Dice), `latest`, or the number of a kept checkpoint.
       mesh: devices that each get a copy of the variables; None takes all.
 
     Raises:
@@ -87,14 +88,18 @@ def evaluate_run(
     mesh: Mesh | None = None,
     on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Return count, skipped, loss, top1 and top5 of a run over a split.
+    """Return count, skipped and the figures of a run's task over a split.
+
+    They are loss, top1 and top5 of classification; loss, dice, iou, pixel_error, `dice/CLASS` and
+    `iou/CLASS` of segmentation.
 
     Args:
       data: where the images come from; None takes the run's own data.
       split: None takes the run's test split, or its evaluation split where it has none.
     """
     data = data or run.config.data
-    return evaluate_model(run.model, run.variables, data, split, mesh, on_batch)
+    task = run.config.task
+    return evaluate_model(run.model, run.variables, data, split, mesh, on_batch, task)
 
 
 def evaluate_model(
@@ -104,8 +109,9 @@ def evaluate_model(
     split: str | None = None,
     mesh: Mesh | None = None,
     on_batch: Callable[[], None] = lambda: None,
+    task: str = "classification",
 ) -> dict[str, float]:
-    """Return count, skipped, loss, top1 and top5 of a model over a split.
+    """Return count, skipped and the figures of a task of a model over a split.
 
     Args:
       split: None takes the test split of `data`, or its evaluation split.
@@ -113,9 +119,10 @@ def evaluate_model(
     mesh = mesh or data_mesh()
     source = open_source(data, split or default_split(data))
     check_classes(source, model.num_classes)
-    eval_step = make_eval_step(model, mesh, mean=data.mean, std=data.std)
+    check_task(source, task)
+    eval_step = make_eval_step(model, mesh, mean=data.mean, std=data.std, task=TASKS[task])
     copies = jax.device_put(dict(variables), replicated(mesh))
-    return evaluate(eval_step, copies, source, data, mesh, on_batch)
+    return evaluate(eval_step, copies, source, data, mesh, on_batch, TASKS[task])
 
 
 def default_split(data: DataConfig) -> str:

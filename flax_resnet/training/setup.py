@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import optax
 from jax.sharding import Mesh
 
-from flax_resnet.data import Source, open_source
+from flax_resnet.data import DataConfig, MaskSource, Source, open_source
 from flax_resnet.errors import InputError
 from flax_resnet.models import Network, create_model
 from flax_resnet.training.config import ModelConfig, TrainConfig
@@ -41,11 +41,14 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
     mesh = mesh or data_mesh()
     check_batch_size(config.data.batch_size, mesh)
     train_source = open_source(config.data, config.data.train_split)
-    eval_source = open_source(config.data, config.data.eval_split)
+    check_task(train_source, config.task)
     num_classes = config.model.num_classes or train_source.num_classes
     config = dataclasses.replace(
-        config, model=dataclasses.replace(config.model, num_classes=num_classes)
+        config,
+        model=dataclasses.replace(config.model, num_classes=num_classes),
+        data=_with_values(config.data, train_source),
     )
+    eval_source = open_source(config.data, config.data.eval_split)
     check_classes(train_source, num_classes)
     check_classes(eval_source, num_classes)
     steps_per_epoch = len(train_source) / config.data.batch_size
@@ -64,6 +67,13 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
     )
 
 
+def _with_values(data: DataConfig, source: Source) -> DataConfig:
+    """Write down which values of masks stand for the classes: a run has to give them back."""
+    if not isinstance(source, MaskSource):
+        return data
+    return dataclasses.replace(data, mask_values=source.values)
+
+
 def _build_for_training(config: TrainConfig) -> Network:
     model = build_model(config.model, config.data.channels, config.data.image_size)
     frozen = config.freeze if config.freeze_norms is None else config.freeze_norms
@@ -80,6 +90,16 @@ def build_model(config: ModelConfig, channels: int, image_size: int) -> Network:
     name = arguments.pop("name")
     arguments.pop("pretrained", None)
     return create_model(name, in_channels=channels, image_size=image_size, **arguments)
+
+
+def check_task(source: Source, task: str) -> None:
+    """Raise `InputError` unless the source has masks where the task needs them, and only there."""
+    if isinstance(source, MaskSource) != (task == "segmentation"):
+        expected = "masks:PATH" if task == "segmentation" else "a class for each image"
+        raise InputError(
+            f"config.task is {task!r}, for which {source.name} is no data: set "
+            f"config.data.source to one of {expected}, or change config.task"
+        )
 
 
 def check_classes(source: Source, num_classes: int) -> None:

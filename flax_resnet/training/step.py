@@ -10,13 +10,9 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
-from flax_resnet.training.losses import cross_entropy
 from flax_resnet.training.mesh import replicated, split
 from flax_resnet.training.state import TrainState
-
-Batch = dict[str, jax.Array]
-Metrics = dict[str, jax.Array]
-TOP_K = 5
+from flax_resnet.training.tasks import CLASSIFICATION, Batch, Loss, Metrics, Task
 
 
 def normalize(
@@ -36,15 +32,18 @@ def make_train_step(
     *,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-    label_smoothing: float = 0.0,
+    loss: Loss = CLASSIFICATION.loss,
     seed: int = 0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Return the jitted update `(state, batch) -> (state, metrics)`; it takes the state over.
 
     What the model drops at random depends on `seed` and the step alone.
 
-    The batch has `image` (uint8, NHWC) and `label`. Metrics are float32 scalars on the device:
-    loss, accuracy, learning_rate, and the global norms of gradients and parameters.
+    The batch has `image` (uint8, NHWC) and what `loss` takes. Metrics are float32 scalars on the
+    device: loss, accuracy, learning_rate, and the global norms of gradients and parameters.
+
+    Args:
+      loss: `(logits, batch) -> (loss, accuracy)`.
     """
 
     def loss_fn(
@@ -57,19 +56,20 @@ def make_train_step(
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        loss = cross_entropy(logits, batch["label"], label_smoothing).mean()
-        return loss, (logits, updates.get("batch_stats", {}))
+        value, accuracy = loss(logits, batch)
+        return value, (accuracy, updates.get("batch_stats", {}))
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         params = state.variables["params"]
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, (logits, stats)), grads = grad_fn(params, state.variables["batch_stats"], batch, key)
+        outcome, grads = grad_fn(params, state.variables["batch_stats"], batch, key)
+        value, (accuracy, stats) = outcome
         updates, memory = optimizer.update(grads, state.optimizer, params)
         params = optax.apply_updates(params, updates)
         metrics = {
-            "loss": loss,
-            "accuracy": (logits.argmax(-1) == batch["label"]).mean(),
+            "loss": value,
+            "accuracy": accuracy,
             "learning_rate": jnp.asarray(rate(state.step), jnp.float32),
             "gradient_norm": optax.tree.norm(grads),
             "parameter_norm": optax.tree.norm(params),
@@ -82,26 +82,22 @@ def make_train_step(
 
 
 def make_eval_step(
-    model: nn.Module, mesh: Mesh, *, mean: tuple[float, ...], std: tuple[float, ...]
+    model: nn.Module,
+    mesh: Mesh,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    task: Task = CLASSIFICATION,
 ) -> Callable[[dict[str, Any], Batch], Metrics]:
     """Return the jitted `(variables, batch) -> sums` over the examples that `mask` marks.
 
-    The sums are count, loss, and the numbers of examples whose label is the first and among the
-    first five of the logits.
+    The sums are those of the task; `count` is of examples.
     """
 
     def step(variables: dict[str, Any], batch: Batch) -> Metrics:
         images = normalize(batch["image"], mean, std)
         logits = cast(jax.Array, model.apply(variables, images, train=False))
-        labels, mask = batch["label"], batch["mask"]
-        ranked = jax.lax.top_k(logits, min(TOP_K, logits.shape[-1]))[1] == labels[:, None]
-        values = {
-            "count": jnp.ones_like(labels),
-            "loss": cross_entropy(logits, labels),
-            "top1": ranked[:, 0],
-            "top5": ranked.any(-1),
-        }
-        return {key: jnp.where(mask, value, 0).sum() for key, value in values.items()}
+        return task.sums(logits, batch)
 
     whole, rows = replicated(mesh), split(mesh)
     return jax.jit(step, in_shardings=(whole, rows), out_shardings=whole)

@@ -10,11 +10,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from flax_resnet.data.mask_loading import train_loader
 from flax_resnet.training.config import TrainConfig, parse
-from flax_resnet.training.mesh import data_mesh
+from flax_resnet.training.mesh import data_mesh, device_rows
 from flax_resnet.training.setup import prepare_run
 from flax_resnet.training.state import make_state
 from flax_resnet.training.step import make_train_step
+from flax_resnet.training.tasks import TASKS
+from tests.data.circles import write_circles
 
 RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
 
@@ -27,10 +30,13 @@ def load(path: Path) -> Any:
     return module
 
 
-def on_synthetic_data(config: TrainConfig) -> TrainConfig:
-    data = dataclasses.replace(
-        config.data, source="synthetic:10", train_split="train", eval_split="validation"
-    )
+def on_made_up_data(config: TrainConfig, folder: Path) -> TrainConfig:
+    splits = dict(train_split="train", eval_split="validation")
+    source = "synthetic:10"
+    if config.task == "segmentation":
+        source = f"masks:{write_circles(folder, 2)}"
+        splits["eval_split"] = "train"
+    data = dataclasses.replace(config.data, source=source, **splits)
     return dataclasses.replace(config, data=data)
 
 
@@ -49,21 +55,20 @@ def test_a_recipe_never_chooses_its_best_on_the_test_split(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_makes_a_step_that_types(path: Path) -> None:
+def test_a_recipe_makes_a_step_that_types(path: Path, tmp_path: Path) -> None:
     mesh = data_mesh(jax.devices()[:1])
-    setup = prepare_run(on_synthetic_data(parse(load(path).get_config())), mesh)
-    data = setup.config.data
+    setup = prepare_run(on_made_up_data(parse(load(path).get_config()), tmp_path), mesh)
+    config, data = setup.config, setup.config.data
     shape = (data.image_size, data.image_size, data.channels)
+    loss = functools.partial(TASKS[config.task].loss, dice_weight=config.dice_weight)
     step = make_train_step(
-        setup.model, setup.optimizer, setup.rate, mesh, mean=data.mean, std=data.std
+        setup.model, setup.optimizer, setup.rate, mesh, mean=data.mean, std=data.std, loss=loss
     )
     state = jax.eval_shape(
         functools.partial(make_state, setup.model, setup.optimizer, shape), jax.random.key(0)
     )
-    batch = {
-        "image": jax.ShapeDtypeStruct((data.batch_size, *shape), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((data.batch_size,), jnp.int32),
-    }
+    rows = train_loader(setup.train_source, data, 0, 0, 1).empty(data.batch_size)
+    batch = jax.eval_shape(device_rows, rows)
     after, metrics = jax.eval_shape(step, state, batch)
     assert jax.tree.map(lambda leaf: leaf.shape, after) == jax.tree.map(lambda s: s.shape, state)
     assert metrics["loss"].dtype == jnp.float32

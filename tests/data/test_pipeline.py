@@ -110,6 +110,7 @@ def test_workers_are_chosen_from_the_machine_and_the_images(source):
     assert choose_workers(config, small=False, cores=2, shared_memory=gib) == 0
     assert choose_workers(config, small=False, cores=16, shared_memory=64 * gib) == 14
     assert choose_workers(config, small=False, cores=16, shared_memory=2**26) == 0  # Docker's.
+    assert choose_workers(config, False, cores=16, shared_memory=64 * gib, row_bytes=2**24) == 5
     assert choose_workers(config, small=True, cores=16, shared_memory=gib) == 0
     assert choose_threads(small=False, cores=2) == 2
     assert choose_threads(small=True, cores=16) == 1

@@ -1,0 +1,44 @@
+"""DenseNet-BC (100 layers, growth rate 12) on CIFAR-10 as in Huang et al. 2017 (arXiv:1608.06993).
+
+300 epochs of batches of 64, learning rate 0.1, divided by ten after half and three quarters of
+them, weight decay 1e-4, Nesterov momentum 0.9, four pixels of padding, random crop and flip. The
+paper holds 5,000 images out; so does this recipe, which chooses its best checkpoint on them.
+
+Command: python train.py --config configs/cifar10_densenet_bc.py
+         (without augmentation the paper adds dropout: --config.data.crop=none
+         --config.data.flip=False --config.model.layer_dropout=0.2)
+Expected: 95.49 % of the test images in the paper (not measured by us).
+Time: half a day on a GPU, weeks on a few CPU cores; `--config.model.remat=True` where memory ends.
+"""
+
+from ml_collections import ConfigDict
+
+from flax_resnet.training.config import base_config
+
+
+def get_config() -> ConfigDict:
+    """Return the settings."""
+    config = base_config()
+    config.epochs = 300.0
+    config.eval_every_epochs = 5.0
+    config.test_when_done = True
+
+    config.model.name = "cifar_densenet_bc100_12"
+
+    config.data.source = "tfds:cifar10"
+    config.data.train_split = "train[:90%]"
+    config.data.eval_split = "train[90%:]"
+    config.data.test_split = "test"
+    config.data.batch_size = 64
+    config.data.image_size = 32
+    config.data.crop = "pad_crop"
+    config.data.eval_crop = 1.0
+    config.data.mean = (0.4914, 0.4822, 0.4465)
+    config.data.std = (0.2470, 0.2435, 0.2616)
+
+    config.optimizer.weight_decay = 1e-4
+    config.optimizer.nesterov = True
+    config.schedule.name = "step"
+    config.schedule.learning_rate = 0.1
+    config.schedule.boundaries = (150.0, 225.0)
+    return config

@@ -1,0 +1,67 @@
+"""Run an experiment on skip connections: `python -m flax_resnet lab degradation`."""
+
+import argparse
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+HELP = "show what skip connections do: numbers, a plot and a sentence (no name: list them)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("name", nargs="?", help="an experiment; without it they are listed")
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        metavar="SETTING=VALUE",
+        help="such as data=fashion_mnist epochs=5; tuples are written 20,56",
+    )
+    parser.add_argument("--out", default="runs/lab", help="folder (default: runs/lab)")
+    parser.add_argument("--size", default="small", help="small (minutes on a CPU) or paper")
+    parser.add_argument("--show-settings", action="store_true", help="print them and stop")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the experiment; print its finding and where numbers and plot lie."""
+    from flax_resnet.lab import EXPERIMENTS, load_experiment, perform
+
+    console = Console(highlight=False, soft_wrap=True)
+    if args.name is None:
+        for name, claim in EXPERIMENTS.items():
+            console.print(f"{name:12} {claim}")
+        return 0
+    if args.show_settings:
+        for size, settings in load_experiment(args.name).sizes.items():
+            values = dataclasses.asdict(settings).items()
+            console.print(f"{size}: " + " ".join(f"{key}={value}" for key, value in values))
+        return 0
+    with _progress(console) as progress:
+
+        def track(items: Iterable[Any], description: str) -> Iterator[Any]:
+            items = list(items)
+            task = progress.add_task(description, total=len(items))
+            for item in items:
+                yield item
+                progress.advance(task)
+            progress.remove_task(task)
+
+        report = perform(args.name, args.out, args.size, args.settings, track)
+    console.print(report.finding)
+    console.print(f"numbers: {report.numbers}\nplot: {report.plot}")
+    return 0
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
