@@ -22,7 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
         module.add_arguments(commands.add_parser(name, help=module.HELP, description=module.HELP))
-    parsed = parser.parse_args(arguments)
+    parsed, late = parser.parse_known_args(arguments)
+    # argparse takes no positional words behind an option: `lab depth --out here seeds=1`.
+    if any(word.startswith("-") for word in late) or (late and not hasattr(parsed, "settings")):
+        parser.error(f"unrecognized arguments: {' '.join(late)}")
+    if late:
+        parsed.settings += late
     with clear_errors():
         return COMMANDS[parsed.command].run(parsed)
 

@@ -1,0 +1,83 @@
+"""The data that experiments know by name, and a data set opened."""
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flax_resnet.data import DataConfig, Source, open_source
+from flax_resnet.data.loading import EvalLoader
+from flax_resnet.training.step import normalize
+
+# Images are taken as they are: training errors then tell of the network and not of the crops.
+_WHOLE: dict[str, Any] = dict(crop="none", flip=False, eval_crop=1.0)
+_FASHION = DataConfig(
+    source="tfds:fashion_mnist",
+    test_split="test",
+    image_size=28,
+    channels=1,
+    mean=(0.286,),
+    std=(0.353,),
+    **_WHOLE,
+)
+DATASETS = {
+    "digits": DataConfig(
+        source="digits",
+        test_split="test",
+        image_size=8,
+        channels=1,
+        mean=(0.3,),
+        std=(0.38,),
+        **_WHOLE,
+    ),
+    "mnist": DataConfig(
+        source="tfds:mnist",
+        test_split="test",
+        image_size=28,
+        channels=1,
+        mean=(0.1307,),
+        std=(0.3081,),
+        **_WHOLE,
+    ),
+    "fashion_mnist": _FASHION,
+    "cifar10": DataConfig(
+        source="tfds:cifar10",
+        test_split="test",
+        image_size=32,
+        crop="pad_crop",
+        eval_crop=1.0,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.247, 0.2435, 0.2616),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The training and the test images of an experiment."""
+
+    config: DataConfig
+    train: Source
+    test: Source
+
+
+@functools.lru_cache(maxsize=2)
+def open_dataset(config: DataConfig) -> Dataset:
+    """Open both splits; small images are kept decoded, so they are read once."""
+    test_split = config.test_split or config.eval_split
+    return Dataset(config, open_source(config, config.train_split), open_source(config, test_split))
+
+
+def first_images(data: Dataset, count: int, split: str = "train") -> tuple[jax.Array, jax.Array]:
+    """Return the first images of `train` or `test`, normalised, and their labels.
+
+    Sources are in a shuffled order, folders too, so these are of all classes.
+    """
+    source = data.train if split == "train" else data.test
+    count = min(count, len(source))
+    batch = EvalLoader(source, dataclasses.replace(data.config, eval_batch_size=count))(0)
+    images = normalize(jnp.asarray(batch["image"]), data.config.mean, data.config.std)
+    return images, jnp.asarray(batch["label"])

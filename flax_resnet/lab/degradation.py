@@ -1,0 +1,73 @@
+"""Degradation: deeper plain networks train worse, deeper residual networks do not.
+
+Figure 6 of He et al., arXiv:1512.03385: CIFAR's networks of 20 to 56 layers with and without
+identity shortcuts, otherwise equal.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flax_resnet.lab.experiment import Track, silent
+from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.settings import Training
+from flax_resnet.lab.wording import count_seeds, percent
+
+KINDS = {"plain": "none", "residual": "zero_pad"}
+
+
+@dataclass(frozen=True)
+class Settings(Training):
+    """The networks to compare."""
+
+    depths: tuple[int, ...] = (20, 32, 44, 56)
+    """6 n + 2 layers each."""
+
+
+SIZES = {
+    "small": Settings(),
+    "paper": Settings(
+        data="cifar10", depths=(20, 32, 44, 56, 110), epochs=164, batch_size=128, seeds=5
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Errors by kind, depth, seed and epoch, from 0 to 1."""
+
+    data: str
+    kinds: tuple[str, ...]
+    depths: tuple[int, ...]
+    train_error: np.ndarray
+    test_error: np.ndarray
+
+
+def run(settings: Settings, track: Track = silent) -> Result:
+    """Train every network from every seed."""
+    shape = (len(KINDS), len(settings.depths), settings.seeds, settings.epochs)
+    train_error, test_error = np.zeros(shape), np.zeros(shape)
+    pairs = [(kind, depth) for kind in KINDS for depth in settings.depths]
+    for at, (kind, depth) in enumerate(track(pairs, "networks")):
+        row = divmod(at, len(settings.depths))
+        model = deep_network(settings, depth, KINDS[kind])
+        fitter = Fitter(model, settings)
+        for seed in range(settings.seeds):
+            fitted = fitter.fit(seed)
+            train_error[row][seed] = fitted.train_error
+            test_error[row][seed] = fitted.test_error
+    return Result(settings.data, tuple(KINDS), settings.depths, train_error, test_error)
+
+
+def finding(result: Result) -> str:
+    """Compare the shallowest and the deepest network of each kind."""
+    final = result.train_error[..., -1]
+    tested = result.test_error[..., -1]
+    parts = []
+    for kind, train, test in zip(result.kinds, final, tested, strict=True):
+        low, high = result.depths[0], result.depths[-1]
+        parts.append(
+            f"{kind}-{high} ends at {percent(train[-1])} training and {percent(test[-1])} test "
+            f"error, {kind}-{low} at {percent(train[0])} and {percent(test[0])}"
+        )
+    return f"On {result.data} ({count_seeds(final.shape[-1])}), " + "; ".join(parts) + "."

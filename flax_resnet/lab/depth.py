@@ -1,0 +1,117 @@
+"""Depth: what stochastic depth does, and whether very deep networks start to train.
+
+Huang et al., arXiv:1603.09382, drop the branches of random blocks while training. He et al.,
+arXiv:1512.03385, section 4.2, train 110 and 1202 layers; the blocks of the deepest are compiled as
+one and looped over (`scan_blocks`).
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flax_resnet.lab.experiment import Track, silent
+from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.settings import Training
+from flax_resnet.lab.wording import count_seeds, percent
+
+# Compiling the steps of deeper networks block by block takes minutes, and memory without end.
+DEEPEST_UNROLLED = 200
+STARTS: dict[str, dict[str, Any]] = {
+    "plain": dict(shortcut="none"),
+    "residual": dict(shortcut="zero_pad"),
+    "residual, last norms at zero": dict(shortcut="zero_pad", zero_init_last=True),
+}
+
+
+@dataclass(frozen=True)
+class Settings(Training):
+    """The networks of both parts."""
+
+    epochs: int = 30
+    depth: int = 56
+    drop_path: float = 0.5
+    """How often the last block is dropped; the first never is."""
+    deep: tuple[int, ...] = (110, 1202)
+    deep_steps: int = 20
+    deep_batch_size: int = 16
+
+
+SIZES = {
+    "small": Settings(),
+    "paper": Settings(
+        data="cifar10", depth=110, epochs=500, batch_size=128, deep_steps=400, deep_batch_size=128
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Errors with and without stochastic depth, and losses of very deep networks.
+
+    Attributes:
+      train_error, test_error: by rate of dropping, seed and epoch, from 0 to 1.
+      loss: by deep network and step.
+    """
+
+    data: str
+    depth: int
+    rates: tuple[float, ...]
+    train_error: np.ndarray
+    test_error: np.ndarray
+    deep: tuple[str, ...]
+    loss: np.ndarray
+
+
+def run(settings: Settings, track: Track = silent) -> Result:
+    """Train with and without stochastic depth; take the first steps of very deep networks."""
+    rates = (0.0, settings.drop_path)
+    train_error = np.zeros((len(rates), settings.seeds, settings.epochs))
+    test_error = np.zeros_like(train_error)
+    for at, rate in enumerate(track(rates, "rates of dropping")):
+        model = deep_network(settings, settings.depth, "zero_pad", drop_path=rate)
+        fitter = Fitter(model, settings)
+        for seed in range(settings.seeds):
+            fitted = fitter.fit(seed)
+            train_error[at, seed], test_error[at, seed] = fitted.train_error, fitted.test_error
+    names = [(depth, kind) for depth in settings.deep for kind in STARTS]
+    losses = [
+        first_steps(settings, depth, STARTS[kind])
+        for depth, kind in track(names, "very deep networks")
+    ]
+    return Result(
+        settings.data,
+        settings.depth,
+        rates,
+        train_error,
+        test_error,
+        tuple(f"{depth} layers, {kind}" for depth, kind in names),
+        np.asarray(losses),
+    )
+
+
+def first_steps(settings: Settings, depth: int, arguments: dict[str, Any]) -> np.ndarray:
+    """Return the losses of the first steps of a network, (steps,)."""
+    scan = depth > DEEPEST_UNROLLED
+    model = deep_network(settings, depth, **arguments, scan_blocks=scan, remat=scan)
+    settings = dataclasses.replace(settings, batch_size=settings.deep_batch_size)
+    return Fitter(model, settings).first_losses(0, settings.deep_steps)
+
+
+def finding(result: Result) -> str:
+    """Compare errors with and without dropping, and the ends of the first steps."""
+    without, dropped = (
+        f"{percent(result.test_error[at, :, -1])} test error at "
+        f"{result.train_error[at, :, -1].mean():.1%} training error"
+        for at in range(2)
+    )
+    starts = "; ".join(
+        f"{name} {losses[0]:.3g} -> {losses[-5:].mean():.3g}"
+        for name, losses in zip(result.deep, result.loss, strict=True)
+    )
+    return (
+        f"On {result.data} ({count_seeds(result.test_error.shape[1])}), {result.depth} layers end "
+        f"at {without}, with stochastic depth of {result.rates[1]:g} at {dropped}. Training loss "
+        f"of the first of {result.loss.shape[-1]} steps and of the last five: {starts}."
+    )

@@ -1,0 +1,201 @@
+"""What a network makes of images: the neighbours of its features, and a map of them.
+
+Nearest neighbours by the cosine between features, in the style of the searches of Krizhevsky et
+al. 2012, figure 4: if a network takes classes apart, the neighbours of a test image among the
+training images are of its class. The pixels themselves and a network of random weights are what a
+trained network has to be better than.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flax_resnet.errors import InputError, require_known
+from flax_resnet.lab.datasets import first_images, open_dataset
+from flax_resnet.lab.experiment import Track, silent
+from flax_resnet.lab.fit import Variables
+from flax_resnet.lab.weights import (
+    Classifier,
+    OneNetwork,
+    obtain,
+    random_variables,
+    to_pixels,
+)
+
+KINDS = ("random", "trained")
+EMBEDDINGS = ("tsne", "pca")
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Settings(OneNetwork):
+    """The network, and what is done with its features."""
+
+    stage_sizes: tuple[int, ...] = (1, 1, 1)
+    epochs: int = 10
+    neighbours: int = 5
+    limit: int = 1500
+    """Training images to search, and at most so many test images."""
+    embedding: str = "tsne"
+    """tsne or pca"""
+    queries: int = 5
+    """Test images to show with their neighbours."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be searched or drawn."""
+        super().__post_init__()
+        require_known("embedding", self.embedding, EMBEDDINGS)
+        if not 1 <= self.neighbours <= self.limit:
+            raise InputError(
+                f"neighbours is {self.neighbours}; expected from 1 to limit, which is {self.limit}"
+            )
+
+
+SIZES = {
+    "small": Settings(),
+    "paper": Settings(data="cifar10", stage_sizes=(), epochs=164, batch_size=128, limit=10000),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Figures by kind of network and by part.
+
+    Attributes:
+      parts: `pixels` are the images themselves, `pooled` is what the head sees.
+      count: of training images.
+      accuracy: of the trained network's own head; None where it is for other classes.
+      same: share of the neighbours that have the test image's class: (kind, part).
+      vote: accuracy of a vote of the neighbours: (kind, part).
+      embedding: of the test images' pooled features: (kind, n, 2).
+      labels: of the test images.
+      shown, shown_labels: test images, each with its neighbours behind it in the trained network:
+        uint8 (queries, 1 + neighbours, h, w, channels).
+    """
+
+    network: str
+    data: str
+    class_names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    parts: tuple[str, ...]
+    count: int
+    neighbours: int
+    method: str
+    accuracy: float | None
+    same: np.ndarray
+    vote: np.ndarray
+    embedding: np.ndarray
+    labels: np.ndarray
+    shown: np.ndarray
+    shown_labels: np.ndarray
+
+
+def run(settings: Settings, track: Track = silent) -> Result:
+    """Describe training and test images with both networks, and search."""
+    trained = obtain(settings)
+    model, data = trained.model, open_dataset(trained.data)
+    (images, labels), (queries, query_labels) = (
+        (x, np.asarray(y))
+        for x, y in (first_images(data, settings.limit, split) for split in ("train", "test"))
+    )
+    first = random_variables(model, jax.random.key(settings.seed), images[:_BATCH])
+    variables = dict(zip(KINDS, (first, trained.variables), strict=True))
+    same, vote, embedding, found = [], [], [], {}
+    for kind in track(KINDS, "networks"):
+        known, asked = (describe(model, variables[kind], x) for x in (images, queries))
+        logits = asked.pop("logits")
+        found = {part: nearest(known[part], asked[part], settings.neighbours) for part in asked}
+        voted = {part: labels[rows] for part, rows in found.items()}
+        same.append([np.mean(near == query_labels[:, None]) for near in voted.values()])
+        vote.append([np.mean(majority(near) == query_labels) for near in voted.values()])
+        embedding.append(embed(asked["pooled"], settings.embedding, settings.seed))
+    fits = data.test.num_classes == model.num_classes
+    rows = np.linspace(0, len(queries) - 1, min(settings.queries, len(queries))).astype(int)
+    near = found["pooled"][rows]
+    pixels = [to_pixels(x, trained.data) for x in (queries[rows], images[near])]
+    return Result(
+        trained.name,
+        trained.data.source,
+        tuple(data.test.class_names),
+        KINDS,
+        tuple(found),
+        len(images),
+        settings.neighbours,
+        settings.embedding,
+        float(np.mean(logits.argmax(-1) == query_labels)) if fits else None,
+        np.array(same),
+        np.array(vote),
+        np.array(embedding),
+        query_labels,
+        np.concatenate([pixels[0][:, None], pixels[1]], axis=1),
+        np.concatenate([query_labels[rows][:, None], labels[near]], axis=1),
+    )
+
+
+def describe(model: Classifier, variables: Variables, images: jax.Array) -> dict[str, np.ndarray]:
+    """Return features (n, d) by part: pixels, mean maps, pooled features; and `logits`."""
+    stages = ["stem", *(f"layer{number}" for number in range(1, len(model.stage_sizes)))]
+
+    @jax.jit
+    def step(variables: Variables, images: jax.Array) -> list[jax.Array]:
+        maps = cast(Any, model.apply(variables, images, method="features"))
+        pooled = model.clone(num_classes=0).apply(variables, images)
+        means = [maps[name].mean((1, 2)) for name in stages]
+        return [*means, jnp.asarray(pooled), jnp.asarray(model.apply(variables, images))]
+
+    padding = ((0, -len(images) % _BATCH), (0, 0), (0, 0), (0, 0))
+    padded = jnp.pad(images, padding)  # one shape, one compilation
+    batches = [
+        jax.device_get(step(variables, padded[start : start + _BATCH]))
+        for start in range(0, len(padded), _BATCH)
+    ]
+    found = [np.concatenate(parts)[: len(images)] for parts in zip(*batches, strict=True)]
+    pixels = np.asarray(images).reshape(len(images), -1)
+    return dict(zip(("pixels", *stages, "pooled", "logits"), (pixels, *found), strict=True))
+
+
+def nearest(known: np.ndarray, asked: np.ndarray, count: int) -> np.ndarray:
+    """Return the rows of `known` with the largest cosine to each row of `asked`, nearest first."""
+    from sklearn.neighbors import NearestNeighbors
+
+    count = min(count, len(known))
+    search = NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute").fit(known)
+    return np.asarray(search.kneighbors(asked, return_distance=False))
+
+
+def majority(labels: np.ndarray) -> np.ndarray:
+    """Return the most frequent label of each row; the nearer one where two are as frequent."""
+    votes = (labels[:, :, None] == labels[:, None]).sum(-1)
+    return labels[np.arange(len(labels)), votes.argmax(1)]
+
+
+def embed(features: np.ndarray, method: str, seed: int) -> np.ndarray:
+    """Return a place in the plane for each row, by the directions of the features."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    directions = features / np.maximum(lengths, 1e-12)
+    if method == "pca":
+        return np.asarray(PCA(2, random_state=seed).fit_transform(directions))
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    plane = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
+    return np.asarray(plane.fit_transform(directions))
+
+
+def finding(result: Result) -> str:
+    """Compare the neighbours of pooled features with the head, random weights and pixels."""
+    random, trained = result.vote
+    own = "" if result.accuracy is None else f"; the network's own head: {result.accuracy:.1%}"
+    grows = ", ".join(
+        f"{part} {share:.1%}" for part, share in zip(result.parts, result.same[1], strict=True)
+    )
+    return (
+        f"{result.neighbours} neighbours among {result.count} training images of {result.data} "
+        f"vote right for {trained[-1]:.1%} of {len(result.labels)} test images by the features of "
+        f"{result.network}, for {random[-1]:.1%} with random weights and for {trained[0]:.1%} by "
+        f"pixels{own}. Neighbours of the same class by part: {grows}."
+    )

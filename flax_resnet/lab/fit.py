@@ -1,0 +1,152 @@
+"""Training as experiments need it: in memory, from any number of seeds, with curves."""
+
+import contextlib
+import functools
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from flax_resnet.data import BatchIterator, train_batches
+from flax_resnet.errors import InputError
+from flax_resnet.lab.datasets import first_images, open_dataset
+from flax_resnet.lab.settings import Training
+from flax_resnet.models import Network, create_model
+from flax_resnet.training.config import OptimizerConfig, ScheduleConfig
+from flax_resnet.training.evaluation import evaluate
+from flax_resnet.training.mesh import data_mesh, put_batch, replicated
+from flax_resnet.training.optimizers import make_optimizer
+from flax_resnet.training.schedules import make_schedule
+from flax_resnet.training.state import TrainState, make_state
+from flax_resnet.training.step import make_eval_step, make_train_step
+
+Variables = dict[str, Any]
+MEANS = ("loss", "accuracy")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network and the curves of its training, one value an epoch.
+
+    Attributes:
+      train_loss, train_error: means over the epoch's batches, as the network saw them.
+      test_loss, test_error: after the epoch, in inference mode.
+      watched: what `watch` gave before the first epoch and after each.
+    """
+
+    variables: Variables
+    train_loss: np.ndarray
+    train_error: np.ndarray
+    test_loss: np.ndarray
+    test_error: np.ndarray
+    watched: np.ndarray
+
+
+class Fitter:
+    """Train a network on the data of `settings`; its steps are compiled once for all seeds.
+
+    SGD with momentum, a cosine of the learning rate after one epoch of warm-up. A seed decides the
+    first weights and the order of the images; what a network drops at random is the same for all.
+    One device is used: the networks are small, and experiments train many.
+    """
+
+    def __init__(self, model: Network, settings: Training) -> None:
+        self.model, self.settings = model, settings
+        self.data = open_dataset(settings.data_config())
+        config = self.data.config
+        self.steps_per_epoch = max(1, round(len(self.data.train) / settings.batch_size))
+        self.steps = settings.epochs * self.steps_per_epoch
+        self.mesh = data_mesh(jax.devices()[:1])
+        schedule = ScheduleConfig(learning_rate=settings.learning_rate, warmup=1.0)
+        rate = make_schedule(schedule, self.steps, self.steps_per_epoch)
+        optimizer = make_optimizer(OptimizerConfig(weight_decay=settings.weight_decay), rate)
+        look: dict[str, Any] = dict(mean=config.mean, std=config.std)
+        self.train_step = make_train_step(model, optimizer, rate, self.mesh, **look)
+        self.eval_step = make_eval_step(model, self.mesh, **look)
+        shape = (config.image_size, config.image_size, config.channels)
+        # As in `init_state`, whose seed is no argument of the compiled function.
+        on_cpu = jax.default_backend() == "cpu"
+        self._start = jax.jit(
+            functools.partial(make_state, model, optimizer, shape),
+            out_shardings=replicated(self.mesh),
+            compiler_options={"xla_backend_optimization_level": 0} if on_cpu else None,
+        )
+
+    def start(self, seed: int) -> TrainState:
+        """Return the state before the first step."""
+        return self._start(jax.random.key(seed))
+
+    def fit(
+        self,
+        seed: int,
+        watch: Callable[[Variables], Any] = lambda variables: (),
+        epochs: int | None = None,
+    ) -> Fitted:
+        """Train from one seed.
+
+        Args:
+          watch: measures the variables before the first epoch and after each.
+          epochs: stop early, after so many of the schedule's epochs.
+        """
+        state, rows = self.start(seed), []
+        watched = [np.asarray(watch(state.variables))]
+        epochs = epochs or self.settings.epochs
+        with self._batches(seed, epochs * self.steps_per_epoch) as batches:
+            for _ in range(epochs):
+                state, seen = self._steps(state, batches, self.steps_per_epoch)
+                tested = self.test(state.variables)
+                loss, accuracy = (np.mean([row[key] for row in seen]) for key in MEANS)
+                rows.append((loss, 1 - accuracy, tested["loss"], 1 - tested["top1"]))
+                watched.append(np.asarray(watch(state.variables)))
+        losses, errors, test_losses, test_errors = np.asarray(rows, np.float64).T
+        return Fitted(
+            state.variables, losses, errors, test_losses, test_errors, np.asarray(watched)
+        )
+
+    def first_losses(self, seed: int, steps: int) -> np.ndarray:
+        """Return the training losses of the first steps, (steps,)."""
+        with self._batches(seed, steps) as batches:
+            _, seen = self._steps(self.start(seed), batches, steps)
+        return np.asarray([row["loss"] for row in seen])
+
+    def _batches(self, seed: int, count: int) -> contextlib.closing[BatchIterator]:
+        config = self.data.config
+        return contextlib.closing(
+            train_batches(self.data.train, config, seed=seed, num_batches=count)
+        )
+
+    def _steps(
+        self, state: TrainState, batches: BatchIterator, count: int
+    ) -> tuple[TrainState, list[Any]]:
+        seen = []
+        for batch in itertools.islice(batches, count):
+            arrays = {"image": batch["image"], "label": batch["label"]}
+            state, metrics = self.train_step(state, put_batch(arrays, self.mesh))
+            seen.append(metrics)
+        return state, jax.device_get(seen)
+
+    def test(self, variables: Variables) -> dict[str, float]:
+        """Return loss and top1 over the test images."""
+        return evaluate(self.eval_step, variables, self.data.test, self.data.config, self.mesh)
+
+    def first_images(self, count: int, split: str = "train") -> tuple[jax.Array, jax.Array]:
+        """Return the first images of `train` or `test`, normalised, and their labels."""
+        return first_images(self.data, count, split)
+
+
+def small_network(settings: Training, name: str = "cifar_resnet20", **arguments: Any) -> Network:
+    """Make a network by name for the images and classes of the experiment's data."""
+    data = open_dataset(settings.data_config())
+    shape = dict(in_channels=data.config.channels, image_size=data.config.image_size)
+    return create_model(name, **{"num_classes": data.train.num_classes, **shape, **arguments})
+
+
+def deep_network(settings: Training, depth: int, shortcut: str, **arguments: Any) -> Network:
+    """Make CIFAR's network of `depth` = 6 n + 2 layers with this shortcut."""
+    if depth < 8 or (depth - 2) % 6:
+        raise InputError(f"depth is {depth}; expected 6 n + 2 layers, such as 20, 32 or 56")
+    stages = ((depth - 2) // 6,) * 3
+    return small_network(settings, stage_sizes=stages, shortcut=shortcut, **arguments)

@@ -1,0 +1,173 @@
+"""Gradients: how large they are at every layer, and what blocks do to a change of their input.
+
+The derivative of x + F(x) is 1 + dF/dx, and that of many blocks their product. It is measured
+here by pushing random directions forward from behind each block to the last map (a Jacobian-vector
+product); backwards, the same product carries the gradient.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import traverse_util
+
+from flax_resnet.lab.experiment import Track, silent
+from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.intervene import apply_changed, zero_deltas
+from flax_resnet.lab.settings import Training
+from flax_resnet.models import Network
+
+KINDS = {"plain": "none", "residual": "zero_pad"}
+NORMS = ("batch", "none")
+
+
+@dataclass(frozen=True)
+class Settings(Training):
+    """The networks to look into."""
+
+    epochs: int = 5
+    seeds: int = 3
+    depth: int = 50
+    images: int = 64
+    directions: int = 8
+
+
+SIZES = {
+    "small": Settings(),
+    "paper": Settings(data="cifar10", epochs=30, batch_size=128, images=256, directions=32),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Gradient norms and gains; axes named in the attributes' descriptions.
+
+    Attributes:
+      gradient: norm of the gradient of every kernel by kind, seed, epoch (the first before
+        training) and layer, with batch norm.
+      bare_gradient: before training, without any norm, by kind, seed and layer.
+      gain: |J v| / |v| from behind each block to the last map by norm, kind, seed and block, the
+        mean over random directions v, before training.
+    """
+
+    data: str
+    depth: int
+    kinds: tuple[str, ...]
+    norms: tuple[str, ...]
+    layers: tuple[str, ...]
+    gradient: np.ndarray
+    bare_gradient: np.ndarray
+    gain: np.ndarray
+
+
+def run(settings: Settings, track: Track = silent) -> Result:
+    """Measure networks of both kinds before training, and those with batch norm during it."""
+    seeds, count = settings.seeds, (settings.depth - 2) // 2
+    gradient = np.zeros((len(KINDS), seeds, settings.epochs + 1, settings.depth))
+    bare = np.zeros((len(KINDS), seeds, settings.depth))
+    gain = np.zeros((len(NORMS), len(KINDS), seeds, count))
+    tasks = [(n, k) for n in range(len(NORMS)) for k in range(len(KINDS))]
+    layers: tuple[str, ...] = ()
+    for n, k in track(tasks, "networks"):
+        shortcut = list(KINDS.values())[k]
+        model = deep_network(settings, settings.depth, shortcut, norm=NORMS[n])
+        fitter = Fitter(model, settings)
+        images, labels = fitter.first_images(settings.images)
+        norms_of = jax.jit(functools.partial(kernel_gradients, model, images, labels))
+        gains_of = jax.jit(gains(model, images, settings.directions))
+        layers = tuple(kernel_names(fitter.start(0).variables["params"]))
+        for seed in range(seeds):
+            start = fitter.start(seed).variables
+            gain[n, k, seed] = gains_of(start)
+            if NORMS[n] == "none":
+                bare[k, seed] = norms_of(start)
+            else:
+                gradient[k, seed] = fitter.fit(seed, norms_of).watched
+    return Result(settings.data, settings.depth, tuple(KINDS), NORMS, layers, gradient, bare, gain)
+
+
+def kernel_names(params: Any) -> list[str]:
+    """Return the names of the layers that multiply, from the images to the head."""
+    names = [path[:-1] for path in traverse_util.flatten_dict(params) if path[-1] == "kernel"]
+    return [".".join(path) for path in sorted(names, key=_position)]
+
+
+def _position(path: tuple[str, ...]) -> tuple[Any, ...]:
+    place = {"conv1": 0, "fc": 2}.get(path[0], 1)
+    return (place, *(int(part) if part.isdigit() else part for part in path))
+
+
+def kernel_gradients(
+    model: Network, images: jax.Array, labels: jax.Array, variables: Any
+) -> jax.Array:
+    """Return the norm of the loss's gradient with respect to each kernel, (layers,)."""
+
+    def loss(params: Any) -> jax.Array:
+        given = dict(variables, params=params)
+        logits, _ = model.apply(given, images, train=True, mutable=["batch_stats"])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    gradients = traverse_util.flatten_dict(jax.grad(loss)(variables["params"]), sep=".")
+    names = kernel_names(variables["params"])
+    return jnp.stack([jnp.linalg.norm(gradients[f"{name}.kernel"]) for name in names])
+
+
+def gains(
+    model: Network, images: jax.Array, directions: int, seed: int = 0
+) -> Callable[[Any], jax.Array]:
+    """Return the function from variables to |J v| / |v|, (blocks,), of each block's output.
+
+    J is the derivative of the last block's output; |J v| is the mean over random directions v.
+    """
+
+    def measure(variables: Any) -> jax.Array:
+        start = zero_deltas(model, variables, images)
+
+        def last(deltas: list[jax.Array]) -> jax.Array:
+            seen = []
+
+            def add(number: int, x: jax.Array, y: jax.Array) -> jax.Array:
+                seen.append(y + deltas[number])
+                return seen[-1]
+
+            apply_changed(model, variables, images, add, train=True, mutable=["batch_stats"])
+            return seen[-1]
+
+        def one(number: int, key: jax.Array) -> jax.Array:
+            tangents = [jnp.zeros_like(delta) for delta in start]
+            tangents[number] = jax.random.normal(key, start[number].shape)
+            pushed = jax.jvp(last, (start,), (tangents,))[1]
+            return jnp.linalg.norm(pushed) / jnp.linalg.norm(tangents[number])
+
+        keys = jax.random.split(jax.random.key(seed), directions)
+        numbers = range(len(start))
+        return jnp.stack([jax.lax.map(lambda key, n=n: one(n, key), keys).mean() for n in numbers])
+
+    return measure
+
+
+def finding(result: Result) -> str:
+    """Compare the largest with the smallest layer, and the first block's gain, by kind."""
+    sentences, epochs = [], result.gradient.shape[2] - 1
+    for k, kind in enumerate(result.kinds):
+        start, end = (decades(result.gradient[k, :, epoch]) for epoch in (0, -1))
+        bare = decades(result.bare_gradient[k])
+        gain, bare_gain = result.gain[:, k, :, 0].mean(-1)
+        sentences.append(
+            f"in {kind}-{result.depth} the kernels' gradients span {start:.1f} orders of magnitude "
+            f"at the start and {end:.1f} after {epochs} epochs ({bare:.1f} at the start without "
+            "batch norm), and a change behind the first block reaches the last "
+            f"map {gain:.2g} times as large ({bare_gain:.2g} times without batch norm)"
+        )
+    return f"On {result.data}, " + "; ".join(sentences) + "."
+
+
+def decades(norms: np.ndarray) -> float:
+    """Return the decades between the largest and the smallest layer, the mean over seeds."""
+    logs = np.log10(np.maximum(norms, 1e-30))
+    return float((logs.max(-1) - logs.min(-1)).mean())

@@ -1,0 +1,152 @@
+"""Identity: blocks start near it, training moves them away, zero blocks are it exactly.
+
+A residual block gives x + F(x), so its distance from the identity is |F(x)| / |x|. Networks whose
+last norm of each block starts at zero (Goyal et al., arXiv:1706.02677) start as the identity.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flax_resnet.lab.experiment import Track, silent
+from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.intervene import block_outputs, bypass
+from flax_resnet.lab.settings import Training
+from flax_resnet.models import Network
+
+# How the last norm of each block starts, and `zero_init_last`.
+KINDS = {"one": False, "zero": True}
+
+
+@dataclass(frozen=True)
+class Settings(Training):
+    """The network to look into."""
+
+    depth: int = 32
+    images: int = 128
+    added: int = 3
+    """Zero blocks that each stage gets."""
+
+
+SIZES = {
+    "small": Settings(),
+    "paper": Settings(data="cifar10", depth=110, epochs=164, batch_size=128, images=512, added=9),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Distances from the identity, and how far zero blocks move the logits.
+
+    Attributes:
+      kinds: what the scale of the last norm of each block starts at.
+      distance: |block(x) - x| / |x| by kind, seed, epoch (the first is before training) and block.
+      first_blocks: numbers of the blocks that change the shape of the maps.
+      moved: largest change of a logit, relative to the largest logit, when zero blocks are put
+        behind or before the blocks of each stage; and when ordinary blocks are put there.
+    """
+
+    data: str
+    depth: int
+    kinds: tuple[str, ...]
+    distance: np.ndarray
+    first_blocks: tuple[int, ...]
+    added: int
+    moved: dict[str, float]
+
+
+def run(settings: Settings, track: Track = silent) -> Result:
+    """Train networks of both kinds, watching their blocks, and lengthen one of them."""
+    count = (settings.depth - 2) // 2
+    distance = np.zeros((len(KINDS), settings.seeds, settings.epochs + 1, count))
+    fitters = [
+        Fitter(deep_network(settings, settings.depth, "zero_pad", zero_init_last=zero), settings)
+        for zero in KINDS.values()
+    ]
+    images, _ = fitters[0].first_images(settings.images)
+    for at, fitter in enumerate(track(fitters, "networks")):
+        watch = jax.jit(functools.partial(distances, fitter.model, images))
+        for seed in range(settings.seeds):
+            fitted = fitter.fit(seed, watch)
+            distance[at, seed] = fitted.watched
+    size = count // 3
+    moved = lengthening(settings, fitted.variables, images)
+    return Result(
+        settings.data,
+        settings.depth,
+        tuple(KINDS),
+        distance,
+        (size, 2 * size),
+        settings.added,
+        moved,
+    )
+
+
+def distances(model: Network, images: jax.Array, variables: Any) -> jax.Array:
+    """Return |block(x) - x| / |x| of every block, (blocks,); x in the block's shape."""
+    pairs = [(bypass(x, y), y) for x, y in block_outputs(model, variables, images)]
+    return jnp.stack([jnp.linalg.norm(y - x) / jnp.linalg.norm(x) for x, y in pairs])
+
+
+def lengthening(settings: Settings, variables: Any, images: jax.Array) -> dict[str, float]:
+    """Return how far added blocks move the logits of a trained network, relative to the largest."""
+    short = deep_network(settings, settings.depth, "zero_pad", zero_init_last=True)
+    deeper = settings.depth + 6 * settings.added
+    moved = {}
+    before: Any = jax.jit(short.apply)(variables, images)
+    for name, zero, first in (
+        ("zero blocks behind", True, False),
+        ("zero blocks before", True, True),
+        ("random blocks behind", False, False),
+    ):
+        long = deep_network(settings, deeper, "zero_pad", zero_init_last=zero)
+        fresh = jax.jit(long.init)(jax.random.key(0), images[:1])
+        joined = insert_blocks(variables, fresh, settings.added, first)
+        after: Any = jax.jit(long.apply)(joined, images)
+        moved[name] = float(jnp.abs(after - before).max() / jnp.abs(before).max())
+    return moved
+
+
+def insert_blocks(variables: Any, fresh: Any, added: int, first: bool) -> Any:
+    """Return the variables of a longer network that holds the blocks of a shorter one.
+
+    Args:
+      fresh: variables of the longer network.
+      added: how many blocks each of its stages has more.
+      first: they come right behind the stage's first block; else at the stage's end.
+    """
+    joined = {}
+    for collection, parts in fresh.items():
+        joined[collection] = dict(parts)
+        for part, old in variables[collection].items():
+            if not part.startswith("layer"):
+                joined[collection][part] = old
+                continue
+            stage = dict(parts[part])
+            for number, block in old.items():
+                shift = added if first and int(number) else 0
+                stage[str(int(number) + shift)] = block
+            joined[collection][part] = stage
+    return joined
+
+
+def finding(result: Result) -> str:
+    """Give the distances before and after training, and what added blocks do."""
+    others = [k for k in range(result.distance.shape[-1]) if k not in result.first_blocks]
+    parts = []
+    for kind, distance in zip(result.kinds, result.distance, strict=True):
+        start, end = distance[:, 0][:, others].mean(), distance[:, -1][:, others].mean()
+        parts.append(f"from {start:.2f} to {end:.2f} where the last norm starts at {kind}")
+    zero = max(result.moved["zero blocks behind"], result.moved["zero blocks before"])
+    return (
+        f"On {result.data}, training moves the mean |F(x)| / |x| of a block, which is its distance "
+        "from the identity, "
+        + " and ".join(parts)
+        + f"; {3 * result.added} added zero blocks move the logits of the trained network by "
+        f"{zero:.1g} of the largest wherever they stand, random blocks by "
+        f"{result.moved['random blocks behind']:.2g}."
+    )

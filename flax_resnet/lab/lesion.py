@@ -1,0 +1,145 @@
+"""Lesions: residual networks survive without some of their blocks, plain ones do not.
+
+Veit et al., arXiv:1605.06431: blocks of a trained network are deleted, or exchanged with others of
+their stage, at test time. What a deleted block was given goes on in its place.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flax_resnet.errors import InputError
+from flax_resnet.lab.experiment import Track, silent
+from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.intervene import apply_changed, block_paths, delete_blocks
+from flax_resnet.lab.settings import Training
+from flax_resnet.models import Network
+
+KINDS = {"plain": "none", "residual": "zero_pad"}
+
+
+@dataclass(frozen=True)
+class Settings(Training):
+    """The networks and what is done to them."""
+
+    depth: int = 32
+    """Plain networks of this depth still learn; see `degradation`."""
+    images: int = 360
+    draws: int = 10
+    """Random choices for each number of deleted blocks and of exchanges."""
+    exchanges: int = 10
+
+
+SIZES = {
+    "small": Settings(),
+    "paper": Settings(
+        data="cifar10", depth=110, epochs=164, batch_size=128, images=2000, draws=20, exchanges=50
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Test errors of damaged networks, from 0 to 1.
+
+    Attributes:
+      whole: by kind and seed.
+      one: with one block deleted, by kind, seed and block.
+      many: with n = 1, 2 ... random blocks deleted, by kind, seed, draw and n - 1.
+      exchanged: after n exchanges of two blocks of a stage, by kind, seed, draw and n - 1.
+      first_blocks: numbers of the blocks that change the shape of the maps.
+    """
+
+    data: str
+    depth: int
+    kinds: tuple[str, ...]
+    whole: np.ndarray
+    one: np.ndarray
+    many: np.ndarray
+    exchanged: np.ndarray
+    first_blocks: tuple[int, ...]
+
+
+def run(settings: Settings, track: Track = silent) -> Result:
+    """Train networks of both kinds and damage them."""
+    if settings.depth < 20:
+        raise InputError(f"depth is {settings.depth}; expected at least 20, for blocks to exchange")
+    count = (settings.depth - 2) // 2
+    shape = (len(KINDS), settings.seeds)
+    whole, one = np.zeros(shape), np.zeros((*shape, count))
+    many = np.zeros((*shape, settings.draws, count))
+    exchanged = np.zeros((*shape, settings.draws, settings.exchanges))
+    for at, shortcut in enumerate(track(KINDS.values(), "networks")):
+        fitter = Fitter(deep_network(settings, settings.depth, shortcut), settings)
+        error = damaged_error(fitter.model, *fitter.first_images(settings.images, "test"))
+        for seed in range(settings.seeds):
+            variables = jax.device_get(fitter.fit(seed).variables)
+            rng = np.random.default_rng(seed)
+            whole[at, seed] = error(variables, np.ones(count, bool))
+            one[at, seed] = [error(variables, np.arange(count) != gone) for gone in range(count)]
+            for draw in range(settings.draws):
+                order = rng.permutation(count)
+                many[at, seed, draw] = [
+                    error(variables, ~np.isin(np.arange(count), order[: number + 1]))
+                    for number in range(count)
+                ]
+                mixed = variables
+                for number in range(settings.exchanges):
+                    mixed = exchange_blocks(fitter.model, mixed, rng)
+                    exchanged[at, seed, draw, number] = error(mixed, np.ones(count, bool))
+    size = count // 3
+    return Result(
+        settings.data,
+        settings.depth,
+        tuple(KINDS),
+        whole,
+        one,
+        many,
+        exchanged,
+        (size, 2 * size),
+    )
+
+
+def damaged_error(
+    model: Network, images: jax.Array, labels: jax.Array
+) -> Callable[[Any, np.ndarray], float]:
+    """Return the jitted function from variables and the blocks to keep to the error."""
+
+    @jax.jit
+    def error(variables: Any, keep: jax.Array) -> jax.Array:
+        logits = apply_changed(model, variables, images, delete_blocks(keep))
+        return (logits.argmax(-1) != labels).mean()
+
+    return lambda variables, keep: float(error(variables, jnp.asarray(keep)))
+
+
+def exchange_blocks(model: Any, variables: Any, rng: np.random.Generator) -> Any:
+    """Exchange two random blocks of equal shape, neither of them the first of its stage."""
+    stages = [stage for stage, count in enumerate(model.stage_sizes, 1) if count > 2]
+    stage = f"layer{rng.choice(stages)}"
+    count = len([path for path in block_paths(model) if path[0] == stage])
+    one, other = (str(number) for number in rng.choice(np.arange(1, count), 2, replace=False))
+    changed = {}
+    for collection, parts in variables.items():
+        blocks = parts[stage]
+        changed[collection] = parts | {stage: blocks | {one: blocks[other], other: blocks[one]}}
+    return changed
+
+
+def finding(result: Result) -> str:
+    """Compare what one deletion, deletions of a third and exchanges cost each kind."""
+    others = [at for at in range(result.one.shape[-1]) if at not in result.first_blocks]
+    third = result.one.shape[-1] // 3
+    parts = [
+        f"{kind}-{result.depth} errs on {result.whole[at].mean():.1%} of the test images, on "
+        f"{np.median(result.one[at][:, others]):.1%} (median; worst "
+        f"{result.one[at][:, others].mean(0).max():.1%}) without one block of equal shapes, on "
+        f"{result.many[at, ..., third - 1].mean():.1%} without a random third of all, on "
+        f"{result.exchanged[at, ..., -1].mean():.1%} after {result.exchanged.shape[-1]} exchanges"
+        for at, kind in enumerate(result.kinds)
+    ]
+    return f"On {result.data}, " + "; ".join(parts) + "."

@@ -1,0 +1,134 @@
+"""Paths: a network of n blocks is 2^n paths, of which the short ones carry the gradient.
+
+Veit et al., arXiv:1605.06431, section 4.3: a path goes through the branch of k of the blocks and
+around the others. A binomial law says how many paths of each length there are; the gradient of one
+is measured by letting it pass the branches of k random blocks, and only the shortcuts of the rest.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from flax_resnet.lab.experiment import Track, silent
+from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.intervene import apply_changed
+from flax_resnet.lab.settings import Training
+from flax_resnet.models import Network
+
+
+@dataclass(frozen=True)
+class Settings(Training):
+    """The network to take apart."""
+
+    seeds: int = 1
+    depth: int = 56
+    images: int = 64
+    draws: int = 20
+    """Random paths of each length."""
+
+
+SIZES = {
+    "small": Settings(),
+    "paper": Settings(data="cifar10", depth=110, epochs=164, batch_size=128, images=256, draws=100),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Paths by their length: the number of branches that they pass, 0 to n.
+
+    Attributes:
+      count: of paths, as a share of all, (n + 1,).
+      gradient: norm of the loss's gradient with respect to the images along one path, by seed,
+        draw and length.
+    """
+
+    data: str
+    depth: int
+    count: np.ndarray
+    gradient: np.ndarray
+
+
+def run(settings: Settings, track: Track = silent) -> Result:
+    """Train a pre-activation network, whose blocks add and do nothing else; measure its paths."""
+    model = deep_network(settings, settings.depth, "projection", order="pre")
+    fitter = Fitter(model, settings)
+    total = len(equal_blocks(model))
+    images, labels = fitter.first_images(settings.images)
+    measure = path_gradient(model, images, labels)
+    gradient = np.zeros((settings.seeds, settings.draws, total + 1))
+    for seed in range(settings.seeds):
+        variables = fitter.fit(seed).variables
+        rng = np.random.default_rng(seed)
+        for draw in track(range(settings.draws), "random paths"):
+            order = rng.permutation(total)
+            gradient[seed, draw] = [
+                measure(variables, jnp.asarray(order < length)) for length in range(total + 1)
+            ]
+    count = np.array([math.comb(total, length) for length in range(total + 1)]) / 2**total
+    return Result(settings.data, settings.depth, count, gradient)
+
+
+def equal_blocks(model: Any) -> list[int]:
+    """Return the numbers of the blocks whose shortcut is the identity."""
+    starts = np.cumsum((0, *model.stage_sizes[:-1]))
+    return [at for at in range(sum(model.stage_sizes)) if at == 0 or at not in starts]
+
+
+def path_gradient(
+    model: Network, images: jax.Array, labels: jax.Array
+) -> Callable[[Any, jax.Array], jax.Array]:
+    """Return the jitted function from variables and branches, bool (n,), to a gradient's norm.
+
+    Forwards the network is whole. Backwards, the blocks of equal shapes that are marked let the
+    gradient through their branch alone, the others through their shortcut alone; the few blocks
+    that change the shape let all of it pass.
+    """
+    places = {block: place for place, block in enumerate(equal_blocks(model))}
+
+    @jax.jit
+    def measure(variables: Any, branches: jax.Array) -> jax.Array:
+        def choose(number: int, x: jax.Array, y: jax.Array) -> jax.Array:
+            if number not in places:
+                return y
+            stop = jax.lax.stop_gradient
+            through, around = y - x + stop(x), stop(y - x) + x
+            return jnp.where(branches[places[number]], through, around)
+
+        def loss(images: jax.Array) -> jax.Array:
+            logits = apply_changed(model, variables, images, choose)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        return jnp.linalg.norm(jax.grad(loss)(images).ravel())
+
+    return measure
+
+
+def carried(result: Result) -> np.ndarray:
+    """Return the share of the gradient that all paths of a length carry together, (n + 1,)."""
+    weight = result.count * result.gradient.mean((0, 1))
+    share: np.ndarray = weight / weight.sum()
+    return share
+
+
+def finding(result: Result) -> str:
+    """Say how long paths are, and how long those are which carry the gradient."""
+    lengths = np.arange(len(result.count))
+    share = carried(result)
+    mean = float(lengths @ result.count)
+    low, high = np.searchsorted(share.cumsum(), (0.05, 0.95))
+    gradient = result.gradient.mean((0, 1))
+    ratio = gradient[-1] / gradient[0]
+    return (
+        f"The {len(lengths) - 1} identity shortcuts of residual-{result.depth} on {result.data} "
+        f"make 2^{len(lengths) - 1} paths through {mean:.1f} branches on average, but nine tenths "
+        f"of the gradient come along paths of {low} to {high} (mean {lengths @ share:.1f}): the "
+        f"one that passes every branch carries {ratio:.1g} times as much as the one that passes no "
+        "branch."
+    )

@@ -1,0 +1,1 @@
+"""Figures of what the experiments found; nothing here computes a finding."""

@@ -1,0 +1,203 @@
+"""The receptive field: in theory, and as gradients measure it.
+
+The gradient of a value in the middle of a map with respect to the images is not zero in a square
+whose side theory gives, and most of it lies in a part of that square: the effective receptive
+field (Luo et al., arXiv:1701.04128). Images are noise; the gradient that enters the map is random
+over channels, and absolute values are averaged over images and channels.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import numpy as np
+
+from flax_resnet.errors import InputError
+from flax_resnet.lab.experiment import Track, silent
+from flax_resnet.lab.fit import Variables
+from flax_resnet.lab.weights import Classifier, classifier, random_variables
+from flax_resnet.models import create_model, summarize
+from flax_resnet.training.pretrained import load_pretrained
+
+KINDS = {"plain": "none", "residual": "zero_pad"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The network and the images that measure it."""
+
+    network: str = "cifar_resnet20"
+    """It is compared with itself without shortcuts, both with random weights."""
+    weights: str = ""
+    """A run's folder, a published name or a file: compare it with random weights instead."""
+    image_size: int | None = None
+    """None: so that the largest field fits into the images."""
+    images: int = 4
+    seeds: int = 3
+    """Of weights and of images."""
+    share: float = 0.95
+    """Of the gradient, which the effective field holds."""
+
+    def __post_init__(self) -> None:
+        """Refuse what measures nothing."""
+        if not 0 < self.share < 1:
+            raise InputError(f"share is {self.share}; expected above 0 and below 1")
+        if self.images < 1 or self.seeds < 1:
+            raise InputError(
+                f"images is {self.images} and seeds is {self.seeds}; expected at least 1"
+            )
+
+
+SIZES = {
+    "small": Settings(),
+    "paper": Settings(network="cifar_resnet56", images=16, seeds=5),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Sides of squares in pixels.
+
+    Attributes:
+      theory: by part.
+      measured: where the gradient is not zero, by kind, seed and part.
+      effective: the smallest square around the same middle that holds `share` of the gradient.
+      gradient: of the last part, by kind, mean over seeds and divided by its sum: (kind, h, w).
+    """
+
+    network: str
+    kinds: tuple[str, ...]
+    parts: tuple[str, ...]
+    share: float
+    theory: np.ndarray
+    measured: np.ndarray
+    effective: np.ndarray
+    gradient: np.ndarray
+
+
+def run(settings: Settings, track: Track = silent) -> Result:
+    """Measure every part of both networks, from every seed."""
+    networks = compared_networks(settings)
+    # Networks that are compared differ in shortcuts or weights alone, so their fields are equal.
+    size = image_size(settings, networks[0][1])
+    table = summarize(networks[0][1], size)[:-1]
+    parts = [part.name for part in table]
+    shape = (len(networks), settings.seeds, len(parts))
+    measured, effective = np.zeros(shape, int), np.zeros(shape, int)
+    last = np.zeros((len(networks), size, size))
+    for kind, (_, model, variables) in enumerate(track(networks, "networks")):
+        measure = jax.jit(lambda *a, model=model: central_gradients(model, *a))
+        for seed in range(settings.seeds):
+            keys = jax.random.split(jax.random.key(seed), 3)
+            images = noise(keys[0], model, settings.images, size)
+            used = variables or random_variables(model, keys[1], images)
+            gradients = jax.device_get(measure(used, images, keys[2]))
+            for number, part in enumerate(parts):
+                mass = np.asarray(gradients[part], np.float64)
+                measured[kind, seed, number], centre = extent(mass)
+                effective[kind, seed, number] = square(mass, centre, settings.share)
+            last[kind] += mass / mass.sum() / settings.seeds
+    return Result(
+        Path(settings.weights).name or settings.network,
+        tuple(kind for kind, _, _ in networks),
+        tuple(parts),
+        settings.share,
+        np.array([part.receptive_field or 0 for part in table]),
+        measured,
+        effective,
+        last,
+    )
+
+
+def compared_networks(settings: Settings) -> list[tuple[str, Classifier, Variables | None]]:
+    """Return kind, model and, where they are trained, variables."""
+    if settings.weights:
+        loaded, variables = load_pretrained(settings.weights)
+        trained = classifier(loaded)
+        return [("random", trained, None), ("trained", trained, dict(variables))]
+    return [
+        (kind, classifier(create_model(settings.network, shortcut=shortcut)), None)
+        for kind, shortcut in KINDS.items()
+    ]
+
+
+def image_size(settings: Settings, model: Classifier) -> int:
+    """Return the side of the images that measure a network.
+
+    Raises:
+      InputError: they cannot hold its fields.
+    """
+    least = fitting_size(model)
+    size = settings.image_size or least
+    if size < least:
+        raise InputError(f"image_size is {size}; the largest field needs at least {least} pixels")
+    return size
+
+
+def fitting_size(model: Classifier) -> int:
+    """Return a side of images that holds the field of a value in the middle of every map."""
+    last = summarize(model)[-2]
+    field, stride = last.receptive_field, last.stride
+    if field is None or stride is None:
+        raise InputError("the last maps see whole images: there is no field to measure")
+    return -(-(field + 2 * stride) // (2 * stride)) * 2 * stride
+
+
+def noise(key: jax.Array, model: Classifier, count: int, size: int) -> jax.Array:
+    """Return normally distributed pixels."""
+    return jax.random.normal(key, (count, size, size, model.in_channels))
+
+
+def central_gradients(
+    model: Classifier, variables: Variables, images: jax.Array, key: jax.Array
+) -> dict[str, jax.Array]:
+    """Return, by part, mean absolute gradients (h, w) of the value in the middle of its map."""
+    shapes = jax.eval_shape(lambda: model.apply(variables, images, method="features"))
+
+    def gradient(name: str) -> jax.Array:
+        n, h, w, c = shapes[name].shape
+        upstream = jax.random.normal(key, (n, c))
+
+        def middle(images: jax.Array) -> jax.Array:
+            maps = cast(Any, model.apply(variables, images, method="features"))
+            return (maps[name][:, h // 2, w // 2] * upstream).sum()
+
+        return abs(jax.grad(middle)(images)).mean((0, 3))
+
+    return {name: gradient(name) for name in shapes}
+
+
+def extent(mass: np.ndarray) -> tuple[int, np.ndarray]:
+    """Return the side of the square where `mass` is not zero, and its middle."""
+    ends = [np.flatnonzero(mass.any(axis))[[0, -1]] for axis in (1, 0)]
+    return int(max(last - first + 1 for first, last in ends)), np.mean(ends, axis=1)
+
+
+def square(mass: np.ndarray, middle: np.ndarray, share: float) -> int:
+    """Return the side of the smallest square around `middle` that holds this share of `mass`."""
+    rows, columns = (abs(np.arange(n) - at) for n, at in zip(mass.shape, middle, strict=True))
+    distance = np.maximum(rows[:, None], columns).ravel()
+    order = np.argsort(distance)
+    held = np.cumsum(mass.ravel()[order])
+    enough = np.searchsorted(held, share * held[-1])
+    return round(2 * distance[order][enough] + 1)
+
+
+def finding(result: Result) -> str:
+    """Compare theory, the extent of the gradient and the effective field of the last part."""
+    theory, part = result.theory[-1], result.parts[-1]
+    same = (result.measured == result.theory).all((1, 2))
+    agree = "everywhere" if same.all() else f"in {same.sum()} of {len(same)} networks"
+    parts = []
+    for kind, sides in zip(result.kinds, result.effective[..., -1], strict=True):
+        spread = f" ({sides.min()} to {sides.max()})" if np.ptp(sides) else ""
+        parts.append(
+            f"{sides.mean():.0f}{spread} pixels, {np.mean(sides**2) / theory**2:.0%} of the area, "
+            f"in the {kind} network"
+        )
+    return (
+        f"A value of {part} of {result.network} sees a square of {theory} pixels; gradients fill "
+        f"the squares that theory gives {agree}, and {result.share:.0%} of the gradient lies "
+        f"in a square of {' and of '.join(parts)}."
+    )

@@ -1,0 +1,73 @@
+"""Run an experiment and leave what it found in a folder: numbers, a plot and a sentence."""
+
+import dataclasses
+import json
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flax_resnet.errors import require_known
+from flax_resnet.lab.experiment import Track, load_experiment, silent
+from flax_resnet.lab.settings import change_settings
+from flax_resnet.version import VERSION
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What an experiment found, and where it lies."""
+
+    finding: str
+    numbers: Path
+    plot: Path
+
+
+def perform(
+    name: str,
+    out: str | Path,
+    size: str = "small",
+    assignments: Iterable[str] = (),
+    track: Track[Any] = silent,
+) -> Report:
+    """Run the experiment called `name`; write `NAME.json` and `NAME.png` into the folder `out`.
+
+    Args:
+      size: `small`, or `paper` for an accelerator.
+      assignments: changes of its settings, such as `depths=20,56`.
+
+    Raises:
+      InputError: the experiment, the size or a setting is unknown, or cannot be used.
+    """
+    experiment = load_experiment(name)
+    require_known("the size", size, experiment.sizes)
+    settings = change_settings(experiment.sizes[size], assignments)
+    result = experiment.run(settings, track)
+    finding, folder = experiment.finding(result), Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    report = Report(finding, folder / f"{name}.json", folder / f"{name}.png")
+    facts = {
+        "experiment": name,
+        "finding": finding,
+        "settings": dataclasses.asdict(settings),
+        "versions": {"flax_resnet": VERSION, "jax": jax.__version__},
+        "hardware": f"{jax.default_backend()}, {platform.machine()}",
+        "result": dataclasses.asdict(result),
+    }
+    report.numbers.write_text(json.dumps(facts, indent=1, default=_plain) + "\n")
+    experiment.draw(result).savefig(report.plot)
+    return report
+
+
+def _plain(value: Any) -> Any:
+    """Turn arrays into lists, with six digits, for the rest is noise; JSON knows no NaN."""
+    array = np.asarray(value)
+    if array.dtype.kind == "f":
+        array = np.vectorize(_number, otypes=[object])(array)
+    return array.tolist()
+
+
+def _number(value: float) -> float | None:
+    return float(f"{value:.6g}") if np.isfinite(value) else None

@@ -1,0 +1,104 @@
+"""Shortcuts: what each kind of shortcut, and each order of layers, does to learning.
+
+Table 1 of He et al., arXiv:1603.05027 (what the shortcut computes) with the options A, B and C of
+arXiv:1512.03385, and figure 4 of the former (where norm, ReLU and addition stand).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from flax_resnet.errors import require_known
+from flax_resnet.lab.experiment import Track, silent
+from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.intervene import block_gradients
+from flax_resnet.lab.settings import Training
+from flax_resnet.lab.wording import count_seeds, percent
+
+# Name -> arguments of the network.
+KINDS: dict[str, dict[str, Any]] = {
+    "padded (A)": dict(shortcut="zero_pad"),
+    "projected (B)": dict(shortcut="projection"),
+    "all 1x1 (C)": dict(shortcut="all"),
+    "halved": dict(shortcut="halved"),
+    "gated": dict(shortcut="gated"),
+    "gated shortcut": dict(shortcut="gated_shortcut"),
+    "dropout": dict(shortcut="dropout"),
+    "none": dict(shortcut="none"),
+    "ReLU before sum": dict(shortcut="projection", order="act_before_add"),
+    "pre-activation": dict(shortcut="projection", order="pre"),
+}
+
+
+@dataclass(frozen=True)
+class Settings(Training):
+    """The networks to compare."""
+
+    epochs: int = 10
+    depth: int = 56
+    images: int = 128
+    kinds: tuple[str, ...] = tuple(KINDS)
+
+    def __post_init__(self) -> None:
+        """Refuse kinds that there are not."""
+        super().__post_init__()
+        for kind in self.kinds:
+            require_known("the kind", kind, KINDS)
+
+
+SIZES = {
+    "small": Settings(),
+    "paper": Settings(data="cifar10", depth=110, epochs=164, batch_size=128, seeds=5, images=512),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Errors and gradient flow of every kind.
+
+    Attributes:
+      train_error, test_error: by kind, seed and epoch, from 0 to 1.
+      flow: norm of the loss's gradient with respect to each block's output, by kind, seed and
+        block, before training.
+    """
+
+    data: str
+    depth: int
+    kinds: tuple[str, ...]
+    train_error: np.ndarray
+    test_error: np.ndarray
+    flow: np.ndarray
+
+
+def run(settings: Settings, track: Track = silent) -> Result:
+    """Train every kind of network from every seed."""
+    shape = (len(settings.kinds), settings.seeds)
+    train_error = np.zeros((*shape, settings.epochs))
+    test_error, flow = np.zeros_like(train_error), np.zeros((*shape, (settings.depth - 2) // 2))
+    for at, kind in enumerate(track(settings.kinds, "networks")):
+        model = deep_network(settings, settings.depth, **KINDS[kind])
+        fitter = Fitter(model, settings)
+        images, labels = fitter.first_images(settings.images)
+        flow_of = jax.jit(block_gradients, static_argnums=0)
+        for seed in range(settings.seeds):
+            flow[at, seed] = flow_of(model, fitter.start(seed).variables, images, labels)
+            fitted = fitter.fit(seed)
+            train_error[at, seed], test_error[at, seed] = fitted.train_error, fitted.test_error
+    return Result(settings.data, settings.depth, settings.kinds, train_error, test_error, flow)
+
+
+def finding(result: Result) -> str:
+    """Give the test error of every kind, the best one first."""
+    errors = result.test_error[..., -1]
+    order = np.argsort(errors.mean(-1))
+    words = ", ".join(f"{result.kinds[at]} {percent(errors[at])}" for at in order)
+    ratio = result.flow[:, :, 0].mean(-1) / result.flow[:, :, -1].mean(-1)
+    flows = ", ".join(f"{result.kinds[at]} {ratio[at]:.2g}" for at in order)
+    epochs = result.test_error.shape[-1]
+    return (
+        f"Test error after {epochs} epochs of {result.depth} layers on {result.data} "
+        f"({count_seeds(errors.shape[-1])}): {words}. Before training the first block's output has "
+        f"so many times the gradient of the last one's: {flows}."
+    )

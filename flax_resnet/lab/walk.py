@@ -1,0 +1,246 @@
+"""A walk through the first examples of residual learning, with the values that they print.
+
+The sentences are those of introductions to the subject: their quizzes, their code, their reasons.
+Each is computed with this library's layers and blocks. A reason that does not hold is kept, and
+said not to hold. Shapes are written as torch orders them: (n, c, h, w).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flax_resnet.lab.experiment import Track, silent
+from flax_resnet.models.blocks import Block
+from flax_resnet.models.design import Design, Layers
+from flax_resnet.models.layers import Conv
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How far to go."""
+
+    blocks: int = 10
+    """Of the network whose paths are counted."""
+
+
+SIZES = {"small": Settings(), "paper": Settings()}  # nothing is trained
+
+
+IDENTITY = Block("basic", 64, 1, Design(), Layers())
+PROJECTION = Block("basic", 128, 2, Design(), Layers())
+
+
+class Step(NamedTuple):
+    """A sentence, what it leads one to expect, and what is computed."""
+
+    claim: str
+    expected: str
+    printed: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """One value a step; `ok` says where the printed value is the expected one."""
+
+    names: tuple[str, ...]
+    claims: tuple[str, ...]
+    expected: tuple[str, ...]
+    printed: tuple[str, ...]
+    ok: np.ndarray
+
+
+def sum_of_ones(settings: Settings) -> Step:
+    """Run the quiz's block: a convolution of zeros with bias 1, a ReLU, and the input of ones."""
+    x = jnp.ones((1, 5, 5, 3))
+    printed = str(float((jax.nn.relu(_constant_convolution(x)) + x)[0, 0, 0, 0]))
+    return Step("kernel 0, bias 1, ReLU, plus an input of ones prints 2.0", "2.0", printed)
+
+
+def reason_of_the_sum(settings: Settings) -> Step:
+    """Give the same convolution other inputs than ones."""
+    x = jnp.ones((1, 5, 5, 3))
+    values = [float(_constant_convolution(sign * x)[0, 0, 0, 0]) for sign in (1, -1)]
+    printed = "input decides" if values[0] != values[1] else f"{values[0]} for 1 and for -1"
+    claim = "... because the convolution of an input of ones is positive"
+    return Step(claim, "input decides", printed)
+
+
+def mismatch(settings: Settings) -> Step:
+    """Add 64 channels to 128, and look at what the error names first; torch's does the same."""
+    x, printed = jnp.ones((1, 32, 32, 64)), "no error"
+    try:
+        jnp.add(_apply(Conv(128, 3), x), x)
+    except TypeError as error:
+        first = "64" if str(error).index("64)") < str(error).index("128)") else "128"
+        printed = f"an error, {first} first"
+    claim = "behind a convolution from 64 to 128, out + x is an error that names 64 first"
+    return Step(claim, "an error, 64 first", printed)
+
+
+def projection(settings: Settings) -> Step:
+    """Project the input, then add."""
+    x = jnp.ones((1, 32, 32, 64))
+    out = _apply(Conv(128, 3), x) + _apply(Conv(128, 1), x)
+    printed = _torch_shape(out.shape)
+    return Step("a 1x1 convolution of the input mends it", "(1, 128, 32, 32)", printed)
+
+
+def strided_shortcut(settings: Settings) -> Step:
+    """Halve and widen with a 1x1 convolution of stride 2."""
+    claim = "a 1x1 shortcut of stride 2 makes (1, 64, 32, 32) fit 128 channels"
+    return Step(claim, "(1, 128, 16, 16)", _shapes(Conv(128, 1, stride=2))[0])
+
+
+def two_blocks(settings: Settings) -> Step:
+    """Apply an identity block and a projection block."""
+    claim = "an identity block keeps the shape, a projection block changes it"
+    printed = f"{_shapes(IDENTITY)[0]}, {_shapes(PROJECTION)[0]}"
+    return Step(claim, "(1, 64, 32, 32), (1, 128, 16, 16)", printed)
+
+
+def free_shortcut(settings: Settings) -> Step:
+    """Count the parameters of both shortcuts."""
+    trees = (_shapes(block)[1].get("downsample", {}) for block in (IDENTITY, PROJECTION))
+    counts = [sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) for tree in trees]
+    claim = "identity shortcuts have no parameters, projections 64 x 128 and a norm"
+    return Step(claim, "0, 8448", f"{counts[0]}, {counts[1]}")
+
+
+def vanishing(settings: Settings) -> Step:
+    """Differentiate through 20 and through 50 layers."""
+    claim = "20 layers of factor 0.8 leave 0.012 of the gradient, 50 leave 0.00001"
+    found = [_chain_gradient(0.8, layers, skip=False) for layers in (20, 50)]
+    return Step(claim, "0.012, 0.00001", f"{found[0]:.3f}, {found[1]:.5f}")
+
+
+def gradient_highway(settings: Settings) -> Step:
+    """Differentiate through 50 layers of factor 0, each with a shortcut."""
+    claim = "with shortcuts 50 layers of factor 0 leave all of it: the product of (1 + 0)"
+    return Step(claim, "1.0", str(_chain_gradient(0.0, 50, skip=True)))
+
+
+def blocked_highway(settings: Settings) -> Step:
+    """Differentiate through one layer that cancels its shortcut."""
+    gradient = _chain_gradient(-1.0, 1, skip=True)
+    claim = "even where F' = -1 a shortcut's gradient cannot be blocked"
+    return Step(claim, "not 0.0", "not 0.0" if gradient else str(gradient))
+
+
+def identity_block(settings: Settings) -> Step:
+    """Set all kernels of a block to zero, and give it what a ReLU gives."""
+    return Step("a block of zeros changes what a ReLU gave by 0", "0.0", _change_by_zeros(0))
+
+
+def identity_of_anything(settings: Settings) -> Step:
+    """Give the same block negative numbers too: its last ReLU removes them."""
+    claim = "... and any other input: it gives ReLU(F(x) + x), and F(x) = 0"
+    return Step(claim, "0.0", _change_by_zeros(-1))
+
+
+def quiet_start(settings: Settings) -> Step:
+    """Compare branch and input of a new block in training."""
+    x = jax.random.normal(jax.random.key(1), (8, 16, 16, 16))
+    design, layers = (
+        Design(shortcut="none", order="post"),
+        Layers(train=True, activation="identity"),
+    )
+    block = Block("basic", 16, 1, design, layers)
+    variables = block.init(jax.random.key(0), x)
+    branch, _ = block.apply(variables, x, mutable=["batch_stats"])
+    ratio = float(jnp.std(branch) / jnp.std(x))
+    claim = "random weights make F(x) small next to x (with batch norm, at the start)"
+    return Step(claim, "below 0.1", "below 0.1" if ratio < 0.1 else f"F(x) is {ratio:.1f} x")
+
+
+def paths(settings: Settings) -> Step:
+    """Let every path through a network carry 1, and add them up."""
+    count, x = settings.blocks, jnp.ones((1, 1, 1, 1))
+    for _ in range(count):
+        x = x + _scaled(x, 1.0)
+    return Step(f"{count} blocks have 2^{count} paths", str(2**count), str(int(x[0, 0, 0, 0])))
+
+
+STEPS: tuple[Callable[[Settings], Step], ...] = (
+    sum_of_ones,
+    reason_of_the_sum,
+    mismatch,
+    projection,
+    strided_shortcut,
+    two_blocks,
+    free_shortcut,
+    vanishing,
+    gradient_highway,
+    blocked_highway,
+    identity_block,
+    identity_of_anything,
+    quiet_start,
+    paths,
+)
+
+
+def run(settings: Settings, track: Track = silent) -> Result:
+    """Take every step."""
+    steps = [step(settings) for step in track(STEPS, "steps")]
+    claims, expected, printed = zip(*steps, strict=True)
+    names = tuple(step.__name__.replace("_", " ") for step in STEPS)
+    return Result(names, claims, expected, printed, np.array(expected) == np.array(printed))
+
+
+def finding(result: Result) -> str:
+    """Count the steps that come out as they are told, and name the others."""
+    rows = zip(result.names, result.printed, result.ok, strict=True)
+    others = "; ".join(f"{name} ({printed})" for name, printed, ok in rows if not ok)
+    told = f"{result.ok.sum()} of {len(result.ok)} sentences come out as they are told"
+    return f"{told}; these do not: {others}." if others else f"{told}."
+
+
+def _apply(module: Any, x: jax.Array) -> jax.Array:
+    return jnp.asarray(module.apply(module.init(jax.random.key(0), x), x))
+
+
+def _constant_convolution(x: jax.Array) -> jax.Array:
+    zeros, ones = jax.nn.initializers.zeros, jax.nn.initializers.ones
+    return _apply(Conv(x.shape[-1], 3, use_bias=True, kernel_init=zeros, bias_init=ones), x)
+
+
+def _scaled(x: jax.Array, factor: float) -> jax.Array:
+    """Apply a 1x1 convolution of one channel with this weight."""
+    conv = Conv(1, 1)
+    return jnp.asarray(conv.apply({"params": {"kernel": jnp.full((1, 1, 1, 1), factor)}}, x))
+
+
+def _chain_gradient(factor: float, layers: int, skip: bool) -> float:
+    """Return the gradient of so many scalings, each with or without a shortcut, at 1."""
+
+    def chain(x: jax.Array) -> jax.Array:
+        for _ in range(layers):
+            x = _scaled(x, factor) + (x if skip else 0)
+        return x.sum()
+
+    return float(jax.grad(chain)(jnp.ones((1, 1, 1, 1)))[0, 0, 0, 0])
+
+
+def _change_by_zeros(lowest: float) -> str:
+    """Return the largest change that a block of zero kernels makes to numbers from `lowest` on."""
+    x = jnp.linspace(lowest, 1, 5 * 5 * 8).reshape(1, 5, 5, 8)
+    block = Block("basic", 8, 1, Design(), Layers())
+    variables = dict(block.init(jax.random.key(0), x))
+    variables["params"] = jax.tree.map(jnp.zeros_like, variables["params"])
+    return str(float(abs(jnp.asarray(block.apply(variables, x)) - x).max()))
+
+
+def _torch_shape(shape: tuple[int, ...]) -> str:
+    n, h, w, c = shape
+    return str((n, c, h, w))
+
+
+def _shapes(module: Any) -> tuple[str, Any]:
+    """Return the shape that 64 channels of 32 x 32 pixels get, and those of the parameters."""
+    x = jnp.ones((1, 32, 32, 64))
+    out, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), x)
+    return _torch_shape(out.shape), variables["params"]

@@ -1,0 +1,21 @@
+"""Highway networks as an experiment."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from flax_resnet.lab import highway
+from flax_resnet.lab.plots import highway as plot
+
+
+def test_losses_and_gates_are_measured(tiny: dict[str, Any]) -> None:
+    settings = highway.Settings(**tiny, depths=(3, 5), width=8, images=8)
+    result = highway.run(settings)
+    assert result.train_loss.shape == (2, 2, 1, 1)
+    assert result.test_error.shape == (2, 2, 1)
+    assert result.gate.shape == (2, 4)  # of the deepest: its stem has no gate
+    # The gates' kernels start at zero, so that the bias alone decides.
+    np.testing.assert_allclose(result.gate[0], jax.nn.sigmoid(-4.0), rtol=1e-5)
+    assert "highway networks of 3 layers" in highway.finding(result)
+    assert len(plot.draw(result).axes) == 3

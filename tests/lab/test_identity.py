@@ -1,0 +1,22 @@
+"""Blocks that are, or are not, the identity."""
+
+from typing import Any
+
+import numpy as np
+
+from flax_resnet.lab import identity
+from flax_resnet.lab.plots import identity as plot
+
+
+def test_zero_blocks_are_the_identity_and_may_be_added_anywhere(tiny: dict[str, Any]) -> None:
+    result = identity.run(identity.Settings(**tiny, depth=14, images=8, added=1))
+    ones, zeros = result.distance[:, 0]
+    assert np.all(ones[0] > 0.1)
+    same = [block for block in range(6) if block not in result.first_blocks]
+    np.testing.assert_array_equal(zeros[0][same], 0.0)  # before training, exactly
+    assert np.all(zeros[-1][same] > 0)  # training moved every one
+    assert result.moved["zero blocks behind"] < 1e-6
+    assert result.moved["zero blocks before"] < 1e-6
+    assert result.moved["random blocks behind"] > 1e-3
+    assert "3 added zero blocks" in identity.finding(result)
+    assert len(plot.draw(result).axes) == 3

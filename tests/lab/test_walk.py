@@ -1,0 +1,48 @@
+"""The walk: what introductions tell, computed; and the sentences that do not hold."""
+
+import numpy as np
+import pytest
+
+from flax_resnet.lab import walk
+from flax_resnet.lab.plots import walk as plot
+
+
+@pytest.fixture(scope="module")
+def result() -> walk.Result:
+    return walk.run(walk.Settings(blocks=5))
+
+
+def test_what_is_told_is_computed(result: walk.Result) -> None:
+    printed = dict(zip(result.names, result.printed, strict=True))
+    assert printed["sum of ones"] == "2.0"
+    assert printed["mismatch"].startswith("an error")
+    assert printed["projection"] == "(1, 128, 32, 32)"
+    assert printed["strided shortcut"] == "(1, 128, 16, 16)"
+    assert printed["two blocks"] == "(1, 64, 32, 32), (1, 128, 16, 16)"
+    assert printed["free shortcut"] == f"0, {64 * 128 + 2 * 128}"
+    assert printed["vanishing"] == f"{0.8**20:.3f}, {0.8**50:.5f}"
+    assert printed["gradient highway"] == "1.0"
+    assert printed["identity block"] == "0.0"
+    assert printed["paths"] == "32"
+
+
+def test_what_does_not_hold_is_said_not_to(result: walk.Result) -> None:
+    wrong = {name for name, ok in zip(result.names, result.ok, strict=True) if not ok}
+    assert wrong == {
+        "reason of the sum",  # a kernel of zeros makes nothing of any input: the bias is positive
+        "mismatch",  # torch and jax name the left operand first, and that is `out`
+        "blocked highway",  # 1 + F' is 0 where F' is -1
+        "identity of anything",  # the last ReLU removes what is negative
+        "quiet start",  # batch norm makes the branch as large as the input
+    }
+    assert walk.finding(result).startswith("9 of 14 sentences come out as they are told; these")
+
+
+def test_the_table_has_a_line_for_every_step(result: walk.Result) -> None:
+    words = {text.get_text().replace("\n", " ") for text in plot.draw(result).axes[0].texts}
+    assert {*result.claims, *result.expected, *result.printed} <= words
+
+
+def test_a_walk_without_faults_has_nothing_to_add() -> None:
+    one = walk.Result(("paths",), ("5 blocks",), ("32",), ("32",), np.array([True]))
+    assert walk.finding(one) == "1 of 1 sentences come out as they are told."
