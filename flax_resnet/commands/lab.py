@@ -1,7 +1,7 @@
 """Run an experiment on skip connections: `python -m flax_resnet lab degradation`."""
 
 import argparse
-import dataclasses
+import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -28,16 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the experiment; print its finding and where numbers and plot lie."""
     from flax_resnet.lab import EXPERIMENTS, load_experiment, perform
+    from flax_resnet.lab.settings import to_words
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     if args.name is None:
         for name, claim in EXPERIMENTS.items():
             console.print(f"{name:12} {claim}")
         return 0
     if args.show_settings:
         for size, settings in load_experiment(args.name).sizes.items():
-            values = dataclasses.asdict(settings).items()
-            console.print(f"{size}: " + " ".join(f"{key}={value}" for key, value in values))
+            console.print(f"{size}: {shlex.join(to_words(settings))}")
         return 0
     with _progress(console) as progress:
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from flax_resnet.lab.experiment import Track, silent
-from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.fit import Fitter
+from flax_resnet.lab.networks import PLAIN_AND_RESIDUAL, deep_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.lab.wording import count_seeds, percent
-
-KINDS = {"plain": "none", "residual": "zero_pad"}
 
 
 @dataclass(frozen=True)
@@ -45,18 +44,20 @@ class Result:
 
 def run(settings: Settings, track: Track = silent) -> Result:
     """Train every network from every seed."""
-    shape = (len(KINDS), len(settings.depths), settings.seeds, settings.epochs)
+    shape = (len(PLAIN_AND_RESIDUAL), len(settings.depths), settings.seeds, settings.epochs)
     train_error, test_error = np.zeros(shape), np.zeros(shape)
-    pairs = [(kind, depth) for kind in KINDS for depth in settings.depths]
+    pairs = [(kind, depth) for kind in PLAIN_AND_RESIDUAL for depth in settings.depths]
     for at, (kind, depth) in enumerate(track(pairs, "networks")):
         row = divmod(at, len(settings.depths))
-        model = deep_network(settings, depth, KINDS[kind])
+        model = deep_network(settings, depth, PLAIN_AND_RESIDUAL[kind])
         fitter = Fitter(model, settings)
         for seed in range(settings.seeds):
             fitted = fitter.fit(seed)
             train_error[row][seed] = fitted.train_error
             test_error[row][seed] = fitted.test_error
-    return Result(settings.data, tuple(KINDS), settings.depths, train_error, test_error)
+    return Result(
+        settings.data, tuple(PLAIN_AND_RESIDUAL), settings.depths, train_error, test_error
+    )
 
 
 def finding(result: Result) -> str:

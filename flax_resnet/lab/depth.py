@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from flax_resnet.lab.experiment import Track, silent
-from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.fit import Fitter
+from flax_resnet.lab.networks import deep_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.lab.wording import count_seeds, percent
 

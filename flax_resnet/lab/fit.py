@@ -11,10 +11,9 @@ import jax
 import numpy as np
 
 from flax_resnet.data import BatchIterator, train_batches
-from flax_resnet.errors import InputError
 from flax_resnet.lab.datasets import first_images, open_dataset
 from flax_resnet.lab.settings import Training
-from flax_resnet.models import Network, create_model
+from flax_resnet.models import Network
 from flax_resnet.training.config import OptimizerConfig, ScheduleConfig
 from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.mesh import data_mesh, put_batch, replicated
@@ -135,18 +134,3 @@ class Fitter:
     def first_images(self, count: int, split: str = "train") -> tuple[jax.Array, jax.Array]:
         """Return the first images of `train` or `test`, normalised, and their labels."""
         return first_images(self.data, count, split)
-
-
-def small_network(settings: Training, name: str = "cifar_resnet20", **arguments: Any) -> Network:
-    """Make a network by name for the images and classes of the experiment's data."""
-    data = open_dataset(settings.data_config())
-    shape = dict(in_channels=data.config.channels, image_size=data.config.image_size)
-    return create_model(name, **{"num_classes": data.train.num_classes, **shape, **arguments})
-
-
-def deep_network(settings: Training, depth: int, shortcut: str, **arguments: Any) -> Network:
-    """Make CIFAR's network of `depth` = 6 n + 2 layers with this shortcut."""
-    if depth < 8 or (depth - 2) % 6:
-        raise InputError(f"depth is {depth}; expected 6 n + 2 layers, such as 20, 32 or 56")
-    stages = ((depth - 2) // 6,) * 3
-    return small_network(settings, stage_sizes=stages, shortcut=shortcut, **arguments)

@@ -17,12 +17,13 @@ import optax
 from flax import traverse_util
 
 from flax_resnet.lab.experiment import Track, silent
-from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.fit import Fitter
 from flax_resnet.lab.intervene import apply_changed, zero_deltas
+from flax_resnet.lab.networks import PLAIN_AND_RESIDUAL, deep_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.models import Network
+from flax_resnet.models.parts import part_of
 
-KINDS = {"plain": "none", "residual": "zero_pad"}
 NORMS = ("batch", "none")
 
 
@@ -68,13 +69,13 @@ class Result:
 def run(settings: Settings, track: Track = silent) -> Result:
     """Measure networks of both kinds before training, and those with batch norm during it."""
     seeds, count = settings.seeds, (settings.depth - 2) // 2
-    gradient = np.zeros((len(KINDS), seeds, settings.epochs + 1, settings.depth))
-    bare = np.zeros((len(KINDS), seeds, settings.depth))
-    gain = np.zeros((len(NORMS), len(KINDS), seeds, count))
-    tasks = [(n, k) for n in range(len(NORMS)) for k in range(len(KINDS))]
+    gradient = np.zeros((len(PLAIN_AND_RESIDUAL), seeds, settings.epochs + 1, settings.depth))
+    bare = np.zeros((len(PLAIN_AND_RESIDUAL), seeds, settings.depth))
+    gain = np.zeros((len(NORMS), len(PLAIN_AND_RESIDUAL), seeds, count))
+    tasks = [(n, k) for n in range(len(NORMS)) for k in range(len(PLAIN_AND_RESIDUAL))]
     layers: tuple[str, ...] = ()
     for n, k in track(tasks, "networks"):
-        shortcut = list(KINDS.values())[k]
+        shortcut = list(PLAIN_AND_RESIDUAL.values())[k]
         model = deep_network(settings, settings.depth, shortcut, norm=NORMS[n])
         fitter = Fitter(model, settings)
         images, labels = fitter.first_images(settings.images)
@@ -88,7 +89,16 @@ def run(settings: Settings, track: Track = silent) -> Result:
                 bare[k, seed] = norms_of(start)
             else:
                 gradient[k, seed] = fitter.fit(seed, norms_of).watched
-    return Result(settings.data, settings.depth, tuple(KINDS), NORMS, layers, gradient, bare, gain)
+    return Result(
+        settings.data,
+        settings.depth,
+        tuple(PLAIN_AND_RESIDUAL),
+        NORMS,
+        layers,
+        gradient,
+        bare,
+        gain,
+    )
 
 
 def kernel_names(params: Any) -> list[str]:
@@ -98,7 +108,7 @@ def kernel_names(params: Any) -> list[str]:
 
 
 def _position(path: tuple[str, ...]) -> tuple[Any, ...]:
-    place = {"conv1": 0, "fc": 2}.get(path[0], 1)
+    place = {"stem": 0, "head": 2}.get(part_of(path), 1)
     return (place, *(int(part) if part.isdigit() else part for part in path))
 
 
@@ -138,15 +148,18 @@ def gains(
             apply_changed(model, variables, images, add, train=True, mutable=["batch_stats"])
             return seen[-1]
 
-        def one(number: int, key: jax.Array) -> jax.Array:
-            tangents = [jnp.zeros_like(delta) for delta in start]
-            tangents[number] = jax.random.normal(key, start[number].shape)
-            pushed = jax.jvp(last, (start,), (tangents,))[1]
-            return jnp.linalg.norm(pushed) / jnp.linalg.norm(tangents[number])
+        # One graph for all blocks: compiling a derivative for each would take minutes.
+        def one(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
+            number, key = pair
+            chosen = [
+                jax.random.normal(key, d.shape) * (number == at) for at, d in enumerate(start)
+            ]
+            pushed = jax.jvp(last, (start,), (chosen,))[1]
+            return jnp.linalg.norm(pushed) / optax.tree.norm(chosen)
 
-        keys = jax.random.split(jax.random.key(seed), directions)
-        numbers = range(len(start))
-        return jnp.stack([jax.lax.map(lambda key, n=n: one(n, key), keys).mean() for n in numbers])
+        numbers = jnp.repeat(jnp.arange(len(start)), directions)
+        keys = jax.random.split(jax.random.key(seed), len(numbers))
+        return jax.lax.map(one, (numbers, keys)).reshape(len(start), directions).mean(-1)
 
     return measure
 

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from flax_resnet.lab.experiment import Track, silent
-from flax_resnet.lab.fit import Fitter, small_network
+from flax_resnet.lab.fit import Fitter
+from flax_resnet.lab.networks import small_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.lab.wording import mean_or_diverged
 from flax_resnet.models import Network

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_resnet.lab.experiment import Track, silent
-from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.fit import Fitter
 from flax_resnet.lab.intervene import block_outputs, bypass
+from flax_resnet.lab.networks import deep_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.models import Network
 

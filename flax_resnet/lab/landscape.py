@@ -15,11 +15,10 @@ import numpy as np
 import optax
 
 from flax_resnet.lab.experiment import Track, silent
-from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.fit import Fitter
+from flax_resnet.lab.networks import PLAIN_AND_RESIDUAL, deep_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.models import Network
-
-KINDS = {"plain": "none", "residual": "zero_pad"}
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,10 @@ def run(settings: Settings, track: Track = silent) -> Result:
     """Train a network of each kind and compute the loss around it."""
     plane_at = np.linspace(-settings.reach, settings.reach, settings.points)
     line_at = np.linspace(-settings.reach, settings.reach, 4 * settings.points + 1)
-    plane = np.zeros((len(KINDS), settings.points, settings.points))
-    line = np.zeros((len(KINDS), settings.lines, len(line_at)))
-    train_error = np.zeros(len(KINDS))
-    for at, (kind, shortcut) in enumerate(KINDS.items()):
+    plane = np.zeros((len(PLAIN_AND_RESIDUAL), settings.points, settings.points))
+    line = np.zeros((len(PLAIN_AND_RESIDUAL), settings.lines, len(line_at)))
+    train_error = np.zeros(len(PLAIN_AND_RESIDUAL))
+    for at, (kind, shortcut) in enumerate(PLAIN_AND_RESIDUAL.items()):
         fitter = Fitter(deep_network(settings, settings.depth, shortcut), settings)
         fitted = fitter.fit(seed=0)
         train_error[at] = fitted.train_error[-1]
@@ -87,7 +86,7 @@ def run(settings: Settings, track: Track = silent) -> Result:
     return Result(
         settings.data,
         settings.depth,
-        tuple(KINDS),
+        tuple(PLAIN_AND_RESIDUAL),
         plane,
         line,
         train_error,

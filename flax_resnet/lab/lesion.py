@@ -14,12 +14,11 @@ import numpy as np
 
 from flax_resnet.errors import InputError
 from flax_resnet.lab.experiment import Track, silent
-from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.fit import Fitter
 from flax_resnet.lab.intervene import apply_changed, block_paths, delete_blocks
+from flax_resnet.lab.networks import PLAIN_AND_RESIDUAL, deep_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.models import Network
-
-KINDS = {"plain": "none", "residual": "zero_pad"}
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,11 @@ def run(settings: Settings, track: Track = silent) -> Result:
     if settings.depth < 20:
         raise InputError(f"depth is {settings.depth}; expected at least 20, for blocks to exchange")
     count = (settings.depth - 2) // 2
-    shape = (len(KINDS), settings.seeds)
+    shape = (len(PLAIN_AND_RESIDUAL), settings.seeds)
     whole, one = np.zeros(shape), np.zeros((*shape, count))
     many = np.zeros((*shape, settings.draws, count))
     exchanged = np.zeros((*shape, settings.draws, settings.exchanges))
-    for at, shortcut in enumerate(track(KINDS.values(), "networks")):
+    for at, shortcut in enumerate(track(PLAIN_AND_RESIDUAL.values(), "networks")):
         fitter = Fitter(deep_network(settings, settings.depth, shortcut), settings)
         error = damaged_error(fitter.model, *fitter.first_images(settings.images, "test"))
         for seed in range(settings.seeds):
@@ -95,7 +94,7 @@ def run(settings: Settings, track: Track = silent) -> Result:
     return Result(
         settings.data,
         settings.depth,
-        tuple(KINDS),
+        tuple(PLAIN_AND_RESIDUAL),
         whole,
         one,
         many,

@@ -16,8 +16,9 @@ import numpy as np
 import optax
 
 from flax_resnet.lab.experiment import Track, silent
-from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.fit import Fitter
 from flax_resnet.lab.intervene import apply_changed
+from flax_resnet.lab.networks import deep_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.models import Network
 
@@ -105,7 +106,10 @@ def path_gradient(
             logits = apply_changed(model, variables, images, choose)
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-        return jnp.linalg.norm(jax.grad(loss)(images).ravel())
+        # Scaled first, for the squares of a long path's gradient are too small for float32.
+        gradient = jax.grad(loss)(images)
+        largest = jnp.maximum(jnp.abs(gradient).max(), jnp.finfo(gradient.dtype).tiny)
+        return largest * jnp.linalg.norm((gradient / largest).ravel())
 
     return measure
 

@@ -16,11 +16,10 @@ import numpy as np
 from flax_resnet.errors import InputError
 from flax_resnet.lab.experiment import Track, silent
 from flax_resnet.lab.fit import Variables
+from flax_resnet.lab.networks import PLAIN_AND_RESIDUAL
 from flax_resnet.lab.weights import Classifier, classifier, random_variables
 from flax_resnet.models import create_model, summarize
 from flax_resnet.training.pretrained import load_pretrained
-
-KINDS = {"plain": "none", "residual": "zero_pad"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def compared_networks(settings: Settings) -> list[tuple[str, Classifier, Variabl
         return [("random", trained, None), ("trained", trained, dict(variables))]
     return [
         (kind, classifier(create_model(settings.network, shortcut=shortcut)), None)
-        for kind, shortcut in KINDS.items()
+        for kind, shortcut in PLAIN_AND_RESIDUAL.items()
     ]
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from flax_resnet.errors import InputError
 from flax_resnet.lab.experiment import Track, silent
-from flax_resnet.lab.fit import Fitter, Variables, small_network
+from flax_resnet.lab.fit import Fitter, Variables
+from flax_resnet.lab.networks import small_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.lab.wording import count_seeds
 from flax_resnet.models import DenseNet

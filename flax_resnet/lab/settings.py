@@ -70,6 +70,17 @@ def change_settings(settings: Settings, assignments: Iterable[str]) -> Settings:
     return dataclasses.replace(typing.cast(Any, settings), **changes)
 
 
+def to_words(settings: Any) -> list[str]:
+    """Return settings as the words that `change_settings` reads."""
+    return [f"{name}={_write(value)}" for name, value in dataclasses.asdict(settings).items()]
+
+
+def _write(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_write, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
 def _read(text: str, hint: Any, name: str) -> Any:
     if isinstance(hint, types.UnionType):
         if text == "none":

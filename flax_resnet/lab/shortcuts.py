@@ -12,8 +12,9 @@ import numpy as np
 
 from flax_resnet.errors import require_known
 from flax_resnet.lab.experiment import Track, silent
-from flax_resnet.lab.fit import Fitter, deep_network
+from flax_resnet.lab.fit import Fitter
 from flax_resnet.lab.intervene import block_gradients
+from flax_resnet.lab.networks import deep_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.lab.wording import count_seeds, percent
 

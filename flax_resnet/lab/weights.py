@@ -14,7 +14,8 @@ from flax_resnet.data import DataConfig
 from flax_resnet.data.decode import DecodeError, decode_image
 from flax_resnet.data.transforms import eval_transform
 from flax_resnet.errors import InputError
-from flax_resnet.lab.fit import Fitter, Variables, small_network
+from flax_resnet.lab.fit import Fitter, Variables
+from flax_resnet.lab.networks import small_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.models import DenseNet, ResNet
 from flax_resnet.models.layers import BatchNorm

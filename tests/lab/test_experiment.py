@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flax_resnet.__main__ import main
 from flax_resnet.errors import InputError
 from flax_resnet.lab import EXPERIMENTS, load_experiment, perform
 from flax_resnet.lab.degradation import Settings
-from flax_resnet.lab.settings import Training, change_settings
+from flax_resnet.lab.settings import Training, change_settings, to_words
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -25,6 +24,13 @@ def test_settings_are_changed_by_words() -> None:
         Settings(), ["depths=8,14", "epochs=3", "learning_rate=0.5", "data=mnist", "data_dir=none"]
     )
     assert changed == Settings(depths=(8, 14), epochs=3, learning_rate=0.5, data="mnist")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_settings_are_written_as_they_are_read(name: str) -> None:
+    sizes = load_experiment(name).sizes
+    for settings in sizes.values():
+        assert change_settings(sizes["small"], to_words(settings)) == settings
 
 
 @pytest.mark.parametrize(
@@ -54,21 +60,6 @@ def test_a_run_leaves_numbers_a_plot_and_a_sentence(tmp_path: Path) -> None:
     assert facts["finding"] == report.finding
     assert facts["versions"]["jax"]
     assert report.plot.read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_command_lists_runs_and_refuses(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["lab"]) == 0
-    listed = capsys.readouterr().out
-    assert all(name in listed for name in EXPERIMENTS)
-    assert main(["lab", "degradation", "--show-settings"]) == 0
-    assert "depths=(20, 32, 44, 56)" in capsys.readouterr().out
-    assert main(["lab", "walk", "--out", str(tmp_path)]) == 0
-    assert f"plot: {tmp_path / 'walk.png'}" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="2"):
-        main(["lab", "walk", "--size", "huge"])
-    assert "'huge'" in capsys.readouterr().err
 
 
 def test_known_data_has_settings_and_other_data_is_a_source() -> None:

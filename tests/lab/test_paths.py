@@ -38,3 +38,19 @@ def test_branches_of_zeros_carry_nothing(init: Any) -> None:
     assert measure(variables, jnp.asarray([False] * 3)) > 0
     for block in range(3):
         assert measure(variables, jnp.arange(3) == block) == 0
+
+
+def test_gradients_whose_squares_vanish_are_measured(init: Any) -> None:
+    model = create_model(
+        "cifar_resnet20", stage_sizes=(1,), widths=(4,), order="pre", num_classes=2, image_size=8
+    )
+    images, labels = jax.random.normal(jax.random.key(0), (2, 8, 8, 3)), jnp.asarray([0, 1])
+    variables = init(model, images)
+    measure, around = paths.path_gradient(model, images, labels), jnp.asarray([False])
+    norm = measure(variables, around)
+    head = variables["params"]["linear"]
+    small = jax.tree.map(jnp.array, variables)
+    small["params"]["linear"] = {"kernel": 1e-25 * head["kernel"], "bias": head["bias"]}
+    # With hardly any logits, both classes are as likely; so they nearly were before.
+    ratio = measure(small, around) / norm
+    assert 1e-26 < ratio < 1e-24

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from flax_resnet.lab.gradients import Result
-from flax_resnet.lab.plots.style import KINDS, band, counted, new_figure
+from flax_resnet.lab.plots.style import KINDS, band, counted, legend_below, new_figure
 
 
 def draw(result: Result) -> Figure:
@@ -36,6 +36,6 @@ def draw(result: Result) -> Figure:
         yscale="log",
     )
     counted(panel, "block")
-    panel.legend()
+    legend_below(panel, 2)
     figure.suptitle(f"Gradients of {result.depth} layers on {result.data}")
     return figure

@@ -13,13 +13,14 @@ def draw(result: Result) -> Figure:
     figure, axes = new_figure(1, count + 1, width=4.0, height=3.6)
     finite = np.where(np.isfinite(result.plane), result.plane, np.nan)
     logs = np.log10(np.maximum(finite, 1e-4))
-    levels = np.linspace(np.nanmin(logs), np.nanmin([np.nanmax(logs), 4.0]), 21)
+    low, high = np.floor(np.nanmin(logs)), min(np.ceil(np.nanmax(logs)), 4.0)
+    levels = np.arange(low, max(high, low + 1) + 0.01, 0.25)
     for panel, kind, surface in zip(axes[0], result.kinds, logs, strict=False):
         filled = panel.contourf(
             result.plane_at, result.plane_at, surface, levels, cmap="viridis", extend="both"
         )
         panel.contour(
-            result.plane_at, result.plane_at, surface, levels[::2], colors="white", linewidths=0.4
+            result.plane_at, result.plane_at, surface, levels[::4], colors="white", linewidths=0.4
         )
         panel.plot(0, 0, "+", color="red", markersize=9)
         panel.set(
@@ -29,8 +30,8 @@ def draw(result: Result) -> Figure:
             aspect="equal",
         )
         panel.grid(visible=False)
-    bar = figure.colorbar(filled, ax=axes[0, :count], shrink=0.8)
-    bar.set_label("log10 of the loss")
+    bar = figure.colorbar(filled, ax=axes[0, :count], shrink=0.8, ticks=levels[::4])
+    bar.ax.set_title("log10\nof the loss", fontsize=8)
     lines = axes[0, -1]
     for kind, values in zip(result.kinds, result.line, strict=True):
         for number, losses in enumerate(values):

@@ -4,12 +4,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from flax_resnet.lab.lesion import Result
-from flax_resnet.lab.plots.style import KINDS, band, counted, new_figure
+from flax_resnet.lab.plots.style import KINDS, band, counted, legend_below, new_figure
 
 
 def draw(result: Result) -> Figure:
     """Draw a panel each for one deleted block, many, and exchanges."""
-    figure, axes = new_figure(1, 3, sharey=True)
+    figure, axes = new_figure(1, 3, height=3.7, sharey=True)
     one, many, exchanged = axes[0]
     blocks = np.arange(1, result.one.shape[-1] + 1)
     for at, kind in enumerate(result.kinds):
@@ -30,6 +30,6 @@ def draw(result: Result) -> Figure:
     counted(many, "deleted blocks")
     counted(exchanged, "exchanges of two blocks of a stage")
     for panel in axes[0]:
-        panel.legend()
+        legend_below(panel, 2)
     figure.suptitle(f"Lesions at test time on {result.data}: mean and range")
     return figure
