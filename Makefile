@@ -10,8 +10,8 @@ demo: $(VENV)/installed ## train on real handwritten digits, restore the best, e
 	@$(BIN)/python train.py --config configs/digits.py --workdir $(RUN)
 	@$(BIN)/python -m flax_resnet eval $(RUN)
 
-test: $(VENV)/installed-dev ## the quick tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/installed-dev ## the quick tests, a process for each core
+	@$(BIN)/python -m pytest -n logical --maxprocesses 8 $(ARGS)
 
 test-slow: $(VENV)/installed-dev ## the tests marked slow
 	@$(BIN)/python -m pytest -m slow $(ARGS)

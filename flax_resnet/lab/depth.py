@@ -2,7 +2,7 @@
 
 Huang et al., arXiv:1603.09382, drop the branches of random blocks while training. He et al.,
 arXiv:1512.03385, section 4.2, train 110 and 1202 layers; the blocks of the deepest are compiled as
-one and looped over (`scan_blocks`).
+one and looped over (`scan_blocks`). "From zero": the last norm of every block starts at zero.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ DEEPEST_UNROLLED = 200
 STARTS: dict[str, dict[str, Any]] = {
     "plain": dict(shortcut="none"),
     "residual": dict(shortcut="zero_pad"),
-    "residual, last norms at zero": dict(shortcut="zero_pad", zero_init_last=True),
+    "residual from zero": dict(shortcut="zero_pad", zero_init_last=True),
 }
 
 
@@ -31,12 +31,13 @@ class Settings(Training):
     """The networks of both parts."""
 
     epochs: int = 30
-    depth: int = 56
+    depth: int = 32
     drop_path: float = 0.5
     """How often the last block is dropped; the first never is."""
     deep: tuple[int, ...] = (110, 1202)
-    deep_steps: int = 20
+    deep_steps: int = 30
     deep_batch_size: int = 16
+    deep_learning_rate: float = 0.05
 
 
 SIZES = {
@@ -87,7 +88,7 @@ def run(settings: Settings, track: Track = silent) -> Result:
         rates,
         train_error,
         test_error,
-        tuple(f"{depth} layers, {kind}" for depth, kind in names),
+        tuple(f"{kind}-{depth}" for depth, kind in names),
         np.asarray(losses),
     )
 
@@ -96,8 +97,13 @@ def first_steps(settings: Settings, depth: int, arguments: dict[str, Any]) -> np
     """Return the losses of the first steps of a network, (steps,)."""
     scan = depth > DEEPEST_UNROLLED
     model = deep_network(settings, depth, **arguments, scan_blocks=scan, remat=scan)
-    settings = dataclasses.replace(settings, batch_size=settings.deep_batch_size)
-    return Fitter(model, settings).first_losses(0, settings.deep_steps)
+    first = dataclasses.replace(
+        settings,
+        batch_size=settings.deep_batch_size,
+        learning_rate=settings.deep_learning_rate,
+        warmup=0.0,
+    )
+    return Fitter(model, first).first_losses(0, settings.deep_steps)
 
 
 def finding(result: Result) -> str:
@@ -108,7 +114,7 @@ def finding(result: Result) -> str:
         for at in range(2)
     )
     starts = "; ".join(
-        f"{name} {losses[0]:.3g} -> {losses[-5:].mean():.3g}"
+        f"{name} {losses[0]:.3g} -> {_last(losses)}"
         for name, losses in zip(result.deep, result.loss, strict=True)
     )
     return (
@@ -116,3 +122,8 @@ def finding(result: Result) -> str:
         f"at {without}, with stochastic depth of {result.rates[1]:g} at {dropped}. Training loss "
         f"of the first of {result.loss.shape[-1]} steps and of the last five: {starts}."
     )
+
+
+def _last(losses: np.ndarray) -> str:
+    mean = losses[-5:].mean()
+    return f"{mean:.3g}" if np.isfinite(mean) else "none, for it diverged"

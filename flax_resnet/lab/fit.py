@@ -47,7 +47,7 @@ class Fitted:
 class Fitter:
     """Train a network on the data of `settings`; its steps are compiled once for all seeds.
 
-    SGD with momentum, a cosine of the learning rate after one epoch of warm-up. A seed decides the
+    SGD with momentum, a cosine of the learning rate after the warm-up. A seed decides the
     first weights and the order of the images; what a network drops at random is the same for all.
     One device is used: the networks are small, and experiments train many.
     """
@@ -59,7 +59,7 @@ class Fitter:
         self.steps_per_epoch = max(1, round(len(self.data.train) / settings.batch_size))
         self.steps = settings.epochs * self.steps_per_epoch
         self.mesh = data_mesh(jax.devices()[:1])
-        schedule = ScheduleConfig(learning_rate=settings.learning_rate, warmup=1.0)
+        schedule = ScheduleConfig(learning_rate=settings.learning_rate, warmup=settings.warmup)
         rate = make_schedule(schedule, self.steps, self.steps_per_epoch)
         optimizer = make_optimizer(OptimizerConfig(weight_decay=settings.weight_decay), rate)
         look: dict[str, Any] = dict(mean=config.mean, std=config.std)
@@ -78,23 +78,12 @@ class Fitter:
         """Return the state before the first step."""
         return self._start(jax.random.key(seed))
 
-    def fit(
-        self,
-        seed: int,
-        watch: Callable[[Variables], Any] = lambda variables: (),
-        epochs: int | None = None,
-    ) -> Fitted:
-        """Train from one seed.
-
-        Args:
-          watch: measures the variables before the first epoch and after each.
-          epochs: stop early, after so many of the schedule's epochs.
-        """
+    def fit(self, seed: int, watch: Callable[[Variables], Any] = lambda variables: ()) -> Fitted:
+        """Train from one seed; `watch` measures the variables at the start and after each epoch."""
         state, rows = self.start(seed), []
         watched = [np.asarray(watch(state.variables))]
-        epochs = epochs or self.settings.epochs
-        with self._batches(seed, epochs * self.steps_per_epoch) as batches:
-            for _ in range(epochs):
+        with self._batches(seed, self.steps) as batches:
+            for _ in range(self.settings.epochs):
                 state, seen = self._steps(state, batches, self.steps_per_epoch)
                 tested = self.test(state.variables)
                 loss, accuracy = (np.mean([row[key] for row in seen]) for key in MEANS)

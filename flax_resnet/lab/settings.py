@@ -29,6 +29,8 @@ class Training:
     epochs: int = 20
     batch_size: int = 64
     learning_rate: float = 0.1
+    warmup: float = 1.0
+    """Epochs until the learning rate is at its height; from there it falls like a cosine."""
     weight_decay: float = 1e-4
     seeds: int = 3
     """How many networks of each kind; each seed has its own weights and order of images."""

@@ -38,7 +38,7 @@ class Settings(Training):
     """The networks to compare."""
 
     epochs: int = 10
-    depth: int = 56
+    depth: int = 32
     images: int = 128
     kinds: tuple[str, ...] = tuple(KINDS)
 

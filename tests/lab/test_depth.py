@@ -14,8 +14,8 @@ def test_both_parts_have_curves(tiny: dict[str, Any], monkeypatch: pytest.Monkey
     monkeypatch.setattr(depth, "STARTS", {"residual": depth.STARTS["residual"]})
     result = depth.run(depth.Settings(**tiny, depth=8, deep=(20,), deep_steps=6))
     assert result.train_error.shape == result.test_error.shape == (2, 1, 1)
-    assert result.deep == ("20 layers, residual",)
+    assert result.deep == ("residual-20",)
     assert result.loss.shape == (1, 6)
     assert np.all(np.isfinite(result.loss))
-    assert "20 layers, residual" in depth.finding(result)
+    assert "residual-20" in depth.finding(result)
     assert len(plot.draw(result).axes) == 2

@@ -36,9 +36,13 @@ def draw(result: Result) -> Figure:
     counted(errors, "epoch")
     logarithmic(errors.yaxis, LEAST_ERROR)
     legend_below(errors, 2)
-    numbers = np.arange(1, result.loss.shape[-1] + 1)
-    for at, (name, losses) in enumerate(zip(result.deep, result.loss, strict=True)):
-        steps.plot(numbers, losses, color=COLORS[at % len(COLORS)], label=name)
+    numbers, deepest = np.arange(1, result.loss.shape[-1] + 1), result.deep[-1].rpartition("-")[-1]
+    kinds = dict.fromkeys(name.rpartition("-")[0] for name in result.deep)
+    colors = dict(zip(kinds, (COLORS[1], COLORS[0], COLORS[2]), strict=False))
+    for name, losses in zip(result.deep, result.loss, strict=True):
+        kind, _, depth = name.rpartition("-")
+        line = "-" if depth == deepest else ":"
+        steps.plot(numbers, losses, line, color=colors[kind], label=name)
     steps.set(title="first steps", ylabel="training loss", yscale="log")
     counted(steps, "step")
     legend_below(steps, 2)

@@ -19,7 +19,7 @@ def draw(result: Result) -> Figure:
     ):
         final = np.maximum(100 * values[..., -1], LEAST_ERROR)
         mean = final.mean(-1)
-        spread = np.stack([mean - final.min(-1), final.max(-1) - mean])
+        spread = np.stack([mean - final.min(-1), final.max(-1) - mean]).clip(0)  # but for rounding
         errors.errorbar(mean, places + shift, xerr=spread, fmt="o", color=color, label=label)
     errors.set(
         title=f"error after epoch {result.test_error.shape[-1]}",
