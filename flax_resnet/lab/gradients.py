@@ -177,7 +177,8 @@ def finding(result: Result) -> str:
             "batch norm), and a change behind the first block reaches the last "
             f"map {gain:.2g} times as large ({bare_gain:.2g} times without batch norm)"
         )
-    return f"On {result.data}, " + "; ".join(sentences) + "."
+    seeds = result.gradient.shape[1]
+    return f"On {result.data} (means of {seeds} seeds), " + "; ".join(sentences) + "."
 
 
 def decades(norms: np.ndarray) -> float:
