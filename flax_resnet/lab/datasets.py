@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,37 +11,26 @@ from flax_resnet.data import DataConfig, Source, open_source
 from flax_resnet.data.loading import EvalLoader
 from flax_resnet.training.step import normalize
 
-# Images are taken as they are: training errors then tell of the network and not of the crops.
-_WHOLE: dict[str, Any] = dict(crop="none", flip=False, eval_crop=1.0)
-_FASHION = DataConfig(
-    source="tfds:fashion_mnist",
-    test_split="test",
-    image_size=28,
-    channels=1,
-    mean=(0.286,),
-    std=(0.353,),
-    **_WHOLE,
-)
+
+def _grey(source: str, size: int, mean: float, std: float) -> DataConfig:
+    """Take images as they are: training errors then tell of the network and not of the crops."""
+    return DataConfig(
+        source=source,
+        test_split="test",
+        image_size=size,
+        channels=1,
+        crop="none",
+        flip=False,
+        eval_crop=1.0,
+        mean=(mean,),
+        std=(std,),
+    )
+
+
 DATASETS = {
-    "digits": DataConfig(
-        source="digits",
-        test_split="test",
-        image_size=8,
-        channels=1,
-        mean=(0.3,),
-        std=(0.38,),
-        **_WHOLE,
-    ),
-    "mnist": DataConfig(
-        source="tfds:mnist",
-        test_split="test",
-        image_size=28,
-        channels=1,
-        mean=(0.1307,),
-        std=(0.3081,),
-        **_WHOLE,
-    ),
-    "fashion_mnist": _FASHION,
+    "digits": _grey("digits", 8, 0.3, 0.38),
+    "mnist": _grey("tfds:mnist", 28, 0.1307, 0.3081),
+    "fashion_mnist": _grey("tfds:fashion_mnist", 28, 0.286, 0.353),
     "cifar10": DataConfig(
         source="tfds:cifar10",
         test_split="test",

@@ -16,7 +16,7 @@ from flax_resnet.lab.settings import Training
 from flax_resnet.models import Network
 from flax_resnet.training.config import OptimizerConfig, ScheduleConfig
 from flax_resnet.training.evaluation import evaluate
-from flax_resnet.training.mesh import data_mesh, put_batch, replicated
+from flax_resnet.training.mesh import data_mesh, device_rows, put_batch, replicated
 from flax_resnet.training.optimizers import make_optimizer
 from flax_resnet.training.schedules import make_schedule
 from flax_resnet.training.state import TrainState, make_state
@@ -111,8 +111,7 @@ class Fitter:
     ) -> tuple[TrainState, list[Any]]:
         seen = []
         for batch in itertools.islice(batches, count):
-            arrays = {"image": batch["image"], "label": batch["label"]}
-            state, metrics = self.train_step(state, put_batch(arrays, self.mesh))
+            state, metrics = self.train_step(state, put_batch(device_rows(batch), self.mesh))
             seen.append(metrics)
         return state, jax.device_get(seen)
 

@@ -11,9 +11,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 # Never a window: figures go into files, also on machines without a screen.
 matplotlib.use("agg")
 
-# Wong's colours, which people with any colour vision can tell apart.
 # Errors in % below it, 0 among them, are drawn at it where the axis is logarithmic.
 LEAST_ERROR = 0.05
+# Wong's colours, which people with any colour vision can tell apart.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 KINDS = {"residual": COLORS[0], "plain": COLORS[1]}
 _SETTINGS: dict[Any, Any] = {
