@@ -25,8 +25,9 @@ from benchmarks.report import QUICK_RESULTS, RESULTS, result_path, shown, table,
 from benchmarks.timing import summarize
 from benchmarks.trainer_probe import PHASES, TrainerProbe, Turn
 from flax_resnet.data import train_batches
-from flax_resnet.training.config import TrainConfig, parse
+from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.mesh import put_batch
+from flax_resnet.training.parsing import parse
 from flax_resnet.training.setup import Setup, prepare_run
 from flax_resnet.training.state import init_state
 

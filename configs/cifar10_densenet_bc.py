@@ -12,7 +12,7 @@ Time: half a day on a GPU, weeks on a few CPU cores; `--config.model.remat=True`
 
 from ml_collections import ConfigDict
 
-from flax_resnet.training.config import base_config
+from flax_resnet.training.parsing import base_config
 
 
 def get_config() -> ConfigDict:

@@ -13,7 +13,7 @@ Time: 182 epochs; minutes on a GPU, days on a few CPU cores.
 
 from ml_collections import ConfigDict
 
-from flax_resnet.training.config import base_config
+from flax_resnet.training.parsing import base_config
 
 
 def get_config() -> ConfigDict:

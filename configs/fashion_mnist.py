@@ -8,7 +8,7 @@ Time: minutes on a GPU, two hours on two CPU cores; about ten minutes of them, w
 
 from ml_collections import ConfigDict
 
-from flax_resnet.training.config import base_config
+from flax_resnet.training.parsing import base_config
 
 
 def get_config() -> ConfigDict:

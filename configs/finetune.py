@@ -11,7 +11,7 @@ Time: an epoch of a few hundred pictures takes minutes on two CPU cores.
 
 from ml_collections import ConfigDict
 
-from flax_resnet.training.config import base_config
+from flax_resnet.training.parsing import base_config
 from flax_resnet.training.pretrained import architecture_of, data_settings
 
 

@@ -9,7 +9,7 @@ Time: minutes on a GPU; at 64 px about three minutes an epoch on two CPU cores.
 
 from ml_collections import ConfigDict
 
-from flax_resnet.training.config import base_config
+from flax_resnet.training.parsing import base_config
 
 
 def get_config() -> ConfigDict:

@@ -15,7 +15,7 @@ Time: 115 million images; at 2,500 images a second 13 hours.
 
 from ml_collections import ConfigDict
 
-from flax_resnet.training.config import base_config
+from flax_resnet.training.parsing import base_config
 
 
 def get_config() -> ConfigDict:

@@ -14,7 +14,7 @@ Time: about a quarter of an hour of CPU time, on two cores.
 
 from ml_collections import ConfigDict
 
-from flax_resnet.training.config import base_config
+from flax_resnet.training.parsing import base_config
 
 
 def get_config() -> ConfigDict:

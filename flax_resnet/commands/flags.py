@@ -11,7 +11,7 @@ from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from flax_resnet.commands.reporting import clear_errors
 from flax_resnet.errors import InputError
-from flax_resnet.training.config import check_overrides
+from flax_resnet.training.parsing import check_overrides
 
 
 def config_flag() -> Any:

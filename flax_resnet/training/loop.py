@@ -13,12 +13,13 @@ from ml_collections import ConfigDict
 
 from flax_resnet.data import train_batches
 from flax_resnet.training import checkpoints
-from flax_resnet.training.config import TrainConfig, parse
+from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.display import Display
 from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.interrupts import Stopped, StopRequest, stop_requests
 from flax_resnet.training.log import TrainingLog
 from flax_resnet.training.mesh import device_rows, put_batch
+from flax_resnet.training.parsing import parse
 from flax_resnet.training.pretrained import starting_variables
 from flax_resnet.training.runs import Run, evaluate_run, restore
 from flax_resnet.training.setup import Setup, prepare_run

@@ -15,9 +15,10 @@ from flax_resnet.data import DataConfig, open_source
 from flax_resnet.errors import InputError
 from flax_resnet.models import Network, variable_shapes
 from flax_resnet.training import checkpoints
-from flax_resnet.training.config import TrainConfig, parse
+from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.mesh import data_mesh, replicated
+from flax_resnet.training.parsing import parse
 from flax_resnet.training.setup import build_model, check_classes, check_task
 from flax_resnet.training.step import make_eval_step
 from flax_resnet.training.tasks import TASKS

@@ -8,7 +8,7 @@ import pytest
 from flax_resnet import evaluate_run, restore, save_pretrained, train
 from flax_resnet.__main__ import main
 from flax_resnet.models.variants import VARIANTS
-from flax_resnet.training.config import parse
+from flax_resnet.training.parsing import parse
 from flax_resnet.weights import Preprocessing
 
 

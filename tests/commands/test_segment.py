@@ -12,7 +12,8 @@ from flax_resnet import evaluate_run, restore, train
 from flax_resnet.__main__ import main
 from flax_resnet.commands.overlays import COLORS, draw_overlay, errors, tint
 from flax_resnet.models.variants import VARIANTS
-from flax_resnet.training.config import TrainConfig, parse
+from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.parsing import parse
 from tests.data.circles import INSIDE, OUTSIDE, write_circles
 
 

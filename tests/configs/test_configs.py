@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import pytest
 
 from flax_resnet.data.mask_loading import train_loader
-from flax_resnet.training.config import TrainConfig, parse
+from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.mesh import data_mesh, device_rows
+from flax_resnet.training.parsing import parse
 from flax_resnet.training.setup import prepare_run
 from flax_resnet.training.state import make_state
 from flax_resnet.training.step import make_train_step

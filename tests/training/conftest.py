@@ -8,8 +8,9 @@ import pytest
 from jax.sharding import Mesh
 
 from flax_resnet.models.variants import VARIANTS
-from flax_resnet.training.config import TrainConfig, parse
+from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.mesh import data_mesh
+from flax_resnet.training.parsing import parse
 
 TINY = dict(stage_sizes=(1, 1), widths=(8, 16), stem="cifar", num_classes=10, image_size=8)
 

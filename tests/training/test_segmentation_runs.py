@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 from flax_resnet import evaluate_run, restore, train
 from flax_resnet.errors import InputError
 from flax_resnet.models.variants import VARIANTS
-from flax_resnet.training.config import TrainConfig, parse
+from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.parsing import parse
 from flax_resnet.training.runs import Run, replace_data
 from tests.data.circles import write_circles
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flax_resnet.errors import InputError
-from flax_resnet.training.config import TrainConfig, base_config, check_overrides, parse
+from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.parsing import base_config, check_overrides, parse
 
 
 def test_the_base_config_holds_the_defaults() -> None:

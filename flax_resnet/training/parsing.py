@@ -1,0 +1,113 @@
+"""Settings as people write them: `ml_collections` outside, frozen dataclasses inside.
+
+A recipe in `configs/` changes what `base_config()` returns, users change that on the command
+line, and `parse` turns the outcome into a `TrainConfig`, or into an error that names the key.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from flax_resnet.errors import InputError, expected_names, require_known
+from flax_resnet.training.config import TrainConfig
+
+
+def base_config() -> ConfigDict:
+    """Return the defaults as a locked `ConfigDict`, for a recipe to change."""
+    return _to_config_dict(TrainConfig(), TrainConfig)
+
+
+def parse(config: ConfigDict | Mapping[str, Any] | TrainConfig) -> TrainConfig:
+    """Check every key and type of `config` and return it as a `TrainConfig`.
+
+    Raises:
+      InputError: a key is unknown (the near ones are listed) or a value of the wrong type.
+    """
+    if isinstance(config, TrainConfig):
+        return config
+    values = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    parsed: TrainConfig = _parse_section(TrainConfig, values, "config")
+    return parsed
+
+
+def check_overrides(config: ConfigDict, arguments: list[str]) -> None:
+    """Check the keys of command-line arguments such as `--config.data.flip=False`.
+
+    Raises:
+      InputError: a key is none of the config's; the near ones are listed.
+    """
+    for argument in arguments:
+        name = argument.split("=", 1)[0].lstrip("-")
+        if not argument.startswith("-") or not name.startswith("config."):
+            continue
+        section: Any = config
+        for key in name.split(".")[1:]:
+            known = list(section.keys()) if isinstance(section, ConfigDict) else []
+            if key not in known:
+                raise InputError(f"--{name}: there is no {key!r}; {expected_names(key, known)}")
+            section = section[key]
+
+
+def _to_config_dict(values: Any, kind: type) -> ConfigDict:
+    result = ConfigDict()
+    for entry, hint in _fields(kind):
+        value = getattr(values, entry.name)
+        if dataclasses.is_dataclass(hint):
+            result[entry.name] = _to_config_dict(value, typing.cast(type, hint))
+        elif _optional(hint):
+            result[entry.name] = config_dict.placeholder(_plain(hint))
+            result[entry.name] = value
+        else:
+            result[entry.name] = value
+    return result.lock()
+
+
+def _parse_section(kind: type, values: Mapping[str, Any], where: str) -> Any:
+    hints = {entry.name: hint for entry, hint in _fields(kind)}
+    arguments = {}
+    for key, value in values.items():
+        require_known(f"a key of {where}", key, hints)
+        hint, name = hints[key], f"{where}.{key}"
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, Mapping):
+                raise InputError(f"{name} is {value!r}; expected a section of settings")
+            value = _parse_section(typing.cast(type, hint), value, name)
+        else:
+            value = _parse_value(value, hint, name)
+        arguments[key] = value
+    return kind(**arguments)
+
+
+def _parse_value(value: Any, hint: Any, name: str) -> Any:
+    if value is None and _optional(hint):
+        return None
+    plain = _plain(hint)
+    if plain is tuple and isinstance(value, (list, tuple)):
+        return tuple(value)
+    if plain is float and type(value) is int:
+        return float(value)
+    if type(value) is not plain:
+        raise InputError(
+            f"{name} is {value!r}, of type {type(value).__name__}; expected {plain.__name__}"
+        )
+    return value
+
+
+def _fields(kind: type) -> list[tuple[dataclasses.Field[Any], Any]]:
+    hints = typing.get_type_hints(kind)
+    return [(entry, hints[entry.name]) for entry in dataclasses.fields(kind)]
+
+
+def _optional(hint: Any) -> bool:
+    return isinstance(hint, types.UnionType) and types.NoneType in typing.get_args(hint)
+
+
+def _plain(hint: Any) -> type:
+    """Return the type behind `X | None` and `tuple[X, ...]`."""
+    if _optional(hint):
+        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+    return typing.get_origin(hint) or hint
