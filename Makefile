@@ -29,6 +29,9 @@ types: $(VENV)/installed-dev ## static types
 bench: $(VENV)/installed-dev ## every benchmark in its quick mode
 	@$(BIN)/python -m benchmarks.trainer_overhead --quick
 	@$(BIN)/python -m benchmarks.depth --quick
+	@$(BIN)/python -m benchmarks.kill --quick
+	@$(BIN)/python -m benchmarks.soak --quick
+	@$(BIN)/python -m benchmarks.checkpoint --quick
 	@PYTHON=$(BIN)/python benchmarks/gpu.sh --tiny
 
 clean: ## remove what the targets above made, but no run

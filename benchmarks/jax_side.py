@@ -93,7 +93,9 @@ def _train(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
     state = init_state(model, optimizer, 0, shape, mesh)
     images, labels = cases.inputs(case)
     batch = put_batch({"image": images, "label": labels}, mesh)
-    step = make_train_step(model, optimizer, rate, mesh, mean=cases.MEAN, std=cases.STD)
+    step = make_train_step(
+        model, optimizer, rate, mesh, mean=cases.MEAN, std=cases.STD, max_nonfinite=0
+    )
     return step, (state, batch), lambda arguments, outcome: (outcome[0], arguments[1])
 
 

@@ -1,13 +1,14 @@
 """`--config FILE --config.KEY=VALUE` as users of Flax know it, with errors that help."""
 
+import re
+import runpy
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
-from ml_collections import config_flags
-from ml_collections.config_flags.config_flags import ConfigFileFlagParser
+from ml_collections import ConfigDict, config_flags
 
 from flax_resnet.commands.reporting import clear_errors
 from flax_resnet.errors import InputError
@@ -54,16 +55,40 @@ def _config_path(arguments: list[str]) -> str | None:
     return path
 
 
-def _load(path: str) -> Any:
-    file = Path(path.split(":", 1)[0])
-    if not file.is_file():
+def _load(path: str) -> ConfigDict:
+    """Run a config file as `config_flags` will, but with errors that a reader can use."""
+    name, *argument = path.split(":", 1)
+    file = Path(name)
+    if not _is_file(file):
         known = ", ".join(sorted(map(str, (file.parent or Path()).glob("*.py")))) or "none"
         raise InputError(f"there is no config file {file}; python files beside it: {known}")
     try:
-        return ConfigFileFlagParser("config").parse(path)
-    except Exception as error:  # whatever a user's file raises
-        where = traceback.extract_tb(error.__traceback__)[-1]
+        config = runpy.run_path(name)["get_config"](*argument)
+    except (Exception, SystemExit) as error:  # whatever a user's file raises
+        # Of a key that it does not know, ml_collections says the near ones behind all others.
+        reason = re.sub(r'Other fields present: ".*"(\\n|\n)', "", str(error), flags=re.DOTALL)
         raise InputError(
-            f"{file} cannot be loaded: {type(error).__name__} in {where.filename}, line "
-            f"{where.lineno}: {error}"
+            f"{file} cannot be loaded: {type(error).__name__} in {_place(error, name)}: {reason}"
         ) from error
+    if not isinstance(config, ConfigDict):
+        raise InputError(
+            f"get_config() of {file} returns a {type(config).__name__}; expected the ConfigDict "
+            "that base_config() makes"
+        )
+    return config
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # A name too long, or a locked folder.
+        return False
+
+
+def _place(error: BaseException, file: str) -> str:
+    """Return the last line of the user's file that had a part in an error."""
+    if isinstance(error, SyntaxError):
+        return f"{file}, line {error.lineno or 1}"
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [frame.lineno for frame in frames if frame.filename == file]
+    return f"{file}, line {inside[-1]}" if inside else file

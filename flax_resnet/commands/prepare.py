@@ -36,9 +36,9 @@ def run(args: argparse.Namespace) -> int:
     # The data stack takes a second to import: not for every `--help`.
     from flax_resnet.data.digits import FlaxResnetDigits
     from flax_resnet.data.imagenet import pack_imagenet
-    from flax_resnet.data.pipeline import available_cores
     from flax_resnet.data.tfds_prepare import prepare
     from flax_resnet.data.tfds_source import find_builder
+    from flax_resnet.data.workers import available_cores
 
     if args.what == "imagenet":
         with progress_report() as report:

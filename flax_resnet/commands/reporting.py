@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 
 from flax_resnet.errors import InputError
+from flax_resnet.printable import printable
 
 
 @contextlib.contextmanager
@@ -13,5 +14,6 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # A name in it may hold what a terminal takes for a command.
+        print("error:", printable(str(error), keep="\n"), file=sys.stderr)
         raise SystemExit(2) from None

@@ -82,11 +82,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _of_files(args: argparse.Namespace, restored: Any) -> Iterator[Subject]:
     from flax_resnet.data.decode import DecodeError, decode_image
+    from flax_resnet.data.reading import read_file
 
     _check_names([path.stem for path in args.image])
     for path in args.image:
         try:
-            image = decode_image(path.read_bytes(), restored.config.data.channels)
+            image = decode_image(read_file(path), restored.config.data.channels)
         except (OSError, DecodeError) as error:
             raise InputError(f"{path} cannot be decoded: {error}") from error
         yield Subject(path.stem, image, None)

@@ -22,6 +22,8 @@ class DataConfig:
     """digits | tfds:NAME[/config][:version] | folder:PATH | masks:PATH | synthetic[:CLASSES]"""
     data_dir: str | None = None
     """Where TFDS data lies; None is TFDS's own default, which $TFDS_DATA_DIR sets."""
+    follow_links: bool = False
+    """Let symbolic links lead out of the folder of folder:PATH and masks:PATH."""
     train_split: str = "train"
     eval_split: str = "validation"
     """Watched while training: it chooses the best checkpoint."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -12,7 +13,12 @@ import numpy as np
 MAX_PIXELS = 2**27
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 _JPEG = b"\xff\xd8\xff"
+# Frame headers: SOF0 .. SOF15, without the three codes in between that mean other things.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# What may come before them and carries a length: tables, application data and comments.
+_SEGMENTS = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)})
 
 
 class DecodeError(ValueError):
@@ -28,17 +34,21 @@ def decode_image(data: bytes, channels: int) -> np.ndarray:
 
     Raises `DecodeError` for anything else, for truncated data and above `MAX_PIXELS`.
     """
-    height, width = image_size(data)
-    if height * width > MAX_PIXELS:
-        raise DecodeError(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}")
+    check_pixels(*image_size(data))
     flags = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(_still(data), np.uint8), flags)
     except cv2.error as error:
         raise DecodeError(f"OpenCV says {error.err or error}") from None
     if image is None:
         raise DecodeError(f"the {len(data)} bytes are truncated or damaged")
     return image.reshape(*image.shape[:2], channels)
+
+
+def check_pixels(height: int, width: int) -> None:
+    """Raise `DecodeError` above `MAX_PIXELS`."""
+    if height * width > MAX_PIXELS:
+        raise DecodeError(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}")
 
 
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
@@ -71,16 +81,18 @@ def jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], struct.unpack_from(">H", data, at + 2)[0]
-        # SOF0 .. SOF15, without the three codes in between that mean other tables.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        if marker in _FRAMES:
             height, width, components = struct.unpack_from(">HHB", data, at + 5)
             return height, width, components
-        if marker == 0xFF:  # A fill byte.
+        if marker in _SEGMENTS:
+            at += 2 + length
+        elif marker == 0xFF:  # A fill byte.
             at += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # Markers that carry no length.
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # Markers that carry no length.
             at += 2
         else:
-            at += 2 + length
+            # libjpeg passes over other codes in its own way, and would find another frame.
+            return None
     return None
 
 
@@ -95,17 +107,47 @@ def _header_size(data: bytes) -> tuple[int, int] | None:
         frame = jpeg_frame(data)
         return frame[:2] if frame else None
     if data.startswith(_PNG):
-        width, height = struct.unpack_from(">II", data, 16)
-        return height, width
+        return _png_size(data)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp_size(data)
     if data[:6] in (b"GIF87a", b"GIF89a"):
         width, height = struct.unpack_from("<HH", data, 6)
         return height, width
     if data[:2] == b"BM":
-        width, height = struct.unpack_from("<ii", data, 18)
+        if data[14:18] == b"\x0c\0\0\0":  # The first version's header has 12 bytes.
+            width, height = struct.unpack_from("<HH", data, 18)
+        else:
+            width, height = struct.unpack_from("<ii", data, 18)
         return abs(height), width  # A negative height means rows from the top.
     return None
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    kinds = [kind for kind, _ in _png_chunks(data)]
+    if kinds[:1] != [b"IHDR"]:
+        return None
+    width, height = struct.unpack_from(">II", data, 16)
+    return height, width
+
+
+def _still(data: bytes) -> bytes:
+    """Leave the animation out of a PNG: OpenCV crashes where the first frame is damaged."""
+    if not data.startswith(_PNG) or not any(kind in data for kind in _ANIMATION):
+        return data
+    chunks = [chunk for kind, chunk in _png_chunks(data) if kind not in _ANIMATION]
+    return b"".join([_PNG, *chunks])
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield the kind and the bytes of every chunk."""
+    view, at = memoryview(data), len(_PNG)
+    while at + 8 <= len(data):
+        end = at + 12 + struct.unpack_from(">I", data, at)[0]
+        if end > len(data):
+            # OpenCV would make room for what a chunk says it has, up to 2 GiB, before it looks.
+            raise DecodeError(f"the {len(data)} bytes are truncated or damaged")
+        yield data[at + 4 : at + 8], view[at:end]
+        at = end
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:

@@ -34,7 +34,11 @@ class DecodedSource:
         if index not in self._examples:
             example = self._source[index]
             image = decoded(example, self._channels)
-            self._examples[index] = {"image": image, "label": example["label"]}
+            example = {"image": image, "label": example["label"]}
+            # The source was chosen by its first image; a larger one after it is not kept.
+            if image.nbytes * len(self) > _MEMORY_BYTES:
+                return example
+            self._examples[index] = example
         return self._examples[index]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from flax_resnet.data.config import DataConfig
+from flax_resnet.data.listing import EXTENSIONS, Tree, open_tree
 from flax_resnet.data.positions import permutation
+from flax_resnet.data.reading import read_file
 from flax_resnet.data.source import Example
 from flax_resnet.data.splits import resolve_split, split_size
 from flax_resnet.errors import InputError
+from flax_resnet.printable import printable
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
 _ALIASES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val"),
@@ -45,11 +47,11 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> Example:
         """Read the bytes of a file."""
-        return {"image": self._path(index).read_bytes(), "label": int(self.labels[index])}
+        return {"image": read_file(self._path(index)), "label": int(self.labels[index])}
 
     def describe(self, index: int) -> str:
         """Return the path of the file."""
-        return f"{self._path(index)} ({self.name})"
+        return printable(f"{self._path(index)} ({self.name})")
 
     def _path(self, index: int) -> Path:
         return Path(self.root, os.fsdecode(bytes(self.files[index])))
@@ -61,17 +63,15 @@ def open_folder(config: DataConfig, rest: str, split: str) -> FolderSource:
     Without any split folders the classes below PATH are the train split; slices make the others.
     Slices cut a fixed shuffled order, for a prefix of the sorted files would miss classes.
     """
-    root = Path(rest).expanduser()
-    if not rest or not root.is_dir():
-        raise InputError(f"config.data.source is {config.source!r}, which is no folder; {_LAYOUT}.")
+    tree = open_tree(config, rest, _LAYOUT)
     name = f"{config.source} {split}"
-    folders = split_folders(root, name, _LAYOUT)
-    classes = _class_folders(folders["train"])
+    folders = split_folders(tree, name, _LAYOUT)
+    classes = tree.folders(folders["train"])
     if not classes:
         raise InputError(f"{folders['train']} has no class folders; {_LAYOUT}.")
     spec = canonical_split(split)
     wanted = [known for known in folders if known in spec] or list(folders)
-    listed = {known: _listing(root, folders[known], classes, known == "train") for known in wanted}
+    listed = {known: _listing(tree, folders[known], classes, known == "train") for known in wanted}
     sizes = {known: len(listed[known][0]) if known in listed else 0 for known in folders}
     parts = resolve_split(config.source, spec, sizes)
     if split_size(parts) == 0:
@@ -79,14 +79,14 @@ def open_folder(config: DataConfig, rest: str, split: str) -> FolderSource:
     chosen = [(listed[known], _shuffled(sizes[known], positions)) for known, positions in parts]
     return FolderSource(
         name=name,
-        root=str(root),
+        root=str(tree.root),
         files=np.concatenate([files[at] for (files, _), at in chosen]),
         labels=np.concatenate([labels[at] for (_, labels), at in chosen]),
         class_names=tuple(classes),
     )
 
 
-def split_folders(root: Path, name: str, layout: str) -> dict[str, Path]:
+def split_folders(tree: Tree, name: str, layout: str) -> dict[str, Path]:
     """Return {"train": folder, "validation": folder, ...} as far as they exist.
 
     Args:
@@ -95,15 +95,15 @@ def split_folders(root: Path, name: str, layout: str) -> dict[str, Path]:
     """
     found = {}
     for split, aliases in _ALIASES.items():
-        existing = [root / alias for alias in aliases if (root / alias).is_dir()]
+        existing = [path for path in (tree.root / a for a in aliases) if tree.is_folder(path)]
         if existing:
             found[split] = existing[0]
     if found and "train" not in found:
         raise InputError(
-            f"{name}: {root} has {', '.join(str(path.name) for path in found.values())} and no "
+            f"{name}: {tree.root} has {', '.join(path.name for path in found.values())} and no "
             f"train folder, which names the classes; {layout}."
         )
-    return found or {"train": root}
+    return found or {"train": tree.root}
 
 
 def canonical_split(split: str) -> str:
@@ -116,17 +116,11 @@ def canonical_split(split: str) -> str:
     return "+".join(parts)
 
 
-def _class_folders(folder: Path) -> list[str]:
-    return sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."
-    )
-
-
 def _listing(
-    root: Path, folder: Path, classes: list[str], names_classes: bool
+    tree: Tree, folder: Path, classes: list[str], names_classes: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the sorted files, bytes (n,) below `root`, and labels, int64 (n,), of a split."""
-    extra = sorted(set(_class_folders(folder)) - set(classes))
+    extra = sorted(set(tree.folders(folder)) - set(classes))
     if extra:
         raise InputError(
             f"{folder} has the class {extra[0]!r}, which the train split lacks; expected the same "
@@ -135,28 +129,17 @@ def _listing(
     files: list[bytes] = []
     counts = []
     for name in classes:
-        images = _images(folder / name)
+        images = tree.images(folder / name) if tree.is_folder(folder / name) else []
         if not images and names_classes:
             raise InputError(
-                f"{folder / name} has no images ({', '.join(sorted(EXTENSIONS))}); expected at "
-                "least one for each class. Fill the folder or remove it."
+                f"{printable(folder / name)} has no images ({', '.join(sorted(EXTENSIONS))}); "
+                "expected at least one for each class. Fill the folder or remove it."
             )
-        files += [os.fsencode(os.path.relpath(path, root)) for path in images]
+        files += [os.fsencode(os.path.relpath(path, tree.root)) for path in images]
         counts.append(len(images))
     if not files:
         raise InputError(f"{folder} has no images in its class folders; {_LAYOUT}.")
     return np.array(files), np.repeat(np.arange(len(classes)), counts)
-
-
-def _images(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return sorted(
-            entry.path
-            for entry in entries
-            if Path(entry.name).suffix.lower() in EXTENSIONS and entry.name[0] != "."
-        )
 
 
 def _shuffled(length: int, positions: range) -> np.ndarray:

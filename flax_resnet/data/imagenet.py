@@ -86,7 +86,7 @@ def _plan(
 ) -> list[_Shard]:
     """Say which member of the archive goes into which file."""
     if not archive.is_file():
-        raise InputError(f"{archive} does not exist; expected the archive of the {split} images.")
+        raise InputError(f"{archive} is no file; expected the archive of the {split} images.")
     total = archive.stat().st_size
     list_members = train_members if split == "train" else validation_members
     members = list_members(archive, lambda done: report(f"reading {archive.name}", done, total))
@@ -132,13 +132,16 @@ def _check_same_plan(path: Path, members: list[Member], resize_to: int | None) -
     """Refuse to mix the shards of two different packs, which would repeat and lose images."""
     listing = "\n".join(f"{member.name} {member.size}" for member in members)
     plan = {"images": len(members), "crc32": zlib.crc32(listing.encode()), "resize": resize_to}
-    if path.exists() and json.loads(path.read_text()) != plan:
+    text = json.dumps(plan)
+    if path.exists() and (begun := path.read_text(errors="replace")) != text:
         raise InputError(
-            f"{path.parent} was begun with other archives or options ({path.read_text()}; now "
-            f"{json.dumps(plan)}). Give the same ones to go on, or choose another --data-dir."
+            f"{path.parent} was begun with other archives or options ({begun}; now {text}). Give "
+            "the same ones to go on, or choose another --data-dir."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plan))
+    partial = path.with_name(f"incomplete.{path.name}")
+    partial.write_text(text)
+    partial.rename(path)
 
 
 def _write_all(split: str, shards: list[_Shard], workers: int, report: Report) -> list[int]:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import tensorflow_datasets as tfds
 
+from flax_resnet.data.reading import MAX_BYTES
 from flax_resnet.errors import InputError, expected_names
 
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
@@ -42,7 +43,7 @@ def train_members(archive: Path, progress: Progress) -> list[Member]:
                 f"ImageNet's synsets, n01440764.tar and so on: {expected_names(synset, synsets)}"
             )
         for image in _files(archive, inner.size, inner.offset):
-            members.append(Member(image.name, synset, image.offset, image.size))
+            members.append(_member(archive, image, synset))
         progress(inner.offset + inner.size)
     return _not_empty(members, archive)
 
@@ -58,8 +59,7 @@ def validation_members(archive: Path, progress: Progress) -> list[Member]:
                 f"{archive} contains {image.name!r}; expected ILSVRC2012_val_00000001.JPEG to "
                 f"ILSVRC2012_val_{len(labels):08}.JPEG. Is it the archive of another split?"
             )
-        label = labels[int(match[1]) - 1]
-        members.append(Member(image.name, label, image.offset, image.size))
+        members.append(_member(archive, image, labels[int(match[1]) - 1]))
         progress(image.offset + image.size)
     return _not_empty(members, archive)
 
@@ -69,6 +69,15 @@ class _File:
     name: str
     offset: int
     size: int
+
+
+def _member(archive: Path, image: _File, synset: str) -> Member:
+    if image.size > MAX_BYTES:
+        raise InputError(
+            f"{archive} contains {image.name!r} of {image.size} bytes; expected images of at most "
+            f"{MAX_BYTES}. It is not the official archive: fetch it again."
+        )
+    return Member(image.name, synset, image.offset, image.size)
 
 
 def _files(archive: Path, size: int, start: int) -> Iterator[_File]:
@@ -86,16 +95,22 @@ def _files(archive: Path, size: int, start: int) -> Iterator[_File]:
             stream.seek(tar.offset)
             if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError(f"no member and no end mark at byte {tar.offset}")
-    except (tarfile.TarError, OSError) as error:
+    except InputError:
+        raise
+    # The last two come from sizes that a header of a long name or a comment may claim.
+    except (tarfile.TarError, OSError, ValueError, MemoryError) as error:
+        reason = str(error) or type(error).__name__
         raise InputError(
-            f"{archive} cannot be read as an uncompressed tar archive: {error}. Compare its size "
+            f"{archive} cannot be read as an uncompressed tar archive: {reason}. Compare its size "
             "and checksum with the ones at the download page, and fetch it again."
         ) from error
 
 
 def _checked(archive: Path, info: tarfile.TarInfo, end: int) -> _File:
     path = PurePosixPath(info.name)
-    if path.is_absolute() or ".." in path.parts or not info.isfile():
+    outside = path.is_absolute() or ".." in path.parts
+    # A negative size leads back to where the header is, for ever.
+    if outside or not info.isfile() or not info.name.isprintable() or info.size < 0:
         raise InputError(
             f"{archive} contains {info.name!r}; expected plain files with paths inside the "
             "archive. It is not the official archive: fetch it again from https://image-net.org."

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from flax_resnet.data.decode import DecodeError, image_size
-from flax_resnet.data.folder import EXTENSIONS
+from flax_resnet.data.decode import DecodeError, check_pixels, image_size
+from flax_resnet.data.listing import Tree
+from flax_resnet.data.reading import open_plain, read_file
 from flax_resnet.errors import InputError
+from flax_resnet.printable import printable
 
 IMAGES, MASKS = "images", "masks"
 # What stores pixels as they are: JPEG and WebP would blur one class's value into another's.
@@ -29,13 +31,13 @@ class Pair(NamedTuple):
     mask: Path
 
 
-def find_pairs(folder: Path) -> list[Pair]:
+def find_pairs(tree: Tree, folder: Path) -> list[Pair]:
     """Return folder/images/NAME.* with folder/masks/NAME.*, in natural order: 1, 2, ..., 10.
 
     Raises:
       InputError: there are none, or one lacks its partner.
     """
-    images, masks = _by_stem(folder / IMAGES, EXTENSIONS), _by_stem(folder / MASKS, EXTENSIONS)
+    images, masks = _by_stem(tree, folder / IMAGES), _by_stem(tree, folder / MASKS)
     if not images:
         raise InputError(
             f"{folder / IMAGES} has no images; expected {folder / IMAGES}/NAME.png with "
@@ -86,16 +88,23 @@ def mask_size(path: Path) -> tuple[int, int]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as mask:
+        with open_plain(path) as file, Image.open(file) as mask:
+            check_pixels(mask.height, mask.width)
             yield mask
-    except (OSError, SyntaxError) as error:  # Both are Pillow's for damaged files.
-        raise InputError(f"{path} cannot be decoded: {error}. Make this mask anew.") from error
+    except InputError:
+        raise
+    except Exception as error:  # Pillow has no exception of its own for damaged files.
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "its header is none of an image" if unknown else error
+        raise InputError(
+            f"{printable(path)} cannot be decoded: {reason}. Make this mask anew."
+        ) from error
 
 
 def check_sizes(pair: Pair, mask: tuple[int, int]) -> None:
     """Compare an image's header with its mask's (height, width); damaged ones are the loader's."""
     try:
-        image = image_size(pair.image.read_bytes())
+        image = image_size(read_file(pair.image))
     except (DecodeError, OSError):
         return
     # A photograph may lie on its side until its EXIF tag is obeyed.
@@ -119,13 +128,11 @@ def found_values(pairs: list[Pair], ignored: int | None) -> tuple[int, ...]:
     return tuple(value for value in np.flatnonzero(present).tolist() if value != ignored)
 
 
-def _by_stem(folder: Path, extensions: frozenset[str]) -> dict[str, Path]:
+def _by_stem(tree: Tree, folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    if not folder.is_dir():
+    if not tree.is_folder(folder):
         raise InputError(f"there is no folder {folder}; expected {IMAGES} and {MASKS} side by side")
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in extensions or path.name[0] == ".":
-            continue
+    for path in map(Path, tree.images(folder)):
         if path.stem in found:
             raise InputError(
                 f"{found[path.stem]} and {path} have the same name; expected one file of each "

@@ -8,10 +8,15 @@ import numpy as np
 
 from flax_resnet.data.border import border_weights
 from flax_resnet.data.config import DataConfig
+from flax_resnet.data.decode import MAX_PIXELS
 from flax_resnet.data.loading import Batch, EvalLoader, TrainLoader
 from flax_resnet.data.masks import IGNORED, MaskSource
 from flax_resnet.data.paired import pad_to, paired_transform
 from flax_resnet.data.source import Example, Source
+from flax_resnet.errors import InputError
+
+# OpenCV counts the pixels that it moves about in 16 bits.
+_LONGEST_BENT = 2**15 - 1
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ def train_loader(
 ) -> TrainLoader:
     """Return what makes the training batches of a source of either kind."""
     if isinstance(source, MaskSource):
+        _check_sides(source, config)
         return MaskTrainLoader(source, config, seed, process_index, process_count)
     return TrainLoader(source, config, seed, process_index, process_count)
 
@@ -67,6 +73,7 @@ def eval_loader(
 ) -> EvalLoader:
     """Return what makes the evaluation batches of a source of either kind."""
     if isinstance(source, MaskSource):
+        _check_largest(source)
         return MaskEvalLoader(source, config, process_index, process_count)
     return EvalLoader(source, config, process_index, process_count)
 
@@ -82,6 +89,26 @@ def pixel_weights(labels: np.ndarray, config: DataConfig) -> np.ndarray:
     if config.border_weight > 0:
         weights += border_weights(labels, config.border_weight, config.border_sigma)
     return weights
+
+
+def _check_sides(source: MaskSource, config: DataConfig) -> None:
+    side = max(source.largest)
+    if config.elastic > 0 and side > _LONGEST_BENT:
+        raise InputError(
+            f"an image of {source.name} has a side of {side} pixels; expected at most "
+            f"{_LONGEST_BENT} where config.data.elastic bends them. Cut it, or set that to 0."
+        )
+
+
+def _check_largest(source: MaskSource) -> None:
+    # One image may be a wide strip and another a tall one: the frame of both is neither's size.
+    height, width = source.largest
+    if height * width > MAX_PIXELS:
+        raise InputError(
+            f"the images of {source.name} are up to {width} pixels wide and {height} high, and "
+            f"evaluation pads all to that; expected at most {MAX_PIXELS} pixels. Cut the longest "
+            "ones."
+        )
 
 
 def _is_weighted(config: DataConfig) -> bool:

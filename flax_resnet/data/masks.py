@@ -11,6 +11,7 @@ import numpy as np
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.decode import decode_image
 from flax_resnet.data.folder import canonical_split, split_folders
+from flax_resnet.data.listing import open_tree
 from flax_resnet.data.mask_files import (
     IMAGES,
     Pair,
@@ -21,9 +22,11 @@ from flax_resnet.data.mask_files import (
     read_mask,
     sizes_differ,
 )
+from flax_resnet.data.reading import read_file
 from flax_resnet.data.source import Example
 from flax_resnet.data.splits import resolve_split
 from flax_resnet.errors import InputError
+from flax_resnet.printable import printable
 
 # The label of pixels that do not count. No class has it: there are 255 at most.
 IGNORED = 255
@@ -66,7 +69,7 @@ class MaskSource:
         if index in self._kept:
             return self._kept[index]
         pair = self.pairs[index]
-        image = decode_image(pair.image.read_bytes(), self.channels)
+        image = decode_image(read_file(pair.image), self.channels)
         label = self.classes(read_mask(pair.mask), pair.mask)
         if image.shape[:2] != label.shape:
             raise sizes_differ(pair, image.shape, label.shape)
@@ -82,7 +85,7 @@ class MaskSource:
 
     def describe(self, index: int) -> str:
         """Return the path of the image."""
-        return f"{self.pairs[index].image} ({self.name})"
+        return printable(f"{self.pairs[index].image} ({self.name})")
 
     def classes(self, mask: np.ndarray, path: Path) -> np.ndarray:
         """Turn the values of a mask into classes; `path` is for the error."""
@@ -109,13 +112,11 @@ def open_masks(config: DataConfig, rest: str, split: str) -> MaskSource:
     Raises:
       InputError: a file lacks its partner, differs from it in size or has an unknown value.
     """
-    root = Path(rest).expanduser()
-    if not rest or not root.is_dir():
-        raise InputError(f"config.data.source is {config.source!r}, which is no folder; {_LAYOUT}.")
+    tree = open_tree(config, rest, _LAYOUT)
     name = f"{config.source} {split}"
-    whole = (root / IMAGES).is_dir()
-    folders = {"train": root} if whole else split_folders(root, name, _LAYOUT)
-    listed = {known: find_pairs(folder) for known, folder in folders.items()}
+    whole = tree.is_folder(tree.root / IMAGES)
+    folders = {"train": tree.root} if whole else split_folders(tree, name, _LAYOUT)
+    listed = {known: find_pairs(tree, folder) for known, folder in folders.items()}
     sizes = {known: len(pairs) for known, pairs in listed.items()}
     parts = resolve_split(config.source, canonical_split(split), sizes)
     pairs = tuple(listed[known][at] for known, positions in parts for at in positions)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import gc
-import os
 import shutil
-import signal
 import sys
 import weakref
 from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
-import cv2
 import grain
 import numpy as np
-from absl import flags
 from grain.multiprocessing import SharedMemoryArray
 
 from flax_resnet.data.config import DataConfig
@@ -23,11 +18,17 @@ from flax_resnet.data.decoded import is_small
 from flax_resnet.data.loading import Batch, EvalLoader, TrainLoader
 from flax_resnet.data.mask_loading import eval_loader, train_loader
 from flax_resnet.data.source import Source
+from flax_resnet.data.workers import (
+    SHARED_MEMORY,
+    available_cores,
+    check_shared_memory,
+    choose_threads,
+    choose_workers,
+    mark_flags_as_parsed,
+    single_threaded_opencv,
+    start_worker,
+)
 from flax_resnet.errors import InputError
-
-_SHARED_MEMORY = Path("/dev/shm")
-_FEW_CORES = 4
-_MOST_THREADS = 8
 
 
 def train_batches(
@@ -111,37 +112,6 @@ class BatchIterator(Iterator[Batch]):
         raise failure
 
 
-def choose_workers(
-    config: DataConfig, small: bool, cores: int, shared_memory: int, row_bytes: int = 0
-) -> int:
-    """Return the number of worker processes that `config.workers` = -1 stands for.
-
-    0 means threads of the training process: they start at once, and OpenCV decodes and resizes
-    outside Python's lock, so that on two cores they prepared as many 224-pixel crops a second as
-    two processes did. On more cores the lock, which the training loop needs too, becomes the
-    limit, and processes pay, provided that their batches fit the memory (bytes) they share.
-    """
-    if small or cores <= _FEW_CORES:
-        return 0
-    # Two cores stay free for the training loop and for Grain's side of the queues.
-    return min(cores - 2, shared_memory // _shared_memory_per_worker(config, row_bytes))
-
-
-def choose_threads(small: bool, cores: int) -> int:
-    """Return the number of threads that prepare batches in the training process.
-
-    One for small images: most of their work holds Python's lock, and a second thread made MNIST
-    take 90 microseconds an image instead of 35.
-    """
-    return 1 if small else min(cores, _MOST_THREADS)
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    # macOS has no affinity.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def has_small_images(source: Source) -> bool:
     """Judge by its first example whether a source has images like MNIST's or CIFAR's."""
     try:
@@ -150,20 +120,10 @@ def has_small_images(source: Source) -> bool:
         return False
 
 
-def _shared_memory_per_worker(config: DataConfig, row_bytes: int = 0) -> int:
-    """Return the bytes of the batch that a process makes, of the ready one and the one in use.
-
-    Args:
-      row_bytes: of a row, where it is more than an image of image_size.
-    """
-    rows = max(config.batch_size, config.eval_batch_size)
-    return 3 * rows * max(config.image_size**2 * config.channels, row_bytes)
-
-
 def _prefetched(loader: TrainLoader | EvalLoader, numbers: range) -> grain.DatasetIterator[Batch]:
     config, cores, small = loader.config, available_cores(), has_small_images(loader.source)
     # Where there is no such folder, as on macOS, shared memory has no limit of its own.
-    memory = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.exists() else sys.maxsize
+    memory = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.exists() else sys.maxsize
     row_bytes = sum(np.asarray(value).nbytes for value in loader.empty(1).values())
     workers = config.workers
     if workers < 0:
@@ -175,11 +135,11 @@ def _prefetched(loader: TrainLoader | EvalLoader, numbers: range) -> grain.Datas
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
         batches = dataset.to_iter_dataset(options)
     else:
-        _check_shared_memory(config, workers, memory, row_bytes)
+        check_shared_memory(config, workers, memory, row_bytes)
         mark_flags_as_parsed()
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        batches = dataset.to_iter_dataset(options).mp_prefetch(processes, _start_worker).map(_own)
+        batches = dataset.to_iter_dataset(options).mp_prefetch(processes, start_worker).map(_own)
     iterator = iter(batches)
     iterator.start_prefetch()
     return iterator
@@ -204,40 +164,9 @@ def _own(batch: Batch) -> Batch:
     return cast(Batch, {key: np.array(value) for key, value in batch.items()})
 
 
-def _start_worker(index: int, count: int) -> None:
-    del index, count
-    # Ctrl-C reaches every process of a terminal; the main one decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    single_threaded_opencv()
-
-
-def single_threaded_opencv() -> None:
-    """Keep OpenCV to the calling thread, for whole batches are already made in parallel."""
-    cv2.setNumThreads(0)
-    # What it prints about damaged images goes into our errors, with the image's name.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-def mark_flags_as_parsed() -> None:
-    """Let Grain read its absl flags in programs that parse none; those that do are left alone."""
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-
-
 def _check_divisible(name: str, size: int, process_count: int) -> None:
     if size % process_count:
         raise InputError(
             f"config.data.{name} is {size}; expected a multiple of the {process_count} processes, "
             "so that each prepares as many rows as the others."
-        )
-
-
-def _check_shared_memory(config: DataConfig, workers: int, memory: int, row_bytes: int) -> None:
-    # Linux kills a process that touches shared memory beyond its limit, without a word.
-    needed = workers * _shared_memory_per_worker(config, row_bytes)
-    if memory < needed:
-        raise InputError(
-            f"config.data.workers is {workers}, whose batches need {needed >> 20} MiB of "
-            f"{_SHARED_MEMORY}; {memory >> 20} MiB are free. Use fewer workers, or 0 for threads, "
-            "or give the container more (docker run --shm-size)."
         )

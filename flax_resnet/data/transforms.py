@@ -16,6 +16,8 @@ from PIL import Image
 from flax_resnet.data.config import DataConfig
 
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+# An image's long side over its short one, above which evaluation cuts the ends off.
+_LONGEST = 16
 Crop = Callable[[np.ndarray, np.random.Generator, DataConfig], np.ndarray]
 
 
@@ -29,6 +31,10 @@ def train_transform(image: np.ndarray, rng: np.random.Generator, config: DataCon
 
 def eval_transform(image: np.ndarray, config: DataConfig) -> np.ndarray:
     """Resize the short side to image_size / eval_crop, then cut the central square."""
+    # A line of 1 x 100,000 pixels would become an image of 256 x 25,600,000: what lies far beyond
+    # the square goes first.
+    reach = _LONGEST * min(image.shape[:2])
+    image = _centre(image, min(image.shape[0], reach), min(image.shape[1], reach))
     height, width = image.shape[:2]
     short = math.floor(config.image_size / config.eval_crop)
     # The rounding of timm and torchvision, so that accuracies of published weights compare.
@@ -129,5 +135,9 @@ def resize(image: np.ndarray, size: tuple[int, int], interpolation: str = "area"
 
 def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
     """Cut the central (size, size); the image is at least that large."""
-    top, left = (round((side - size) / 2) for side in image.shape[:2])
-    return image[top : top + size, left : left + size]
+    return _centre(image, size, size)
+
+
+def _centre(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    top, left = round((image.shape[0] - height) / 2), round((image.shape[1] - width) / 2)
+    return image[top : top + height, left : left + width]

@@ -1,25 +1,35 @@
 """Checkpoints with Orbax: written in the background, the newest and the best kept side by side.
 
-A step's folder holds four items, so that evaluation reads nothing it does not need:
-`variables`, `optimizer`, `run` (the config, the class names and the position in the data) and the
-metrics that rank it.
+A step's folder holds five items, so that evaluation reads nothing it does not need: `variables`,
+`optimizer`, `run` (the config, the class names, the position in the data, and digests of
+everything), `history` (the rows of metrics so far) and the metrics that rank it.
 
 Orbax keeps "the newest N or the best k" only through a preservation policy; `max_to_keep` with
 `best_fn` deletes the newest. And `best_step()` answers with the newest unless `best_fn` is set
 besides the policy.
 """
 
+import contextlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import chex
 import jax
 import orbax.checkpoint as ocp
-from jax.sharding import Mesh
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import (
+    AnyPreservationPolicy,
+    BestN,
+    EveryNSteps,
+    LatestN,
+    PreservationPolicy,
+)
 
 from flax_resnet.errors import InputError
-from flax_resnet.training.mesh import replicated
+from flax_resnet.files import replace_text
+from flax_resnet.training.config import CheckpointConfig
+from flax_resnet.training.integrity import array_digests, text_digest
+from flax_resnet.training.quiet import quiet_orbax
 from flax_resnet.training.state import TrainState
 from flax_resnet.training.tasks import TASKS
 
@@ -27,109 +37,174 @@ FOLDER = "checkpoints"
 
 
 def open_checkpoints(
-    workdir: Path, *, keep_latest: int = 1, keep_best: int = 1, write: bool = False
+    workdir: Path, keep: CheckpointConfig | None = None, *, synchronous: bool = False
 ) -> ocp.CheckpointManager:
-    """Open the checkpoints of a run; close them (or use `with`) to wait for the last write.
+    """Open the checkpoints of a run.
 
     Args:
-      write: also make the folder, and clear away what a dead run left half-written.
+      keep: what to keep of what will be saved; also make the folder, and clear away what a dead
+        run left half-written. None opens them for reading alone.
+      synchronous: let `save` return when everything is on disk.
     """
-
-    def rank(metrics: dict[str, float]) -> float:
-        # A folder is opened before its task is known, but no two tasks have a figure in common.
-        found = (metrics[task.ranked_by] for task in TASKS.values() if task.ranked_by in metrics)
-        return next(found, -1.0)  # behind every accuracy, where none was measured
-
-    best = BestN(get_metric_fn=rank, n=keep_best)
+    keep_policies: list[PreservationPolicy] = []
+    if keep is not None:
+        keep_policies += [LatestN(keep.keep_latest), _best(keep.keep_best)]
+        if keep.keep_every_steps is not None:
+            keep_policies.append(EveryNSteps(keep.keep_every_steps))
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=AnyPreservationPolicy([LatestN(keep_latest), best]),
-        best_fn=rank,
-        create=write,
-        cleanup_tmp_directories=write,
+        preservation_policy=AnyPreservationPolicy(keep_policies),
+        best_fn=_rank,
+        create=keep is not None,
+        cleanup_tmp_directories=keep is not None,
+        read_only=keep is None,
+        enable_async_checkpointing=not synchronous,
     )
     return ocp.CheckpointManager((workdir / FOLDER).resolve(), options=options)
 
 
+@contextlib.contextmanager
+def writing(workdir: Path, keep: CheckpointConfig) -> Iterator[ocp.CheckpointManager]:
+    """Open the checkpoints of a run to write them; wait at the end for the last one.
+
+    Raises:
+      InputError: one could not be written.
+    """
+    with quiet_orbax():
+        manager = open_checkpoints(workdir, keep)
+        try:
+            yield manager
+            wait(manager)
+        except BaseException:
+            # Where saving has failed, closing fails again: what came first is what is told. And
+            # where another process is lost, closing would wait for it.
+            if jax.process_count() == 1:
+                with contextlib.suppress(Exception):
+                    manager.close()
+            raise
+        manager.close()
+
+
 def save(
-    checkpoints: ocp.CheckpointManager,
+    manager: ocp.CheckpointManager,
     state: TrainState,
     run: dict[str, Any],
+    history: list[str],
     metrics: dict[str, float],
 ) -> None:
     """Start to write a checkpoint of `state`; the arrays are copied before this returns.
 
     Args:
       run: JSON values: the config, the class names, the position in the data.
+      history: the rows of metrics so far, as lines.
       metrics: of the evaluation at this step; empty where there was none.
+
+    Raises:
+      InputError: this or the checkpoint before could not be written.
     """
     step = int(state.step)
-    if step in checkpoints.all_steps():
+    if step in manager.all_steps():
         return
+    run = run | {"arrays": array_digests(stored(state)), "history": text_digest(history)}
     items = {
         "variables": ocp.args.StandardSave(state.variables),
-        "optimizer": ocp.args.StandardSave({"memory": state.optimizer}),
-        "run": ocp.args.JsonSave(run),
+        "optimizer": ocp.args.StandardSave(stored(state)["optimizer"]),
+        "run": ocp.args.JsonSave(run | {"digest": text_digest(run)}),
+        "history": ocp.args.JsonSave({"lines": history}),
     }
-    checkpoints.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+    with _explained(manager):
+        manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
 
-def restore_state(
-    checkpoints: ocp.CheckpointManager, step: int, like: TrainState, mesh: Mesh
-) -> tuple[TrainState, dict[str, Any]]:
-    """Return the state and the `run` values of a step, a copy on every device of `mesh`."""
-    items = {
-        "variables": ocp.args.StandardRestore(_abstract(like.variables, mesh)),
-        "optimizer": ocp.args.StandardRestore(_abstract({"memory": like.optimizer}, mesh)),
-        "run": ocp.args.JsonRestore(),
-    }
-    found = checkpoints.restore(step, args=ocp.args.Composite(**items))
-    chex.assert_trees_all_equal_shapes_and_dtypes(found["variables"], like.variables)
-    at = jax.device_put(jax.numpy.asarray(step, jax.numpy.int32), replicated(mesh))
-    return TrainState(at, found["variables"], found["optimizer"]["memory"]), found["run"]
+def wait(manager: ocp.CheckpointManager) -> None:
+    """Wait until all is on disk.
+
+    Raises:
+      InputError: a checkpoint could not be written.
+    """
+    with _explained(manager):
+        manager.wait_until_finished()
 
 
-def restore_variables(
-    checkpoints: ocp.CheckpointManager, step: int, like: dict[str, Any], mesh: Mesh
-) -> dict[str, Any]:
-    """Return the variables of a step alone, a copy on every device of `mesh`."""
-    wanted = ocp.args.Composite(variables=ocp.args.StandardRestore(_abstract(like, mesh)))
-    variables: dict[str, Any] = checkpoints.restore(step, args=wanted)["variables"]
-    return variables
+def add_metrics(manager: ocp.CheckpointManager, step: int, metrics: dict[str, float]) -> None:
+    """Let `metrics` rank a checkpoint that was saved before its evaluation was done."""
+    if jax.process_index() == 0:
+        replace_text(_metrics_file(Path(manager.directory) / str(step)), json.dumps(metrics))
+    manager.reload()
 
 
-def restore_run_values(checkpoints: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    """Return the `run` values of a step: config, class names, position."""
-    wanted = ocp.args.Composite(run=ocp.args.JsonRestore())
-    values: dict[str, Any] = checkpoints.restore(step, args=wanted)["run"]
-    return values
+def stored(state: TrainState) -> dict[str, Any]:
+    """Return the trees of arrays that a checkpoint holds."""
+    memory = {"memory": state.optimizer, "guard": state.guard}
+    return {"variables": state.variables, "optimizer": memory}
 
 
-def choose_step(checkpoints: ocp.CheckpointManager, step: str | int) -> int:
-    """Return the number of the checkpoint that `best`, `latest` or a number names.
+def step_folders(workdir: Path) -> list[Path]:
+    """Return the folders of the finished checkpoints of a run."""
+    return [folder for folder in (workdir / FOLDER).glob("[0-9]*") if folder.name.isdigit()]
 
-    `best` is the newest one where no checkpoint was evaluated.
+
+def unrankable(workdir: Path) -> dict[int, str]:
+    """Return the steps whose ranking figures cannot be read, and why: Orbax fails at these."""
+    found = {}
+    for folder in step_folders(workdir):
+        path = _metrics_file(folder)
+        if path.exists():
+            try:
+                _rank(json.loads(path.read_text()))
+            except (OSError, ValueError, TypeError) as error:
+                found[int(folder.name)] = f"its metrics cannot be read: {error}"
+    return found
+
+
+def candidates(manager: ocp.CheckpointManager, step: str | int) -> list[int]:
+    """Return the checkpoint that `best`, `latest` or a number names, and those in its place.
+
+    A place is taken where the ones before are damaged. `best` is the newest one where no
+    checkpoint was evaluated.
 
     Raises:
       InputError: there is no such checkpoint; the message lists those that are there.
     """
-    steps = sorted(checkpoints.all_steps())
+    steps = sorted(manager.all_steps(), reverse=True)
     if not steps:
         raise InputError(
-            f"{checkpoints.directory} holds no checkpoint; expected the folder of a run that "
+            f"{manager.directory} holds no checkpoint; expected the folder of a run that "
             "has saved at least once"
         )
     if step == "best":
-        return int(checkpoints.best_step())
+        return sorted(steps, key=lambda step: _rank(manager.metrics(step) or {}), reverse=True)
     if step == "latest":
-        return steps[-1]
+        return steps
     if str(step).isdigit() and int(step) in steps:
-        return int(step)
-    listed = ", ".join(map(str, steps))
+        return [int(step)]
+    listed = ", ".join(map(str, reversed(steps)))
     raise InputError(f"there is no checkpoint {step!r}; expected best, latest or one of {listed}")
 
 
-def _abstract(tree: Any, mesh: Mesh) -> Any:
-    whole = replicated(mesh)
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), tree
-    )
+def _rank(metrics: dict[str, float]) -> float:
+    # A folder is opened before its task is known, but no two tasks have a figure in common.
+    found = (float(metrics[task.ranked_by]) for task in TASKS.values() if task.ranked_by in metrics)
+    return next(found, -1.0)  # behind every accuracy, where none was measured
+
+
+def _best(count: int) -> BestN:
+    # What a run that died was deleting may have lost its metrics: that is no reason to keep it.
+    return BestN(get_metric_fn=_rank, n=count, keep_checkpoints_without_metrics=False)
+
+
+def _metrics_file(folder: Path) -> Path:
+    return folder / "metrics" / "metrics"
+
+
+@contextlib.contextmanager
+def _explained(manager: ocp.CheckpointManager) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        # With several processes it may be the loss of one of them, which is told elsewhere.
+        if jax.process_count() > 1 and not isinstance(error, OSError):
+            raise
+        raise InputError(
+            f"a checkpoint could not be written to {manager.directory}: {error}. The ones before "
+            "it stay as they are: make room, or mend what is wrong, and run the same command again"
+        ) from error

@@ -6,6 +6,7 @@ from typing import Any
 
 from flax_resnet.data.config import DataConfig
 from flax_resnet.errors import InputError, require_known
+from flax_resnet.training.guard import NONE, check_loss_scale
 from flax_resnet.training.tasks import TASKS
 
 
@@ -15,7 +16,8 @@ class ModelConfig:
 
     name: str = "resnet50"
     dtype: str = "float32"
-    """Compute dtype; bfloat16 on accelerators. Parameters and logits stay float32."""
+    """Compute dtype; bfloat16 on accelerators, float16 with `loss_scale`. Parameters and logits
+    stay float32."""
     num_classes: int | None = None
     """None: as many as the data set has."""
     zero_init_last: bool | None = None
@@ -70,12 +72,25 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Choose what is kept on disk: the newest and the best, side by side."""
+    """Choose what is kept on disk: the newest, the best and every so many, side by side."""
 
     keep_latest: int = 2
     keep_best: int = 1
+    keep_every_steps: int | None = None
+    """Also keep, for good, the checkpoints of the multiples of this step; None: none."""
     every_steps: int | None = None
     """Save this often besides after every evaluation; None: only then."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would leave a run without a checkpoint."""
+        for name, least in (("keep_latest", 1), ("keep_best", 0)):
+            if getattr(self, name) < least:
+                value = getattr(self, name)
+                raise InputError(f"config.checkpoint.{name} is {value}; expected at least {least}")
+        for name in ("keep_every_steps", "every_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"config.checkpoint.{name} is {value}; expected at least 1 step")
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,14 @@ class TrainConfig:
     test_when_done: bool = False
     """Evaluate the best checkpoint on `data.test_split` when training ends."""
     log_every: int = 50
+    max_nonfinite: int = 0
+    """So many updates in a row are left out where loss or gradient is not finite, before the run
+    stops; 0: it stops at the first."""
+    loss_scale: str = NONE
+    """none | dynamic | a number: what the loss is multiplied by while float16 computes its
+    gradient."""
+    deterministic: bool = False
+    """On GPUs: the same numbers again from the same run, more slowly. Elsewhere they always are."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -111,6 +134,9 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"config.{name} is {value}; expected a positive number")
+        if self.max_nonfinite < 0:
+            raise InputError(f"config.max_nonfinite is {self.max_nonfinite}; expected 0 or more")
+        check_loss_scale("config.loss_scale", self.loss_scale)
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"config.label_smoothing is {self.label_smoothing}; expected 0 to 1")
         require_known("config.task", self.task, TASKS)

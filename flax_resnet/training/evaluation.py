@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, Source, eval_batches
+from flax_resnet.training.interrupts import StopRequest
 from flax_resnet.training.mesh import device_rows, put_batch
 from flax_resnet.training.tasks import CLASSIFICATION, Batch, Metrics, Task
 
@@ -29,8 +30,11 @@ def evaluate(
     mesh: Mesh,
     on_batch: Callable[[], None] = lambda: None,
     task: Task = CLASSIFICATION,
+    request: StopRequest | None = None,
 ) -> dict[str, float]:
     """Return count, skipped and the figures of the task (loss, top1, top5) over all of `source`.
+
+    Return nothing where `request` asks for a stop before the end.
 
     Padding rows and records that cannot be decoded are masked out of every figure; `skipped`
     counts the latter. The figures do not depend on batch size, devices or processes.
@@ -42,24 +46,29 @@ def evaluate(
     batches = eval_batches(
         source, config, process_index=jax.process_index(), process_count=jax.process_count()
     )
+    request = StopRequest() if request is None else request
     totals: dict[str, np.ndarray] = {}
     pending: list[Metrics] = []
     try:
         for batch in batches:
-            rows = device_rows(batch)
+            rows = device_rows(batch) | request.votes(len(batch["skipped"]))
             pending.append(eval_step(variables, put_batch(rows, mesh)))
             if len(pending) > 1:  # read one batch late, so that the device always has work
-                _add(totals, pending.pop(0))
+                _add(totals, pending.pop(0), request)
             on_batch()
+            if request:
+                return {}
     finally:
         batches.close()
     for sums in pending:
-        _add(totals, sums)
+        _add(totals, sums, request)
     count = float(totals["count"])
     figures = task.figures(totals, source.class_names)
     return {"count": count, "skipped": len(source) - count, **figures}
 
 
-def _add(totals: dict[str, np.ndarray], sums: Metrics) -> None:
-    for key, value in jax.device_get(sums).items():
+def _add(totals: dict[str, np.ndarray], sums: Metrics, request: StopRequest) -> None:
+    values = jax.device_get(sums)
+    request.count(values)
+    for key, value in values.items():
         totals[key] = totals.get(key, np.zeros(())) + np.asarray(value, np.float64)

@@ -1,20 +1,47 @@
-"""Ctrl-C and SIGTERM ask the loop to finish its step; only a second Ctrl-C cuts it short."""
+"""Ctrl-C and SIGTERM ask the loop to finish its step; only a second Ctrl-C cuts it short.
+
+Several processes have to stop at the same step, whichever of them was asked. Each sends its vote
+along with its rows of every batch; the jitted step joins them, so all learn of a vote at once.
+"""
 
 import contextlib
 import signal as signals
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+
+# EX_TEMPFAIL of sysexits.h: nothing is wrong, try again later.
+EXIT_STOPPED = 75
 
 
 class Stopped(SystemExit):
-    """Training was asked to stop and has saved; exits with 128 + the signal's number."""
+    """Training was asked to stop and has saved; exits with status 75."""
 
 
 class StopRequest:
-    """The signal that asked for a stop, if any."""
+    """Whether training was asked to stop."""
 
-    signal: signals.Signals | None = None
+    def __init__(self) -> None:
+        self.signal: signals.Signals | None = None
+        self._agreed = False
+
+    def __bool__(self) -> bool:
+        """Say whether to stop now; the same in every process."""
+        return self._agreed if jax.process_count() > 1 else self.signal is not None
+
+    def votes(self, rows: int) -> dict[str, np.ndarray]:
+        """Return what to send along with so many rows of a batch; nothing from a lone process."""
+        if jax.process_count() == 1:
+            return {}
+        return {"stop": np.full(rows, self.signal is not None)}
+
+    def count(self, metrics: dict[str, Any]) -> None:
+        """Take the outcome of a vote out of what a step returned."""
+        self._agreed |= bool(metrics.pop("stop", False))
 
 
 @contextlib.contextmanager

@@ -1,8 +1,6 @@
 """The run: restore or start, step, evaluate, save, until the end or a signal."""
 
-import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +10,24 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from flax_resnet.data import train_batches
-from flax_resnet.training import checkpoints
+from flax_resnet.training import checkpoints, restoring
+from flax_resnet.training.agreement import meet
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.display import Display
-from flax_resnet.training.evaluation import evaluate
-from flax_resnet.training.interrupts import Stopped, StopRequest, stop_requests
-from flax_resnet.training.log import TrainingLog
+from flax_resnet.training.interrupts import EXIT_STOPPED, Stopped, stop_requests
+from flax_resnet.training.log import NonFiniteError, TrainingLog
 from flax_resnet.training.mesh import device_rows, put_batch
+from flax_resnet.training.nonfinite import explain_nonfinite
 from flax_resnet.training.parsing import parse
 from flax_resnet.training.pretrained import starting_variables
-from flax_resnet.training.runs import Run, evaluate_run, restore
+from flax_resnet.training.restoring import Restored
+from flax_resnet.training.runs import Run
+from flax_resnet.training.session import FIRST_POSITION, Session
 from flax_resnet.training.setup import Setup, prepare_run
 from flax_resnet.training.state import TrainState, init_state
-from flax_resnet.training.step import make_eval_step, make_train_step
-from flax_resnet.training.tasks import TASKS, Task
-from flax_resnet.training.workdir import claim_workdir
+from flax_resnet.training.step import make_train_step
+from flax_resnet.training.workdir import claimed_workdir
 from flax_resnet.training.writers import Writers
-
-
-@dataclass(frozen=True)
-class _Session:
-    """A run while it goes."""
-
-    setup: Setup
-    workdir: Path
-    manager: ocp.CheckpointManager
-    writers: Writers
-    display: Display
-
-    @property
-    def config(self) -> TrainConfig:
-        return self.setup.config
-
-    @property
-    def task(self) -> Task:
-        return TASKS[self.config.task]
 
 
 def train(
@@ -59,180 +40,156 @@ def train(
 ) -> Run:
     """Train what `config` describes, or go on with the run that is in `workdir`.
 
-    A run that was stopped goes on from its newest checkpoint with the batches that it would have
-    seen next. SIGINT and SIGTERM finish the step, save, and leave through `Stopped`.
+    A run that was stopped, or killed, goes on from its newest checkpoint that is whole, with the
+    batches that it would have seen next. SIGINT and SIGTERM finish the step, save, and leave
+    through `Stopped`.
 
     Args:
       stop_after: stop and save after this step, as if interrupted.
-      allow_config_change: go on although the folder's run had other settings.
+      allow_config_change: go on although the folder's run had other settings. Where its optimiser
+        was another one, the new one starts afresh.
       mesh: the devices to train on; None takes all.
 
     Returns:
       The run at its last step; `flax_resnet.restore(workdir)` gives the best one.
 
     Raises:
-      InputError: settings, data or folder cannot be used as they are.
+      InputError: settings, data or folder cannot be used as they are, or a loss is no number.
       Stopped: a signal asked for it; the newest checkpoint holds everything.
     """
     setup, workdir = prepare_run(parse(config), mesh), Path(workdir)
-    main_process = jax.process_index() == 0
-    claim_workdir(workdir, setup.config, allow_config_change)
-    keep = setup.config.checkpoint
-    manager = checkpoints.open_checkpoints(
-        workdir, keep_latest=keep.keep_latest, keep_best=keep.keep_best, write=True
-    )
-    with manager, stop_requests() as request:
-        state, start = _start(setup, manager)
-        writers = Writers(workdir, start, main_process)
-        display = Display(setup.steps, start, main_process)
-        session = _Session(setup, workdir, manager, writers, display)
-        try:
-            _greet(session, start)
-            last = min(setup.steps, stop_after or setup.steps)
-            run = _steps(session, state, start, last, request)
-            manager.wait_until_finished()
-            if run.step == setup.steps and setup.config.test_when_done:
-                _test(session)
-        finally:
-            display.close()
-            writers.close()
-    if request.signal is not None:
+    with claimed_workdir(workdir, setup.config, allow_config_change), stop_requests() as request:
+        unrankable = restoring.set_aside_unrankable(workdir)
+        with checkpoints.writing(workdir, setup.config.checkpoint) as manager:
+            restored, damaged = _start(setup, workdir, manager)
+            start = restored.run["position"]["next_batch"]
+            main_process = jax.process_index() == 0
+            display = Display(setup.steps, start, main_process)
+            writers = Writers(workdir, start, restored.history, main_process)
+            session = Session(setup, workdir, manager, writers, display, request)
+            try:
+                session.greet(start)
+                _warn(display, workdir, unrankable | damaged, restored)
+                run = _go(session, restored, min(setup.steps, stop_after or setup.steps))
+            finally:
+                display.close()
+                writers.close()
+    if request:
         display.say(f"stopped at step {run.step}; the same command goes on from there")
-        raise Stopped(128 + request.signal)
+        raise Stopped(EXIT_STOPPED)
     return run
 
 
-def _start(setup: Setup, manager: ocp.CheckpointManager) -> tuple[TrainState, int]:
-    """Return the first state, or the newest checkpoint's, and the number of batches seen."""
+def _start(
+    setup: Setup, workdir: Path, manager: ocp.CheckpointManager
+) -> tuple[Restored, dict[int, str]]:
+    """Return the first state or the newest that is whole, and what is wrong with newer ones."""
     data = setup.config.data
     shape = (data.image_size, data.image_size, data.channels)
     state = init_state(setup.model, setup.optimizer, setup.config.seed, shape, setup.mesh)
-    newest = manager.latest_step()
-    if newest is None:
+    steps = sorted(manager.all_steps(), reverse=True)
+    if not steps:
         if setup.config.model.pretrained is not None:
             state = state.replace(variables=starting_variables(setup))
-        return state, 0
-    state, values = checkpoints.restore_state(manager, newest, state, setup.mesh)
-    return state, values["position"]["next_batch"]
-
-
-def _greet(session: _Session, start: int) -> None:
-    setup, data = session.setup, session.config.data
-    session.display.say(
-        f"{session.config.model.name} on {setup.train_source.name}: "
-        f"{len(setup.train_source):,} images, {session.config.model.num_classes} classes, "
-        f"{setup.steps:,} steps of {data.batch_size} on {setup.mesh.size} "
-        f"{setup.mesh.devices.flat[0].platform} device(s), run in {session.workdir}"
+        return Restored(state, {"position": FIRST_POSITION}, [], fresh_optimizer=False), {}
+    restored, damaged = restoring.first_whole(
+        steps, lambda step: restoring.restore_state(manager, step, state, setup.mesh)
     )
-    if start:
-        session.display.say(f"going on from step {start}")
+    if restored is None:
+        raise restoring.none_whole(workdir / checkpoints.FOLDER, damaged)
+    if damaged:
+        restoring.set_aside(workdir, list(damaged))
+        meet("damaged checkpoints are set aside")
+        manager.reload()
+    return restored, damaged
+
+
+def _warn(display: Display, workdir: Path, damaged: dict[int, str], restored: Restored) -> None:
+    for step, reason in damaged.items():
+        display.say(
+            f"warning: checkpoint {step} is damaged and was moved to "
+            f"{workdir / restoring.DAMAGED}: {reason}"
+        )
+    if restored.fresh_optimizer:
+        display.say("warning: the checkpoint's optimizer is another one: its memory starts afresh")
+
+
+def _go(session: Session, restored: Restored, last: int) -> Run:
+    """Do what was left undone, the updates up to `last`, and the test when all are done."""
+    setup, state, position = session.setup, restored.state, restored.run["position"]
+    step, metrics = position["next_batch"], dict[str, float]()
+    if position["evaluation_due"]:
+        metrics = session.evaluate(state)
+        if metrics:
+            checkpoints.add_metrics(session.manager, step, metrics)
+    if step < last and not session.request:
+        state, step, metrics = _steps(session, state, step, last, position["log"])
+    checkpoints.wait(session.manager)
+    if step == setup.steps and session.config.test_when_done and not session.request:
+        session.test()
+    names = setup.train_source.class_names
+    return Run(setup.model, state.variables, session.config, step, metrics, names, session.workdir)
 
 
 def _steps(
-    session: _Session, state: TrainState, start: int, last: int, request: StopRequest
-) -> Run:
+    session: Session, state: TrainState, start: int, last: int, carried: dict[str, Any] | None
+) -> tuple[TrainState, int, dict[str, float]]:
     """Run the updates `start + 1` to `last`, or until a stop is asked for."""
-    setup, config = session.setup, session.config
-    step_fn = make_train_step(
-        setup.model,
-        setup.optimizer,
-        setup.rate,
-        setup.mesh,
-        mean=config.data.mean,
-        std=config.data.std,
-        loss=functools.partial(
-            session.task.loss,
-            label_smoothing=config.label_smoothing,
-            dice_weight=config.dice_weight,
-        ),
-        seed=config.seed,
-    )
-    eval_step = make_eval_step(
-        setup.model, setup.mesh, mean=config.data.mean, std=config.data.std, task=session.task
-    )
+    setup, request, step_fn = session.setup, session.request, _train_step(session)
     log = TrainingLog(
         session.writers,
         session.display,
-        every=config.log_every,
-        batch_size=config.data.batch_size,
+        request,
+        every=session.config.log_every,
+        batch_size=session.config.data.batch_size,
         epoch_steps=setup.steps_per_epoch,
+        max_nonfinite=session.config.max_nonfinite,
+        carried=carried,
     )
     batches = train_batches(
         setup.train_source,
-        config.data,
-        seed=config.seed,
+        session.config.data,
+        seed=session.config.seed,
         start_batch=start,
-        num_batches=max(last - start, 0),
+        num_batches=last - start,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
     step, metrics = start, dict[str, float]()
     try:
         for batch in batches:
-            state, device_metrics = step_fn(state, put_batch(device_rows(batch), setup.mesh))
+            rows = device_rows(batch) | request.votes(len(batch["skipped"]))
+            state, device_metrics = step_fn(state, put_batch(rows, setup.mesh))
             step += 1
             log.add(step, device_metrics, skipped=int(batch["skipped"].sum()))
-            evaluates, saves = _is_due(session, step)
-            stopping = request.signal is not None or step == last
-            if evaluates or saves or stopping:
+            evaluates, saves = session.is_due(step)
+            if evaluates or saves or request or step == last:
                 log.flush()
                 with log.paused():
-                    metrics = _evaluate(session, eval_step, state) if evaluates else {}
-                    _save(session, state, step, metrics)
-            if stopping:
-                break
+                    metrics = session.evaluate(state) if evaluates and not request else {}
+                    session.save(state, step, metrics, log.carried())
+                if request:
+                    break
+    except NonFiniteError as found:
+        # No update has happened since, so `state` is the one that the bad batch met.
+        raise explain_nonfinite(setup, state, found.step - 1, session.workdir) from None
     finally:
         batches.close()
-    names = setup.train_source.class_names
-    return Run(setup.model, state.variables, config, step, metrics, names, session.workdir)
+    return state, step, metrics
 
 
-def _is_due(session: _Session, step: int) -> tuple[bool, bool]:
-    """Say whether an evaluation and whether a checkpoint is due after `step`."""
-    config, setup = session.config, session.setup
-    interval = max(config.eval_every_epochs * setup.steps_per_epoch, 1.0)
-    evaluates = step == setup.steps or int(step / interval) > int((step - 1) / interval)
-    every = config.checkpoint.every_steps
-    return evaluates, every is not None and step % every == 0
-
-
-def _evaluate(session: _Session, eval_step: Any, state: TrainState) -> dict[str, float]:
-    source, data = session.setup.eval_source, session.config.data
-    session.display.evaluating(data.eval_split, -(-len(source) // data.eval_batch_size))
-    metrics = evaluate(
-        eval_step,
-        state.variables,
-        source,
-        data,
-        session.setup.mesh,
-        session.display.evaluated_batch,
-        session.task,
+def _train_step(session: Session) -> Callable[..., Any]:
+    setup, config = session.setup, session.config
+    return make_train_step(
+        setup.model,
+        setup.optimizer,
+        setup.rate,
+        setup.mesh,
+        mean=config.data.mean,
+        std=config.data.std,
+        loss=setup.loss,
+        seed=config.seed,
+        max_nonfinite=config.max_nonfinite,
+        loss_scale=config.loss_scale,
+        deterministic=config.deterministic,
     )
-    _report(session, "eval", data.eval_split, int(state.step), metrics)
-    return metrics
-
-
-def _test(session: _Session) -> None:
-    """Evaluate the best checkpoint on the test split."""
-    best = restore(session.workdir, "best", session.setup.mesh)
-    metrics = evaluate_run(best, mesh=session.setup.mesh)
-    split = session.config.data.test_split or ""
-    _report(session, "test", f"{split} (best checkpoint)", best.step, metrics)
-
-
-def _report(session: _Session, kind: str, split: str, step: int, metrics: dict[str, float]) -> None:
-    session.writers.write(kind, step, metrics)
-    skipped = f", {metrics['skipped']:.0f} skipped" if metrics["skipped"] else ""
-    session.display.evaluated(
-        f"step {step}  {split}: {session.task.line.format_map(metrics)}  "
-        f"({metrics['count']:.0f} images{skipped})"
-    )
-
-
-def _save(session: _Session, state: TrainState, step: int, metrics: dict[str, float]) -> None:
-    values = {
-        "config": session.config.to_dict(),
-        "class_names": list(session.setup.train_source.class_names),
-        "position": {"next_batch": step},
-    }
-    checkpoints.save(session.manager, state, values, metrics)

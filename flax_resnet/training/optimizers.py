@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from flax_resnet.errors import require_known
@@ -54,3 +55,16 @@ def make_optimizer(
     require_known("config.optimizer.name", config.name, OPTIMIZERS)
     mask = None if config.decay_norms else decay_mask
     return freeze_parameters(OPTIMIZERS[config.name](config, rate, mask), freeze)
+
+
+def begin_at(memory: Any, step: jax.Array) -> Any:
+    """Let the schedule of a new optimiser's memory begin after so many updates."""
+
+    def begin(node: Any) -> Any:
+        # A copy: the step's own is donated beside it.
+        return node._replace(count=jnp.copy(step)) if is_schedule(node) else node
+
+    def is_schedule(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    return jax.tree.map(begin, memory, is_leaf=is_schedule)

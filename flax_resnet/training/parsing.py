@@ -15,6 +15,9 @@ from ml_collections import ConfigDict, config_dict
 from flax_resnet.errors import InputError, expected_names, require_known
 from flax_resnet.training.config import TrainConfig
 
+# What fits 64 bits, as random seeds and steps have to.
+_LARGEST = 2**63 - 1
+
 
 def base_config() -> ConfigDict:
     """Return the defaults as a locked `ConfigDict`, for a recipe to change."""
@@ -29,7 +32,9 @@ def parse(config: ConfigDict | Mapping[str, Any] | TrainConfig) -> TrainConfig:
     """
     if isinstance(config, TrainConfig):
         return config
-    values = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    values = config.to_dict() if isinstance(config, ConfigDict) else config
+    if not isinstance(values, Mapping):
+        raise InputError(f"the config is {values!r}; expected sections of settings")
     parsed: TrainConfig = _parse_section(TrainConfig, values, "config")
     return parsed
 
@@ -46,9 +51,11 @@ def check_overrides(config: ConfigDict, arguments: list[str]) -> None:
             continue
         section: Any = config
         for key in name.split(".")[1:]:
-            known = list(section.keys()) if isinstance(section, ConfigDict) else []
-            if key not in known:
-                raise InputError(f"--{name}: there is no {key!r}; {expected_names(key, known)}")
+            if not isinstance(section, ConfigDict):
+                raise InputError(f"--{name}: there is no {key!r}; expected one value there")
+            if key not in section:
+                near = expected_names(key, section.keys())
+                raise InputError(f"--{name}: there is no {key!r}; {near}")
             section = section[key]
 
 
@@ -87,13 +94,17 @@ def _parse_value(value: Any, hint: Any, name: str) -> Any:
         return None
     plain = _plain(hint)
     if plain is tuple and isinstance(value, (list, tuple)):
-        return tuple(value)
-    if plain is float and type(value) is int:
+        # `tuple[float, float]` and `tuple[float, ...]`: all entries are of the first one's type.
+        entry = typing.get_args(hint)[0]
+        return tuple(_parse_value(each, entry, f"an entry of {name}") for each in value)
+    if plain is float and type(value) is int and abs(value) <= _LARGEST:
         return float(value)
     if type(value) is not plain:
         raise InputError(
             f"{name} is {value!r}, of type {type(value).__name__}; expected {plain.__name__}"
         )
+    if isinstance(value, int | float) and not abs(value) <= _LARGEST:  # NaN is none of both.
+        raise InputError(f"{name} is {value!r}; expected a number up to {_LARGEST:.0e}")
     return value
 
 

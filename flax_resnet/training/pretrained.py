@@ -58,7 +58,10 @@ def load_pretrained(
 
 def is_run(source: str | os.PathLike[str]) -> bool:
     """Say whether `source` is the folder of a run."""
-    return (Path(source).expanduser() / checkpoints.FOLDER).is_dir()
+    try:
+        return (Path(source).expanduser() / checkpoints.FOLDER).is_dir()
+    except (OSError, RuntimeError):  # a name too long, an unknown user: no folder of a run
+        return False
 
 
 def architecture_of(source: str | os.PathLike[str]) -> str:

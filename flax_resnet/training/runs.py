@@ -2,10 +2,11 @@
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -17,11 +18,20 @@ from flax_resnet.models import Network, variable_shapes
 from flax_resnet.training import checkpoints
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.evaluation import evaluate
+from flax_resnet.training.interrupts import StopRequest
 from flax_resnet.training.mesh import data_mesh, replicated
 from flax_resnet.training.parsing import parse
+from flax_resnet.training.restoring import (
+    first_whole,
+    none_whole,
+    restore_run_values,
+    restore_variables,
+)
 from flax_resnet.training.setup import build_model, check_classes, check_task
 from flax_resnet.training.step import make_eval_step
 from flax_resnet.training.tasks import TASKS
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -46,23 +56,30 @@ def restore(
 ) -> Run:
     """Load a run from its folder, which is all that it needs, on any number of devices.
 
+    Where the checkpoint that `best` or `latest` means is damaged, the next one is taken, with a
+    warning.
+
     Args:
       step: `best` (by validation accuracy, or Dice), `latest`, or the number of a kept checkpoint.
       mesh: devices that each get a copy of the variables; None takes all.
 
     Raises:
-      InputError: the folder holds no run, or not that step.
+      InputError: the folder holds no run, not that step, or nothing that is whole.
     """
     workdir, mesh = Path(workdir), mesh or data_mesh()
-    with _checkpoints_of(workdir) as manager:
-        number = checkpoints.choose_step(manager, step)
-        values = checkpoints.restore_run_values(manager, number)
+
+    def load(number: int) -> Run:
+        values = restore_run_values(manager, number)
         config = parse(values["config"])
         model = build_model(config.model, config.data.channels, config.data.image_size)
         shapes = {"batch_stats": {}} | variable_shapes(model)
-        variables = checkpoints.restore_variables(manager, number, shapes, mesh)
+        variables = restore_variables(manager, number, shapes, mesh)
         metrics = manager.metrics(number) or {}
-    return Run(model, variables, config, number, metrics, tuple(values["class_names"]), workdir)
+        names = tuple(values["class_names"])
+        return Run(model, variables, config, number, metrics, names, workdir)
+
+    with _checkpoints_of(workdir) as manager:
+        return _first_whole(workdir, checkpoints.candidates(manager, step), load)
 
 
 def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
@@ -72,13 +89,32 @@ def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
       InputError: the folder holds no run.
     """
     with _checkpoints_of(Path(workdir)) as manager:
-        number = checkpoints.choose_step(manager, "latest")
-        return parse(checkpoints.restore_run_values(manager, number)["config"])
+        values = _first_whole(
+            Path(workdir),
+            checkpoints.candidates(manager, "latest"),
+            lambda number: restore_run_values(manager, number),
+        )
+        return parse(values["config"])
+
+
+def _first_whole(workdir: Path, steps: list[int], load: Callable[[int], Found]) -> Found:
+    found, damaged = first_whole(steps, load)
+    if found is None:
+        raise none_whole(workdir / checkpoints.FOLDER, damaged)
+    for step, reason in damaged.items():
+        warnings.warn(
+            f"checkpoint {step} of {workdir} is damaged, another one takes its place: {reason}",
+            stacklevel=3,
+        )
+    return found
 
 
 def _checkpoints_of(workdir: Path) -> ocp.CheckpointManager:
     if not (workdir / checkpoints.FOLDER).is_dir():
         raise InputError(f"{workdir} is no run: it has no folder {checkpoints.FOLDER!r} in it")
+    damaged = checkpoints.unrankable(workdir)
+    if damaged:
+        raise none_whole(workdir / checkpoints.FOLDER, damaged)
     return checkpoints.open_checkpoints(workdir)
 
 
@@ -88,6 +124,7 @@ def evaluate_run(
     split: str | None = None,
     mesh: Mesh | None = None,
     on_batch: Callable[[], None] = lambda: None,
+    request: StopRequest | None = None,
 ) -> dict[str, float]:
     """Return count, skipped and the figures of a run's task over a split.
 
@@ -97,10 +134,11 @@ def evaluate_run(
     Args:
       data: where the images come from; None takes the run's own data.
       split: None takes the run's test split, or its evaluation split where it has none.
+      request: cuts the evaluation short, to no figures at all.
     """
     data = data or run.config.data
     task = run.config.task
-    return evaluate_model(run.model, run.variables, data, split, mesh, on_batch, task)
+    return evaluate_model(run.model, run.variables, data, split, mesh, on_batch, task, request)
 
 
 def evaluate_model(
@@ -111,6 +149,7 @@ def evaluate_model(
     mesh: Mesh | None = None,
     on_batch: Callable[[], None] = lambda: None,
     task: str = "classification",
+    request: StopRequest | None = None,
 ) -> dict[str, float]:
     """Return count, skipped and the figures of a task of a model over a split.
 
@@ -123,7 +162,7 @@ def evaluate_model(
     check_task(source, task)
     eval_step = make_eval_step(model, mesh, mean=data.mean, std=data.std, task=TASKS[task])
     copies = jax.device_put(dict(variables), replicated(mesh))
-    return evaluate(eval_step, copies, source, data, mesh, on_batch, TASKS[task])
+    return evaluate(eval_step, copies, source, data, mesh, on_batch, TASKS[task], request)
 
 
 def default_split(data: DataConfig) -> str:

@@ -1,6 +1,7 @@
 """From settings to the parts of a run: data, model, optimiser, length."""
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from flax_resnet.training.freezing import check_pattern
 from flax_resnet.training.mesh import check_batch_size, data_mesh
 from flax_resnet.training.optimizers import make_optimizer
 from flax_resnet.training.schedules import make_schedule
+from flax_resnet.training.tasks import TASKS, Loss
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,15 @@ class Setup:
     rate: optax.Schedule
     steps: int
     steps_per_epoch: float
+
+    @property
+    def loss(self) -> Loss:
+        """Return `(logits, batch) -> (loss, accuracy)` of the run's task."""
+        return functools.partial(
+            TASKS[self.config.task].loss,
+            label_smoothing=self.config.label_smoothing,
+            dice_weight=self.config.dice_weight,
+        )
 
 
 def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from flax_resnet.training.guard import Guard
 from flax_resnet.training.mesh import replicated
 
 
@@ -17,14 +18,16 @@ class TrainState(flax.struct.PyTreeNode):
     """The state of a run; a pytree, donated to every step.
 
     Attributes:
-      step: number of updates so far, as an int32 scalar.
+      step: number of batches so far, as an int32 scalar.
       variables: `{"params": ..., "batch_stats": ...}`, the second empty without batch norm.
       optimizer: the state of the optax transformation.
+      guard: what is remembered of updates that were not finite.
     """
 
     step: jax.Array
     variables: dict[str, Any]
     optimizer: Any
+    guard: Guard = flax.struct.field(default_factory=Guard)
 
 
 def make_state(
@@ -40,6 +43,7 @@ def make_state(
         step=jnp.zeros((), jnp.int32),
         variables=variables,
         optimizer=optimizer.init(variables["params"]),
+        guard=jax.tree.map(jnp.asarray, Guard()),
     )
 
 

@@ -10,9 +10,13 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
+from flax_resnet.training.determinism import compiler_options
+from flax_resnet.training.guard import NONE, current_scale, judge
 from flax_resnet.training.mesh import replicated, split
 from flax_resnet.training.state import TrainState
 from flax_resnet.training.tasks import CLASSIFICATION, Batch, Loss, Metrics, Task
+
+Gradient = Callable[..., tuple[Any, tuple[jax.Array, jax.Array, Any]]]
 
 
 def normalize(
@@ -22,6 +26,46 @@ def normalize(
     scale = 1 / (255 * jnp.asarray(std, jnp.float32))
     shift = jnp.asarray(mean, jnp.float32) / jnp.asarray(std, jnp.float32)
     return images * scale[None, None, None] - shift[None, None, None]
+
+
+def dropout_key(seed: int, step: jax.Array | int) -> jax.Array:
+    """Return the key of what the model drops at random in the update after `step` batches."""
+    return jax.random.fold_in(jax.random.key(seed), step)
+
+
+def make_gradient(
+    model: nn.Module, loss: Loss, *, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Gradient:
+    """Return `(variables, batch, key, scale) -> (gradient, (loss, accuracy, batch_stats))`.
+
+    With a `scale` the gradient is that of the loss times `scale`, divided by it: what lies between
+    may then be too small for the compute dtype otherwise.
+    """
+
+    def loss_fn(
+        params: Any, batch_stats: Any, batch: Batch, key: jax.Array, scale: jax.Array | None
+    ) -> tuple[jax.Array, Any]:
+        logits, updates = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            normalize(batch["image"], mean, std),
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
+        )
+        value, accuracy = loss(logits, batch)
+        scaled = value if scale is None else value * scale
+        return scaled, (value, accuracy, updates.get("batch_stats", {}))
+
+    def gradient(
+        variables: dict[str, Any], batch: Batch, key: jax.Array, scale: jax.Array | None = None
+    ) -> tuple[Any, tuple[jax.Array, jax.Array, Any]]:
+        grad_fn = jax.grad(loss_fn, has_aux=True)
+        grads, outcome = grad_fn(variables["params"], variables["batch_stats"], batch, key, scale)
+        if scale is not None:
+            grads = jax.tree.map(lambda leaf: leaf / scale, grads)
+        return grads, outcome
+
+    return gradient
 
 
 def make_train_step(
@@ -34,51 +78,79 @@ def make_train_step(
     std: tuple[float, ...],
     loss: Loss = CLASSIFICATION.loss,
     seed: int = 0,
+    max_nonfinite: int | None = None,
+    loss_scale: str = NONE,
+    deterministic: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Return the jitted update `(state, batch) -> (state, metrics)`; it takes the state over.
 
     What the model drops at random depends on `seed` and the step alone.
 
     The batch has `image` (uint8, NHWC) and what `loss` takes. Metrics are float32 scalars on the
-    device: loss, accuracy, learning_rate, and the global norms of gradients and parameters.
+    device: loss, accuracy, learning_rate, the global norms of gradients and parameters,
+    `nonfinite` (bad updates in a row), `skipped_updates` (left out so far) and, if any, loss_scale.
 
     Args:
       loss: `(logits, batch) -> (loss, accuracy)`.
+      max_nonfinite, loss_scale: see `judge` and `TrainConfig`.
+      deterministic: see `compiler_options`.
     """
-
-    def loss_fn(
-        params: Any, batch_stats: Any, batch: Batch, key: jax.Array
-    ) -> tuple[jax.Array, Any]:
-        logits, updates = model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            normalize(batch["image"], mean, std),
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": key},
-        )
-        value, accuracy = loss(logits, batch)
-        return value, (accuracy, updates.get("batch_stats", {}))
+    gradient = make_gradient(model, loss, mean=mean, std=std)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        params = state.variables["params"]
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        outcome, grads = grad_fn(params, state.variables["batch_stats"], batch, key)
-        value, (accuracy, stats) = outcome
-        updates, memory = optimizer.update(grads, state.optimizer, params)
-        params = optax.apply_updates(params, updates)
+        guard, scale = state.guard, current_scale(state.guard, loss_scale)
+        key = dropout_key(seed, state.step)
+        grads, (value, accuracy, stats) = gradient(state.variables, batch, key, scale)
+        norm = optax.tree.norm(grads)
+        applies, after = judge(guard, value, norm, max_nonfinite, loss_scale)
+        variables, memory = update(state, grads, stats, optimizer, applies, mesh)
         metrics = {
             "loss": value,
             "accuracy": accuracy,
-            "learning_rate": jnp.asarray(rate(state.step), jnp.float32),
-            "gradient_norm": optax.tree.norm(grads),
-            "parameter_norm": optax.tree.norm(params),
+            # The optimiser counts the updates that happened.
+            "learning_rate": rate(state.step - guard.skipped),
+            "gradient_norm": norm,
+            "parameter_norm": optax.tree.norm(variables["params"]),
+            "nonfinite": after.streak,
+            "skipped_updates": after.skipped,
+            **({} if scale is None else {"loss_scale": scale}),
         }
-        variables = {"params": params, "batch_stats": stats}
-        return TrainState(state.step + 1, variables, memory), metrics
+        metrics = jax.tree.map(lambda number: jnp.asarray(number, jnp.float32), metrics)
+        return TrainState(state.step + 1, variables, memory, after), metrics | _votes(batch)
 
+    return jit_over(mesh, step, deterministic, donate_argnums=0)
+
+
+def update(
+    state: TrainState,
+    grads: Any,
+    batch_stats: Any,
+    optimizer: optax.GradientTransformation,
+    applies: jax.Array,
+    mesh: Mesh,
+) -> tuple[dict[str, Any], Any]:
+    """Return variables and the optimiser's memory: of after the update if it applies."""
+    params = state.variables["params"]
+    updates, memory = optimizer.update(grads, state.optimizer, params)
+    variables = {"params": optax.apply_updates(params, updates), "batch_stats": batch_stats}
+    new, old = (variables, memory), (state.variables, state.optimizer)
+    if mesh.devices.flat[0].platform == "cpu":
+        # A select would part what XLA:CPU fuses for the update: slower, and rounded otherwise.
+        return jax.lax.cond(applies, lambda new, old: new, lambda new, old: old, new, old)
+    # A GPU's host would wait for the condition.
+    return jax.tree.map(lambda after, before: jnp.where(applies, after, before), new, old)
+
+
+def jit_over(mesh: Mesh, function: Any, deterministic: bool = False, **options: Any) -> Any:
+    """Jit a function of state and batch: one on every device, the other split between them."""
     whole, rows = replicated(mesh), split(mesh)
-    return jax.jit(step, donate_argnums=0, in_shardings=(whole, rows), out_shardings=whole)
+    return jax.jit(
+        function,
+        in_shardings=(whole, rows),
+        out_shardings=whole,
+        compiler_options=compiler_options(mesh, deterministic),
+        **options,
+    )
 
 
 def make_eval_step(
@@ -88,6 +160,7 @@ def make_eval_step(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     task: Task = CLASSIFICATION,
+    deterministic: bool = False,
 ) -> Callable[[dict[str, Any], Batch], Metrics]:
     """Return the jitted `(variables, batch) -> sums` over the examples that `mask` marks.
 
@@ -97,7 +170,11 @@ def make_eval_step(
     def step(variables: dict[str, Any], batch: Batch) -> Metrics:
         images = normalize(batch["image"], mean, std)
         logits = cast(jax.Array, model.apply(variables, images, train=False))
-        return task.sums(logits, batch)
+        return task.sums(logits, batch) | _votes(batch)
 
-    whole, rows = replicated(mesh), split(mesh)
-    return jax.jit(step, in_shardings=(whole, rows), out_shardings=whole)
+    return jit_over(mesh, step, deterministic)
+
+
+def _votes(batch: Batch) -> Metrics:
+    """Join what the processes voted for, where they vote: whether to stop."""
+    return {"stop": batch["stop"].any()} if "stop" in batch else {}

@@ -1,49 +1,136 @@
-"""A run's folder belongs to one config: `config.json` says which."""
+"""A run's folder belongs to one config, which `config.json` says, and to one run at a time."""
 
+import contextlib
+import datetime
 import json
+import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
+import jax
+
 from flax_resnet.errors import InputError
+from flax_resnet.files import replace_text
+from flax_resnet.training.agreement import all_say, from_first
 from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.integrity import text_digest
 
 CONFIG = "config.json"
+LOCK = "run.lock"
+OWNER = "owner.json"
 # Settings that a rerun may change freely: they do not touch what is computed.
 FREE = (
     "log_every",
     "checkpoint.",
     "data.data_dir",
     "data.eval_batch_size",
+    "data.follow_links",
     "data.workers",
     "data.test_split",
+    "max_nonfinite",
     "test_when_done",
 )
 
 
-def claim_workdir(workdir: Path, config: TrainConfig, allow_config_change: bool = False) -> None:
-    """Write the config into a new folder, or check that an old one was made by the same.
+@contextlib.contextmanager
+def claimed_workdir(
+    workdir: Path, config: TrainConfig, allow_config_change: bool = False
+) -> Iterator[None]:
+    """Hold the folder of a run: a new one gets the config, an old one must have the same.
+
+    Every process of a run calls this; the first of them acts for all. The claim ends with the
+    process, however that ends.
 
     Raises:
-      InputError: the folder's run has other settings; the message lists them.
+      InputError: another run holds the folder (the message says where it runs), the run in it has
+        other settings (the message lists them), or it cannot be written to.
     """
+    with contextlib.ExitStack() as held:
+        failure = ""
+        if jax.process_index() == 0:
+            try:
+                held.enter_context(_locked(workdir))
+                _settle_config(workdir, config, allow_config_change)
+            except OSError as error:
+                failure = (
+                    f"{workdir} cannot be written to: {error.strerror or error}. Take another "
+                    "--workdir, make room in it or change its permissions"
+                )
+            except InputError as error:
+                failure = str(error)
+        if failure := from_first(failure):
+            raise InputError(failure)
+        settings = text_digest(config.to_dict())
+        if not all_say(settings == from_first(settings)):
+            raise InputError("the processes of this run were started with different settings")
+        yield
+
+
+@contextlib.contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
+    workdir.mkdir(parents=True, exist_ok=True)
+    # The system frees this lock when its owner dies, so a killed run leaves nothing to clear away.
+    lock = filelock.FileLock(workdir / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise InputError(
+            f"another run is in {workdir}: {_owner(workdir)}. Wait for its end, stop it there, or "
+            "take another --workdir"
+        ) from None
+    try:
+        since = datetime.datetime.now().isoformat(" ", "seconds")
+        owner = {"host": socket.gethostname(), "process": os.getpid(), "since": since}
+        replace_text(workdir / OWNER, json.dumps(owner) + "\n")
+        yield
+    finally:
+        lock.release()
+
+
+def _owner(workdir: Path) -> str:
+    try:
+        owner = json.loads((workdir / OWNER).read_text())
+        return f"process {owner['process']} on host {owner['host']}, since {owner['since']}"
+    except (OSError, ValueError, KeyError):  # It is just starting.
+        return "its process is not known yet"
+
+
+def _settle_config(workdir: Path, config: TrainConfig, allow_config_change: bool) -> None:
     path = workdir / CONFIG
     if path.exists() and not allow_config_change:
-        # A setting that came later had its default then.
-        before = _flatten(TrainConfig().to_dict()) | _flatten(json.loads(path.read_text()))
-        now = _flatten(json.loads(json.dumps(config.to_dict())))
-        changed = [
-            f"config.{key}: {before.get(key)!r} there, {now.get(key)!r} here"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not key.startswith(FREE)
-        ]
+        changed = _differences(_read_config(path), config)
         if changed:
             raise InputError(
                 f"{workdir} holds a run with other settings:\n  "
                 + "\n  ".join(changed)
                 + "\nTake another --workdir, or pass --allow_config_change to go on with these."
             )
-    workdir.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    replace_text(path, json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged: {error}. Put a copy in its place, or remove it where you are sure "
+            "of the settings: the checkpoints hold them too"
+        ) from None
+    return dict(values)
+
+
+def _differences(before: dict[str, Any], config: TrainConfig) -> list[str]:
+    # A setting that came later had its default then.
+    then = _flatten(TrainConfig().to_dict()) | _flatten(before)
+    now = _flatten(json.loads(json.dumps(config.to_dict())))
+    return [
+        f"config.{key}: {then.get(key)!r} there, {now.get(key)!r} here"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key) and not key.startswith(FREE)
+    ]
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -134,6 +134,10 @@ def _read_safetensors(
             f"{path} ({path.stat().st_size} bytes) is no complete safetensors file: {error}. "
             "Download or copy it again"
         ) from error
+    except (AttributeError, ValueError) as error:  # A dtype or a shape that numpy does not have.
+        raise InputError(
+            f"{path} holds what numpy cannot: {error}. Convert it to float32 where it was made"
+        ) from error
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:

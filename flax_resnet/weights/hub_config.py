@@ -9,6 +9,7 @@ import flax.linen as nn
 
 from flax_resnet.errors import InputError
 from flax_resnet.models.variants import VARIANTS, create_model
+from flax_resnet.weights.json_fields import Fields
 from flax_resnet.weights.published import Preprocessing
 
 # Where a file of weights keeps a copy of its config.json, for when they are parted.
@@ -38,6 +39,9 @@ FREE = {
 # timm's arguments for what `config.json` says elsewhere too, or for training alone.
 _HARMLESS = {"in_chans", "img_size", "num_classes", "drop_rate", "drop_path_rate"}
 
+# A file that claims more would have us fill the memory: with a fresh head, or with images.
+_MOST_CLASSES, _LARGEST_SIDE = 2**20, 2**13
+
 
 @dataclass(frozen=True)
 class Description:
@@ -58,44 +62,48 @@ class Description:
     test_preprocessing: Preprocessing | None = None
 
 
-def parse_config(config: Any, where: str) -> Description:
+def parse_config(config: Fields) -> Description:
     """Read a `config.json` of timm's form.
 
     Raises:
-      InputError: it changes the architecture by arguments that mean nothing here.
+      InputError: a field is not what it should be, or it changes the architecture by arguments that
+        mean nothing here.
     """
-    if not isinstance(config, dict):
-        raise InputError(f"{where} holds a {type(config).__name__}: expected a JSON object")
-    details = config.get("pretrained_cfg") or config
-    strange = sorted(config.get("model_args", {}).keys() - _HARMLESS)
+    details = config.section("pretrained_cfg")
+    details = details if details.values else config
+    strange = sorted(config.section("model_args").values.keys() - _HARMLESS)
     if strange:
         raise InputError(
-            f"{where} changes the architecture by timm's arguments {', '.join(strange)}: make the "
-            "model with create_model(...) and fill it with from_torch(model, read_state_dict(file))"
+            f"{config.where} changes the architecture by timm's arguments {', '.join(strange)}: "
+            "make the model with create_model(...) and fill it with "
+            "from_torch(model, read_state_dict(file))"
         )
-    size = {"image_size": details["input_size"][-1]} if "input_size" in details else {}
-    ours = {key: _tuples(value) for key, value in config.get(OURS, {}).items()}
+    size = details.side("input_size", _LARGEST_SIDE)
+    classes = (config if "num_classes" in config.values else details).whole(
+        "num_classes", _MOST_CLASSES
+    )
+    ours = {key: _tuples(value) for key, value in config.section(OURS).values.items()}
     return Description(
-        config.get("architecture"),
-        config.get("num_classes", details.get("num_classes")),
-        {**size, **ours},
+        config.text("architecture"),
+        classes,
+        ours if size is None else {"image_size": size, **ours},
         _preprocessing(details, "input_size", "crop_pct"),
         _preprocessing(details, "test_input_size", "test_crop_pct"),
     )
 
 
-def _preprocessing(details: Mapping[str, Any], size: str, crop: str) -> Preprocessing | None:
+def _preprocessing(details: Fields, size: str, crop: str) -> Preprocessing | None:
     """Read how images were prepared, at the size and crop of these names or else the plain ones."""
-    given = details.get(size) or details.get("input_size")
-    if not given:
+    side = details.side(size, _LARGEST_SIDE) or details.side("input_size", _LARGEST_SIDE)
+    if side is None:
         return None
     known = Preprocessing()
     return Preprocessing(
-        given[-1],
-        details.get(crop) or details.get("crop_pct", known.crop_fraction),
-        details.get("interpolation", known.interpolation),
-        tuple(details.get("mean", known.mean)),
-        tuple(details.get("std", known.std)),
+        side,
+        details.positive(crop) or details.positive("crop_pct") or known.crop_fraction,
+        details.text("interpolation") or known.interpolation,
+        details.numbers("mean") or known.mean,
+        details.numbers("std") or known.std,
     )
 
 

@@ -1,6 +1,5 @@
 """Where weights lie, and what is known of the model and the images that they are for."""
 
-import json
 import os
 import re
 from pathlib import Path
@@ -15,6 +14,7 @@ from flax_resnet.weights.hub import (
     download_weights,
 )
 from flax_resnet.weights.hub_config import METADATA, Description, parse_config
+from flax_resnet.weights.json_fields import read_fields
 from flax_resnet.weights.published import OWNER, Published, find_published, list_pretrained
 
 
@@ -23,7 +23,7 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> tuple
 
     Arguments and errors are those of `load_pretrained`.
     """
-    name, path = os.fspath(source), Path(source).expanduser()
+    name, path = os.fspath(source), _local(source)
     if path.is_dir():
         return _weights_in(path), describe(source)
     if path.is_file():
@@ -38,7 +38,7 @@ def describe(source: str | os.PathLike[str], revision: str | None = None) -> Des
 
     Arguments and errors are those of `load_pretrained`.
     """
-    source, path = os.fspath(source), Path(source).expanduser()
+    source, path = os.fspath(source), _local(source)
     if path.is_dir():
         config = path / CONFIG
         return _read_config(config) if config.is_file() else _of_file(_weights_in(path))
@@ -64,6 +64,16 @@ def describe(source: str | os.PathLike[str], revision: str | None = None) -> Des
         raise InputError(f"{source} is no file or folder, and {error}{near}") from error
 
 
+def _local(source: str | os.PathLike[str]) -> Path:
+    """Return a source as a path, whether or not anything is there."""
+    try:
+        path = Path(source).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:  # A name too long, a locked folder, no such user.
+        raise InputError(f"{source} cannot be looked for: {error}") from error
+    return path
+
+
 def _published(source: str) -> Published | None:
     """Return the row of a published name; another hub repository has none."""
     if "/" in source and source.removeprefix(OWNER) not in list_pretrained():
@@ -85,12 +95,13 @@ def _of_file(path: Path) -> Description:
     """Read what a file, or else the `config.json` beside it, says of its model."""
     text, beside = read_metadata(path).get(METADATA), path.with_name(CONFIG)
     if text is not None:
-        return parse_config(json.loads(text), str(path))
+        return parse_config(read_fields(text, str(path)))
     return _read_config(beside) if beside.is_file() else Description()
 
 
 def _read_config(path: Path) -> Description:
     try:
-        return parse_config(json.loads(path.read_text()), str(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is no JSON ({error}): mend or remove it") from error
+        text = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return parse_config(read_fields(text, str(path)))

@@ -10,6 +10,8 @@ import flax.linen as nn
 import numpy as np
 
 from flax_resnet.errors import InputError
+from flax_resnet.models.layout import unrolled
+from flax_resnet.models.shapes import variable_shapes
 from flax_resnet.models.variants import create_model
 from flax_resnet.weights.files import read_state_dict, write_state_dict
 from flax_resnet.weights.hub import CONFIG, WEIGHTS
@@ -39,6 +41,8 @@ def load_pretrained(
         raise InputError(
             f"nothing says which network {source} is for: pass model=, such as model='resnet50'"
         )
+    if found.arguments.keys() - {"image_size"}:
+        _check_arguments(architecture, found.arguments, len(state_dict), source)
     network: Any = create_model(architecture, **{**found.arguments, **overrides})
     first, head = (f"{key}.weight" for key in (network.first_conv, network.head_name))
     if in_channels is None:
@@ -51,6 +55,25 @@ def load_pretrained(
         num_classes = len(state_dict.get(head, ()))
     network = network.clone(num_classes=num_classes, in_channels=in_channels)
     return network, from_torch(network, state_dict, seed)
+
+
+def _check_arguments(
+    architecture: str, arguments: Mapping[str, Any], arrays: int, source: str | os.PathLike[str]
+) -> None:
+    """Refuse arguments of a `config.json` that are wrong, or that would keep us busy for ever."""
+    try:
+        # Every block of a stage, and every level of a U-Net, has an array at least.
+        parts = sum(arguments.get("stage_sizes", ())) + arguments.get("depth", 0)
+        if parts > arrays:
+            raise ValueError(f"they ask for {parts} parts and the file has {arrays} arrays")
+        variable_shapes(unrolled(create_model(architecture, **arguments)))
+    except InputError:
+        raise
+    except Exception as error:  # whatever a network says of arguments that it does not know
+        raise InputError(
+            f"the {CONFIG} of {source} gives arguments {dict(arguments)!s:.200} that make no "
+            f"network ({type(error).__name__}: {error}): mend them, or pass the right ones"
+        ) from error
 
 
 def read_pretrained(

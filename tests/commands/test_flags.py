@@ -1,10 +1,20 @@
 """train.py's command line, as a process of its own."""
 
+import contextlib
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flax_resnet.errors import InputError
+from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.parsing import parse
+from tests.hostile.settings import setting
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,3 +49,48 @@ def test_an_error_inside_a_config_names_file_and_line(tmp_path: Path) -> None:
     finished = run_train(f"--config={config}")
     assert finished.returncode == 2
     assert "broken.py, line 2: name 'undefined' is not defined" in finished.stderr
+
+
+def names(config: object, prefix: str) -> list[str]:
+    """Return the names of all settings and sections."""
+    found = []
+    for field in dataclasses.fields(config):
+        name = f"{prefix}.{field.name}"
+        inner = getattr(config, field.name)
+        found += [name, *(names(inner, name) if dataclasses.is_dataclass(inner) else ())]
+    return found
+
+
+NAMES = names(TrainConfig(), "config")
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    | st.sampled_from([10**400, -1, 0, 1]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)  # fmt: skip
+TEXTS = st.text(alphabet="()[]{},.0123456789-e'\"aN_ ", max_size=8) | st.sampled_from(
+    ["None", "1e999", "nan", "(1,", '("a",)', "((1,),)", "(" * 500, "9" * 5000, "\udcff"]
+)
+
+
+@given(st.sampled_from(NAMES), VALUES)
+@settings(max_examples=400)
+def test_whatever_a_setting_holds_gives_a_config_or_an_input_error(name: str, value: Any) -> None:
+    for key in reversed(name.split(".")[1:]):
+        value = {key: value}
+    with contextlib.suppress(InputError):
+        assert isinstance(parse(value), TrainConfig)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+@given(
+    name=st.sampled_from(NAMES) | st.text(max_size=6).map("config.".__add__),
+    equals=st.sampled_from(["=", ""]),
+    value=TEXTS,
+)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_an_argument_says_gives_a_config_or_an_input_error(
+    tmp_path: Path, name: str, equals: str, value: str
+) -> None:
+    with contextlib.suppress(InputError):
+        setting(f"--{name}{equals}{value}")(tmp_path)

@@ -17,7 +17,6 @@ from flax_resnet.training.parsing import parse
 from flax_resnet.training.setup import prepare_run
 from flax_resnet.training.state import make_state
 from flax_resnet.training.step import make_train_step
-from flax_resnet.training.tasks import TASKS
 from tests.data.circles import write_circles
 
 RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
@@ -59,11 +58,16 @@ def test_a_recipe_never_chooses_its_best_on_the_test_split(path: Path) -> None:
 def test_a_recipe_makes_a_step_that_types(path: Path, tmp_path: Path) -> None:
     mesh = data_mesh(jax.devices()[:1])
     setup = prepare_run(on_made_up_data(parse(load(path).get_config()), tmp_path), mesh)
-    config, data = setup.config, setup.config.data
+    data = setup.config.data
     shape = (data.image_size, data.image_size, data.channels)
-    loss = functools.partial(TASKS[config.task].loss, dice_weight=config.dice_weight)
     step = make_train_step(
-        setup.model, setup.optimizer, setup.rate, mesh, mean=data.mean, std=data.std, loss=loss
+        setup.model,
+        setup.optimizer,
+        setup.rate,
+        mesh,
+        mean=data.mean,
+        std=data.std,
+        loss=setup.loss,
     )
     state = jax.eval_shape(
         functools.partial(make_state, setup.model, setup.optimizer, shape), jax.random.key(0)

@@ -9,9 +9,17 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from flax_resnet.data.decode import DecodeError, decode_image, image_size, is_rgb_or_grey_jpeg
+from flax_resnet.data.decode import (
+    DecodeError,
+    decode_image,
+    image_size,
+    is_rgb_or_grey_jpeg,
+)
+from tests.hostile import made
 
 
 def pillow(data: bytes, mode: str) -> np.ndarray:
@@ -127,3 +135,71 @@ def test_size_is_read_from_the_header(encode, kind, shape):
         exif = Image.Exif()
         exif[0x0112] = 1
         assert image_size(encode(image, kind, exif=exif)) == shape[:2]
+
+
+def test_the_first_version_of_bmp_is_read(photo):
+    header = struct.pack("<IHHHH", 12, 64, 48, 1, 24)
+    rows = photo[::-1, :, ::-1].tobytes()  # From the bottom, blue first.
+    data = b"BM" + struct.pack("<IHHI", 26 + len(rows), 0, 0, 26) + header + rows
+    np.testing.assert_array_equal(decode_image(data, 3), photo)
+
+
+def test_of_an_animated_png_the_still_image_is_read(encode, photo):
+    other = Image.fromarray(255 - photo)
+    assert_like_pillow(encode(photo, "PNG", save_all=True, append_images=[other]))
+    # The still image need not be a part of the animation.
+    options = {"save_all": True, "append_images": [other, other.rotate(180)]}
+    assert_like_pillow(encode(photo, "PNG", default_image=True, **options))
+
+
+@pytest.mark.parametrize(
+    "data", [made.broken_animation(), made.lying_chunk(), made.two_frames()], ids=lambda _: ""
+)
+def test_what_would_crash_opencv_or_fill_the_memory_never_reaches_it(data, monkeypatch):
+    seen = []
+    decode = cv2.imdecode
+    monkeypatch.setattr(
+        cv2, "imdecode", lambda data, _: seen.append(bytes(data)) or decode(data, 1)
+    )
+    with pytest.raises(DecodeError):
+        decode_image(data, 3)
+    assert not any(b"acTL" in data for data in seen)
+    assert data == made.broken_animation() or not seen
+
+
+NOISE = made.picture(20, 24)
+STILL = {"JPEG": {}, "PNG": {}, "WEBP": {"lossless": True}, "BMP": {}, "GIF": {}}
+SEEDS = [made.encoded(kind, NOISE, **options) for kind, options in STILL.items()]
+SEEDS += [made.encoded("JPEG", NOISE, progressive=True), made.encoded("PNG", NOISE.convert("P"))]
+SEEDS += [
+    made.encoded(kind, NOISE, save_all=True, append_images=[NOISE.rotate(90)])
+    for kind in ("PNG", "WEBP", "GIF")
+]
+EDITS = st.lists(
+    st.tuples(
+        st.floats(0, 1),  # Where, nearer to the header than to the end.
+        st.sampled_from([0, 1, 4]),  # So many bytes go.
+        st.binary(max_size=4) | st.sampled_from([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff"]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(st.sampled_from(SEEDS), EDITS, st.sampled_from([1, 3]))
+@settings(max_examples=1500, suppress_health_check=[HealthCheck.too_slow])
+def test_damaged_bytes_give_an_image_of_the_size_in_the_header_or_an_error(seed, edits, channels):
+    data = seed
+    for where, gone, new in edits:
+        at = int(where**3 * len(data))
+        data = data[:at] + new + data[at + gone :]
+    try:
+        size = image_size(data)
+        if size[0] * size[1] > 2**20:  # Allowed, but slow.
+            return
+        image = decode_image(data, channels)
+    except DecodeError:
+        return
+    assert image.dtype == np.uint8
+    assert image.shape[2] == channels
+    assert sorted(image.shape[:2]) == sorted(size)  # An EXIF tag may turn it.

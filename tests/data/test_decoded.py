@@ -43,3 +43,11 @@ def test_large_images_and_large_sets_stay_encoded(folder, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(decoded, "_SMALL_ENCODED", 10)
     assert not isinstance(open_source(config, "train"), DecodedSource)
+
+
+def test_a_large_image_behind_small_ones_is_not_kept(source, folder, encode, monkeypatch):
+    path = Path(source.describe(4).partition(" (")[0])
+    path.write_bytes(encode(np.zeros((99, 10, 3), np.uint8), "PNG"))
+    monkeypatch.setattr(decoded, "_MEMORY_BYTES", 9 * 12 * 10 * 3)
+    assert source[4]["image"] is not source[4]["image"]
+    assert source[3]["image"] is source[3]["image"]

@@ -103,3 +103,14 @@ def test_a_pixel_weighs_by_its_class_and_its_gap(config: DataConfig) -> None:
 
 def test_the_values_of_the_test_are_those_of_the_folder(config: DataConfig) -> None:
     assert open_source(config, "train").values == (OUTSIDE, INSIDE)
+
+
+def test_strips_that_only_a_vast_frame_would_hold_are_refused(tmp_path: Path) -> None:
+    folder = write_circles(tmp_path, 2, sizes=((1, 40_000), (40_000, 1)))
+    config = DataConfig(source=f"masks:{folder}", channels=1, mean=(0.5,), std=(0.5,), workers=0)
+    source = open_source(config, "train")
+    assert next(train_batches(source, config, seed=0, num_batches=1))["image"].any()
+    with pytest.raises(InputError, match="up to 40000 pixels wide and 40000 high"):
+        eval_batches(source, config)
+    with pytest.raises(InputError, match=r"side of 40000 pixels; .* config\.data\.elastic"):
+        train_batches(source, dataclasses.replace(config, elastic=1.0), seed=0, num_batches=1)

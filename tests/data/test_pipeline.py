@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from flax_resnet.data import DataConfig, eval_batches, open_source, train_batches
-from flax_resnet.data.pipeline import choose_threads, choose_workers, has_small_images
+from flax_resnet.data.pipeline import has_small_images
+from flax_resnet.data.workers import choose_threads, choose_workers
 from flax_resnet.errors import InputError
 
 CONFIG = DataConfig(
@@ -154,3 +158,35 @@ def test_worker_processes_end_in_silence(end):
         check=False,
     )
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+
+
+def test_workers_end_when_the_main_process_is_killed_and_not_before():
+    program = """
+        import os, signal, sys, time
+        import multiprocessing
+        from flax_resnet.data import DataConfig, open_source, train_batches
+        if __name__ == "__main__":
+            config = DataConfig(source="synthetic", image_size=8, batch_size=16, workers=1)
+            source = open_source(config, "train")
+            batches = train_batches(source, config, seed=0, num_batches=9)
+            next(batches)
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid, signal.SIGTERM)
+            for _ in range(8):
+                next(batches)
+            print(worker.pid, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    killed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    until = time.monotonic() + 30
+    while Path(f"/proc/{killed.stdout.strip()}").exists():
+        assert time.monotonic() < until, "the worker is still there"
+        time.sleep(0.1)

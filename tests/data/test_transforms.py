@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from flax_resnet.data import transforms
 from flax_resnet.data.config import CROP_NAMES, DataConfig
 from flax_resnet.data.transforms import (
     CROPS,
@@ -159,3 +160,26 @@ def test_the_centre_crop_is_central(size, more_rows, more_columns):
 
 def test_every_crop_that_a_config_may_name_is_in_the_table():
     assert set(CROPS) == set(CROP_NAMES)
+
+
+@pytest.mark.parametrize("shape", [(5, 80), (80, 5), (30, 40), (20, 21)])
+@pytest.mark.parametrize("interpolation", ["area", "bilinear", "bicubic", "aliased"])
+def test_evaluation_resizes_the_whole_of_images_up_to_16_to_1(shape, interpolation):
+    image = np.random.default_rng(0).integers(256, size=(*shape, 3), dtype=np.uint8)
+    config = DataConfig(image_size=16, eval_crop=1.0, interpolation=interpolation)
+    scale = 16 / min(shape)
+    whole = resize(image, (int(shape[0] * scale), int(shape[1] * scale)), interpolation)
+    np.testing.assert_array_equal(eval_transform(image, config), centre_crop(whole, 16))
+
+
+@pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1)])
+def test_a_line_is_cut_before_evaluation_makes_it_wide(shape, monkeypatch):
+    resized = []
+    monkeypatch.setattr(
+        transforms, "resize", lambda image, size, _: resized.append(size) or resize(image, size)
+    )
+    line = np.zeros((*shape, 3), np.uint8)
+    middle = tuple(slice(side // 2 - 8, side // 2 + 8) for side in shape)
+    line[middle] = 200
+    assert (eval_transform(line, DataConfig()) == 200).all()
+    assert max(max(size) for size in resized) == 16 * 256

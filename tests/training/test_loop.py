@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,21 @@ def test_a_stopped_run_goes_on_bit_for_bit(
         assert [row["loss"] for row in ours] == [row["loss"] for row in theirs]
 
 
+def test_the_means_of_the_metrics_reach_over_a_stop(
+    tiny_config: Configs, devices: Meshes, tmp_path: Path
+) -> None:
+    config = tiny_config(steps=12, log_every=5)
+    train(config, tmp_path / "whole", mesh=devices(1))
+    for stop in (7, 9, None):
+        train(config, tmp_path / "stopped", stop_after=stop, mesh=devices(1))
+    timed = {"images_per_second"}
+    whole, stopped = (
+        [{key: row[key] for key in row.keys() - timed} for row in rows(tmp_path / name, "train")]
+        for name in ("whole", "stopped")
+    )
+    assert stopped == whole
+
+
 def test_a_finished_run_is_left_alone(finished: Any, tiny_config: Configs, devices: Meshes) -> None:
     config = tiny_config(steps=40, eval_every_epochs=0.2)
     run = finished(config, devices(1))
@@ -103,10 +119,54 @@ def test_a_signal_ends_the_step_saves_and_exits(
     monkeypatch.setattr(Display, "advance", interrupt)
     with pytest.raises(Stopped) as stopped:
         train(tiny_config(steps=40, eval_every_epochs=0.2), tmp_path, mesh=devices(1))
-    assert stopped.value.code == 128 + number
+    assert stopped.value.code == 75
     saved = restore(tmp_path, "latest", devices(1)).step
     assert 3 <= saved < 10
     assert rows(tmp_path, "train")[-1]["step"] == saved
+
+
+def test_a_stop_cuts_an_evaluation_short_and_the_next_start_makes_up_for_it(
+    tiny_config: Configs, devices: Meshes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(steps=12, eval_every_epochs=6 / 64)
+    train(config, tmp_path / "whole", mesh=devices(1))
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Display, "evaluated_batch", lambda _: signal.raise_signal(signal.SIGTERM))
+        train(config, tmp_path / "cut", mesh=devices(1))
+    assert rows(tmp_path / "cut", "eval") == []
+    assert restore(tmp_path / "cut", "latest", devices(1)).step == 6
+    train(config, tmp_path / "cut", mesh=devices(1))
+    assert rows(tmp_path / "cut", "eval") == rows(tmp_path / "whole", "eval")
+    assert restore(tmp_path / "cut", 6, devices(1)).metrics["count"] == 256
+    best, expected = (restore(tmp_path / name, "best", devices(1)) for name in ("cut", "whole"))
+    assert (best.step, best.metrics) == (expected.step, expected.metrics)
+
+
+def test_a_clock_that_jumps_changes_nothing(
+    finished: Any,
+    tiny_config: Configs,
+    devices: Meshes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = tiny_config(steps=40, eval_every_epochs=0.2)
+    whole = finished(config, devices(1))
+    train(config, tmp_path, stop_after=20, mesh=devices(1))
+    true_time = time.time
+    monkeypatch.setattr(time, "time", lambda: true_time() - 10**8)
+    resumed = train(config, tmp_path, mesh=devices(1))
+    chex.assert_trees_all_equal(resumed.variables, whole.variables)
+    assert rows(tmp_path, "eval") == rows(whole.workdir, "eval")
+    assert restore(tmp_path, "latest", devices(1)).step == 40
+
+
+def test_a_test_is_reported_once_however_often_the_run_is_started(
+    tiny_config: Configs, devices: Meshes, tmp_path: Path
+) -> None:
+    config = tiny_config(steps=4, test_when_done=True, data__test_split="test[:64]")
+    for _ in range(2):
+        train(config, tmp_path, mesh=devices(1))
+    assert len(rows(tmp_path, "test")) == 1
 
 
 @pytest.mark.slow
@@ -150,9 +210,14 @@ def test_evaluation_counts_every_example_once_at_any_batch_size(
 def test_a_loss_that_is_no_number_stops_the_run_and_says_where(
     tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:
-    config = tiny_config(steps=40, schedule__learning_rate=1e30, eval_every_epochs=1.0)
-    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d+.*learning_rate"):
+    config = tiny_config(steps=40, schedule__learning_rate=1e18, checkpoint__every_steps=1)
+    with pytest.raises(InputError, match=r"step \d+(.|\n)*config.schedule.learning_rate"):
         train(config, tmp_path, mesh=devices(1))
+    (report,) = tmp_path.glob("nonfinite-*.json")
+    last_good = int(report.stem.removeprefix("nonfinite-")) - 1
+    kept = restore(tmp_path, "latest", devices(1))
+    assert kept.step == last_good
+    chex.assert_tree_all_finite(kept.variables)
 
 
 def test_another_config_in_the_same_folder_is_refused_with_what_differs(

@@ -11,7 +11,7 @@ import pytest
 
 from flax_resnet.errors import InputError
 from flax_resnet.training.config import OptimizerConfig
-from flax_resnet.training.optimizers import decay_mask, make_optimizer
+from flax_resnet.training.optimizers import begin_at, decay_mask, make_optimizer
 
 STEPS = 10
 GOLDENS = Path(__file__).parents[1] / "goldens" / "optim.npz"
@@ -68,3 +68,14 @@ def test_the_mask_counts_what_the_published_recipes_decay() -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(InputError, match="sgd"):
         make_optimizer(OptimizerConfig(name="sdg"), optax.constant_schedule(1.0))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_the_schedule_of_a_new_optimizer_can_begin_where_another_one_left_off(name: str) -> None:
+    params = {"w": jnp.ones(3)}
+    config = OptimizerConfig(name=name, weight_decay=0.0)
+    rates = lambda start: jax.tree.leaves(  # noqa: E731
+        optimizer.update(params, begin_at(optimizer.init(params), jnp.int32(start)), params)[0]
+    )[0]
+    optimizer = make_optimizer(config, lambda step: jnp.where(step < 5, 1.0, 0.1))
+    np.testing.assert_allclose(rates(5), 0.1 * rates(0), rtol=1e-6)

@@ -43,6 +43,8 @@ def test_the_base_config_refuses_new_keys() -> None:
         ({"model": 3}, "config.model is 3; expected a section"),
         ({"epochs": -1}, "expected a positive number"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
+        ({"max_nonfinite": -1}, "config.max_nonfinite is -1; expected 0 or more"),
+        ({"loss_scale": "big"}, "config.loss_scale is 'big'; expected none, dynamic"),
         ({"test_when_done": True}, "needs config.data.test_split"),
     ],
 )

@@ -1,10 +1,13 @@
 """Rows on disk: none lost, none twice."""
 
 import json
+import math
 from pathlib import Path
 
+import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from flax_resnet.errors import InputError
 from flax_resnet.training.writers import JsonLines, Writers
 
 
@@ -12,23 +15,33 @@ def steps(path: Path) -> list[int]:
     return [json.loads(line)["step"] for line in path.read_text().splitlines()]
 
 
-def test_rows_past_the_restored_step_are_written_anew(tmp_path: Path) -> None:
+def test_a_resumed_file_has_the_rows_of_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    first = JsonLines(path, start=0)
-    for step in (1, 2, 3, 4):
-        first.write({"step": step})
+    first = JsonLines(path, [])
+    first.write({"step": 1})
+    at_checkpoint = list(first.lines)
+    first.write({"step": 2})
     first.close()
-    JsonLines(path, start=2).close()
-    assert steps(path) == [1, 2]
-
-
-def test_a_line_torn_by_a_dying_run_is_dropped(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2, "lo')
-    resumed = JsonLines(path, start=2)
+    with path.open("a") as file:
+        file.write('{"step": 3, "lo')  # torn by a dying run
+    resumed = JsonLines(path, at_checkpoint)
     resumed.write({"step": 2})
     resumed.close()
     assert steps(path) == [1, 2]
+
+
+def test_a_row_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(InputError, match=f"metrics could not be written to {tmp_path}"):
+        Writers(tmp_path, 0)
+
+
+def test_rows_are_json_also_where_numbers_are_not_finite(tmp_path: Path) -> None:
+    rows = JsonLines(tmp_path / "metrics.jsonl", [])
+    rows.write({"step": 1, "loss": math.nan, "gradient_norm": math.inf})
+    rows.close()
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"step": 1, "loss": None, "gradient_norm": None}
 
 
 def test_a_process_that_does_not_write_leaves_no_file(tmp_path: Path) -> None:

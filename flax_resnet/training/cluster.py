@@ -1,0 +1,204 @@
+"""Several processes that train as one, on one machine or many, and what they do when one is lost.
+
+JAX ends the others when a process dies: a minute or two later, and by an abort. Here every
+process sends signs of life to the first one, which tells all when one has gone silent; each then
+says which it was and exits. Nobody waits for ever in a sum that the lost one would have to join.
+"""
+
+import contextlib
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import jax
+from jax._src import distributed  # the key-value store of a cluster has no public name
+
+from flax_resnet.errors import InputError
+from flax_resnet.training.aborts import before_abort
+from flax_resnet.training.agreement import meet
+
+# EX_UNAVAILABLE of sysexits.h: what this needs is gone; start all processes again.
+EXIT_LOST = 69
+PATIENCE = 30
+MEETING_TIME = 180  # seconds for all processes to come, from the start of the first
+OFF = "off"
+
+
+@contextlib.contextmanager
+def joined(
+    coordinator: str | None = None,
+    process_id: int | None = None,
+    process_count: int | None = None,
+    *,
+    patience: int = PATIENCE,
+) -> Iterator[None]:
+    """Be one process of a cluster while this lasts; a lone one where there is no cluster.
+
+    Without arguments the environment tells: SLURM, Open MPI, Cloud TPU and Kubernetes announce
+    themselves to JAX. Call it before anything else of JAX.
+
+    When another process is lost, or stops with an error, this one prints which and why, and exits
+    with status 69.
+
+    Args:
+      coordinator: host:port at which the first process is reached; "off" for a lone process
+        whatever the environment says.
+      patience: seconds without a sign of life after which a process counts as lost.
+
+    Raises:
+      InputError: the arguments do not make sense, or the cluster cannot be reached.
+    """
+    if not _join(coordinator, process_id, process_count):
+        yield
+        return
+    watch = _Watch(patience)
+    with before_abort(watch.note_abort):
+        watch.start()
+        try:
+            yield
+        except SystemExit:  # All stop at the same step.
+            watch.leave()
+            raise
+        except BaseException as error:
+            watch.fail(error)
+        watch.leave()
+
+
+def _join(coordinator: str | None, process_id: int | None, process_count: int | None) -> bool:
+    """Join the cluster that is named or announced; say whether there is one."""
+    if coordinator == OFF:
+        return False
+    given = {"coordinator": coordinator, "process_id": process_id, "process_count": process_count}
+    missing = [f"--{name}" for name, value in given.items() if value is None]
+    if 0 < len(missing) < len(given):
+        raise InputError(
+            f"{' and '.join(missing)} missing: a cluster needs --coordinator HOST:PORT, "
+            "--process_id and --process_count, or none of them where the environment tells"
+        )
+    if coordinator is not None and not re.fullmatch(r".+:\d{1,5}", coordinator):
+        raise InputError(f"--coordinator is {coordinator!r}; expected HOST:PORT, or {OFF}")
+    # Processes agree on a stop with their batches. JAX's own way would keep SIGTERM from the loop.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        with before_abort(_note_unreachable):
+            jax.distributed.initialize(
+                coordinator, process_count, process_id, initialization_timeout=MEETING_TIME
+            )
+    except ValueError as error:
+        if missing and "should be defined" in str(error):
+            return False
+        raise InputError(f"this is no cluster: {error}") from None
+    except RuntimeError as error:
+        raise InputError(f"a cluster is joined once, before anything else: {error}") from None
+    return jax.process_count() > 1
+
+
+def _note_unreachable() -> None:
+    address = distributed.global_state.coordinator_address
+    print(
+        f"error: after {MEETING_TIME} s not all processes of the cluster have met at {address}: one "
+        "was lost, or started with another address. Start all of them again",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(EXIT_LOST)
+
+
+@dataclass
+class _Watch:
+    """Send signs of life, and look for the loss of others, on a thread of its own."""
+
+    patience: int
+    _end: threading.Event = field(default_factory=threading.Event)
+    _quitting: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._index, self._count = jax.process_index(), jax.process_count()
+        self._client: Any = distributed.global_state.client
+        self._pause = min(self.patience / 10, 2.0)
+        self._heard: dict[int, tuple[str, float]] = {}
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Introduce this process to the others and begin to watch them."""
+        name = f"process {self._index} of {self._count} (host {socket.gethostname()}, "
+        self._client.key_value_set(f"name/{self._index}", f"{name}process id {os.getpid()})")
+        meet("all processes are here")
+        self._names = self._read("name")
+        self._thread.start()
+
+    def leave(self) -> None:
+        """Leave together with the others."""
+        meet("the run is over")
+        self._end.set()
+        self._thread.join()
+        jax.distributed.shutdown()
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """Tell the others that this process ends, unless one of them is what ended it."""
+        if not isinstance(error, InputError | KeyboardInterrupt):
+            # A lost process shows first as a failing sum: the watch finds out which it was, and ends
+            # this one.
+            time.sleep(2 * self.patience)
+        self._client.key_value_set(f"failed/{self._index}", str(error) or type(error).__name__)
+        if not isinstance(error, InputError):
+            sys.excepthook(type(error), error, error.__traceback__)
+        self._quit(str(error), 2 if isinstance(error, InputError) else 1)
+
+    def note_abort(self) -> None:
+        """Say that the first process is lost, where that is why JAX aborts."""
+        host, _, port = str(distributed.global_state.coordinator_address).rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        except OSError:
+            self._quit(f"{self._names[0]} was lost{_ADVICE}", EXIT_LOST)
+
+    def _run(self) -> None:
+        beats = 0
+        while not self._end.wait(self._pause):
+            beats += 1
+            with contextlib.suppress(RuntimeError, ValueError):  # `note_abort` tells of it
+                self._client.key_value_set(f"beat/{self._index}", str(beats), allow_overwrite=True)
+                if self._index == 0:
+                    self._look_for_silence()
+                for index, reason in self._read("failed").items():
+                    if index != self._index:
+                        self._quit(f"{self._names[index]} stopped: {reason}{_ADVICE}", EXIT_LOST)
+                for index in self._read("lost"):
+                    self._quit(f"{self._names[index]} was lost{_ADVICE}", EXIT_LOST)
+
+    def _look_for_silence(self) -> None:
+        now, beats = time.monotonic(), self._read("beat")
+        for index in range(1, self._count):
+            beat, since = self._heard.get(index, ("", now))
+            if beats.get(index, "") != beat or index not in self._heard:
+                self._heard[index] = (beats.get(index, ""), now)
+            elif now - since > self.patience:
+                self._client.key_value_set(f"lost/{index}", "silent", allow_overwrite=True)
+
+    def _read(self, key: str) -> dict[int, str]:
+        found = self._client.key_value_dir_get(key)
+        return {int(name.rsplit("/", 1)[1]): value for name, value in found}
+
+    def _quit(self, reason: str, status: int) -> NoReturn:
+        if not self._quitting.acquire(blocking=False):
+            time.sleep(2 * self.patience)  # The other thread that came here first ends both.
+        print(f"error: {reason}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        if self._index == 0:
+            # The others learn the reason from this process.
+            time.sleep(3 * self._pause)
+        # The usual way out would wait for sums, saves and processes that will never come.
+        os._exit(status)
+
+
+_ADVICE = (
+    ".\nStart all processes again: the run goes on from its newest checkpoint, also with another "
+    "number of them"
+)

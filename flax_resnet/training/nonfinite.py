@@ -1,0 +1,230 @@
+"""Which layer, and which records, made a loss or a gradient that is not finite."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from jaxtyping import Array, Bool
+
+from flax_resnet.data.mask_loading import train_loader
+from flax_resnet.data.positions import locate
+from flax_resnet.errors import InputError
+from flax_resnet.files import replace_text
+from flax_resnet.models import to_layout
+from flax_resnet.training.guard import DYNAMIC, current_scale
+from flax_resnet.training.mesh import put_batch
+from flax_resnet.training.setup import Setup
+from flax_resnet.training.state import TrainState
+from flax_resnet.training.step import dropout_key, jit_over, make_gradient, normalize
+
+# Records that the message names; the file names all.
+SHOWN = 3
+CAUSES = {
+    "images": "the normalised images are not finite: see config.data.mean and config.data.std",
+    "variables": "weights or statistics of {layer} were not finite before",
+    "output": "{layer} is the first layer whose output is not finite",
+    "loss": "every layer's output is finite, but not what labels and weights make of the last",
+    "gradient": "every layer's output is finite; on the way back {layer} is the first layer whose "
+    "gradient is not",
+    "nothing": "computed once more all is finite, so the device does not repeat itself "
+    "(config.deterministic) or is at fault",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Where the numbers of a batch first go wrong.
+
+    Attributes:
+      cause: a key of `CAUSES`.
+      layer: its published key, where the cause lies in one.
+      loss: of the batch.
+      suspect: bool (rows,), the rows of the batch that are bad there; all, where none stands out.
+      skipped: int32 (rows,), as the loader gives it.
+    """
+
+    cause: str
+    layer: str | None
+    loss: float
+    suspect: np.ndarray
+    skipped: np.ndarray
+
+
+def explain_nonfinite(setup: Setup, state: TrainState, number: int, workdir: Path) -> InputError:
+    """Compute batch `number`, that of step `number + 1`, once more and say what went wrong in it.
+
+    Every process of the run has to call this. `nonfinite-STEP.json` in `workdir` gives step,
+    epoch, cause, layer and loss, and names all records of the batch.
+
+    Args:
+      state: as the step's guard leaves it: with the variables of before the batch.
+    """
+    config, step = setup.config, number + 1
+    finding = find_cause(setup, state, number)
+    records = _records(setup, number, finding)
+    path = workdir / f"nonfinite-{step}.json"
+    if jax.process_index() == 0:
+        report = {
+            "step": step,
+            "epoch": records[0]["epoch"],
+            "cause": finding.cause,
+            "layer": finding.layer,
+            "loss": str(finding.loss),
+            "records": records,
+        }
+        replace_text(path, json.dumps(report, indent=2) + "\n")
+    what = (
+        "the gradient is not finite" if np.isfinite(finding.loss) else f"the loss is {finding.loss}"
+    )
+    if finding.cause == "nothing":
+        what = "loss or gradient was not finite"
+    before = f", after {config.max_nonfinite} bad updates" if config.max_nonfinite else ""
+    return InputError(
+        f"{what} at step {step}{before}: {CAUSES[finding.cause].format(layer=finding.layer)}. "
+        f"{_named(records)}; {path} lists all. The newest checkpoint is from before. "
+        f"{_advice(setup, finding)}"
+    )
+
+
+def find_cause(setup: Setup, state: TrainState, number: int) -> Finding:
+    """Compute a batch once more, with an eye on every layer; see `explain_nonfinite`.
+
+    Layers are computed one by one, without `scan_blocks` and `remat`. A scanned network drops
+    other things at random then; what is not finite seldom depends on that.
+    """
+    config, names = setup.config, list[str]()
+    load = train_loader(
+        setup.train_source, config.data, config.seed, jax.process_index(), jax.process_count()
+    )
+    batch: dict[str, Any] = dict(load(number))
+    inspect = jit_over(setup.mesh, _inspection(setup, number, names), config.deterministic)
+    seen = jax.device_get(inspect(state, put_batch(batch, setup.mesh)))
+    loss, skipped = float(seen["loss"]), seen["skipped"]
+    none_good = np.zeros(len(skipped), bool)
+
+    def finding(cause: str, layer: str | None = None, good: np.ndarray = none_good) -> Finding:
+        return Finding(cause, layer, loss, ~good, skipped)
+
+    def bad_layers(kind: str) -> list[str]:
+        return sorted((name for name, good in seen[kind].items() if not good), key=names.index)
+
+    if not seen["images"].all():
+        return finding("images", None, seen["images"])
+    if bad := bad_layers("variables"):
+        return finding("variables", bad[0])
+    for name, good in zip(names, seen["outputs"], strict=True):
+        if not good.all():
+            return finding("output", name, good)
+    if not np.isfinite(loss):
+        return finding("loss")
+    if bad := bad_layers("gradient"):
+        return finding("gradient", bad[-1])
+    return finding("nothing")
+
+
+def _inspection(setup: Setup, number: int, names: list[str]) -> Callable[..., dict[str, Any]]:
+    """Return the function of state and batch that says what is finite.
+
+    Args:
+      names: takes the layers, in the order in which they end, when the function is traced.
+    """
+    config, model = setup.config, _one_by_one(setup.model)
+    look: dict[str, Any] = dict(mean=config.data.mean, std=config.data.std)
+    gradient = make_gradient(setup.model, setup.loss, **look)
+
+    def inspect(state: TrainState, batch: dict[str, jax.Array]) -> dict[str, Any]:
+        outputs: dict[str, Array] = {}
+
+        def watch(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+            result = call(*args, **kwargs)
+            if context.method_name == "__call__":
+                outputs[_layer(context.module.path)] = _finite_rows(result)
+            return result
+
+        key = dropout_key(config.seed, number)
+        images = normalize(batch["image"], **look)
+        variables = to_layout(model, state.variables)
+        with nn.intercept_methods(watch):
+            model.apply(
+                variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+            )
+        names[:] = outputs
+        scale = current_scale(state.guard, config.loss_scale)
+        grads, (loss, _, _) = gradient(state.variables, batch, key, scale)
+        squares = jax.tree.map(jnp.square, grads)  # as their norm needs them
+        return {
+            "images": _finite_rows(images),
+            "variables": _finite_layers(variables),
+            "outputs": jnp.stack(list(outputs.values())),
+            "loss": loss,
+            "gradient": _finite_layers(to_layout(model, {"params": squares})),
+            "skipped": batch["skipped"],
+        }
+
+    return inspect
+
+
+def _one_by_one(model: Any) -> Any:
+    """Return the network with nothing around its layers that hides their outputs."""
+    changes = {name: False for name in ("scan_blocks", "remat") if hasattr(model, name)}
+    if hasattr(model, "encoder"):
+        changes["encoder"] = _one_by_one(model.encoder)
+    return model.clone(**changes)
+
+
+def _layer(path: tuple[str, ...]) -> str:
+    return ".".join(path) or "the whole network"
+
+
+def _finite_rows(tree: Any) -> Bool[Array, " n"]:
+    leaves = [jnp.isfinite(leaf).reshape(len(leaf), -1).all(1) for leaf in jax.tree.leaves(tree)]
+    return jnp.stack(leaves).all(0)
+
+
+def _finite_layers(variables: Mapping[str, Any]) -> dict[str, Array]:
+    """Return for each layer whether its leaves are finite."""
+    layers: dict[str, Array] = {}
+    for (_, *path, _), leaf in traverse_util.flatten_dict(dict(variables)).items():
+        name = _layer(tuple(path))
+        layers[name] = layers.get(name, True) & jnp.isfinite(leaf).all()
+    return layers
+
+
+def _records(setup: Setup, number: int, finding: Finding) -> list[dict[str, Any]]:
+    """Say where each row of a batch comes from."""
+    config, source = setup.config, setup.train_source
+    records = []
+    for row, (suspect, skipped) in enumerate(zip(finding.suspect, finding.skipped, strict=True)):
+        position = number * config.data.batch_size + row
+        epoch, index = locate(position, config.seed, len(source))
+        index = (index + int(skipped)) % len(source)  # past those that cannot be decoded
+        place = {"epoch": epoch, "record": source.describe(index)}
+        records.append(place | {"suspect": bool(suspect)})
+    return records
+
+
+def _named(records: list[dict[str, Any]]) -> str:
+    names = [record["record"] for record in records if record["suspect"]]
+    some = ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+    if len(names) == len(records):
+        return f"The batch has {len(names)} records: {some}"
+    return f"It is so in {len(names)} of the batch's {len(records)} records: {some}"
+
+
+def _advice(setup: Setup, finding: Finding) -> str:
+    config = setup.config
+    overflows = finding.cause == "gradient" and config.model.dtype == "float16"
+    if overflows and config.loss_scale != DYNAMIC:
+        return "config.loss_scale=dynamic finds a scale at which float16 does not overflow."
+    return (
+        "A lower config.schedule.learning_rate or a longer config.schedule.warmup usually helps; "
+        f"config.max_nonfinite={config.max_nonfinite + 10} would leave out so many such updates "
+        "in a row."
+    )

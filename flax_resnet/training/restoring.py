@@ -1,0 +1,210 @@
+"""From a checkpoint back to a state, having made sure that it is what was saved."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+
+from flax_resnet.errors import InputError
+from flax_resnet.training.agreement import all_say, from_first
+from flax_resnet.training.checkpoints import FOLDER, step_folders, stored, unrankable
+from flax_resnet.training.integrity import Digests, array_digests, array_kinds, kind_of, text_digest
+from flax_resnet.training.mesh import replicated
+from flax_resnet.training.optimizers import begin_at
+from flax_resnet.training.quiet import quiet_orbax
+from flax_resnet.training.state import TrainState
+
+DAMAGED = "damaged"
+Found = TypeVar("Found")
+
+
+class DamagedError(Exception):
+    """Say what is wrong with a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a run goes on from.
+
+    Attributes:
+      run: JSON values: the config, the class names, the position in the data.
+      history: the rows of metrics so far, as lines.
+      fresh_optimizer: the checkpoint's optimiser is another one, so its memory starts anew.
+    """
+
+    state: TrainState
+    run: dict[str, Any]
+    history: list[str]
+    fresh_optimizer: bool
+
+
+def restore_state(
+    manager: ocp.CheckpointManager, step: int, like: TrainState, mesh: Mesh
+) -> Restored:
+    """Return what a checkpoint holds, a copy of every array on every device of `mesh`.
+
+    Raises:
+      DamagedError: something in it is not what was saved.
+      InputError: it is of a network with other arrays than `like`.
+    """
+    run = restore_run_values(manager, step)
+    wanted = stored(like)
+    _check_same_network(manager, step, run["arrays"], wanted["variables"])
+    if fresh_optimizer := bool(_differing(run["arrays"], {"optimizer": wanted["optimizer"]})):
+        del wanted["optimizer"]
+    items = {name: ocp.args.StandardRestore(_abstract(tree, mesh)) for name, tree in wanted.items()}
+    found = _read(manager, step, items | {"history": ocp.args.JsonRestore()})
+    history = found["history"]["lines"]
+    if text_digest(history) != run["history"]:
+        raise DamagedError("the rows of metrics in it are not what was saved")
+    arrays = {name: found[name] for name in wanted}
+    _check_digests(run["arrays"], arrays)
+    at = jax.device_put(jnp.asarray(step, jnp.int32), replicated(mesh))
+    if fresh_optimizer:
+        memory, guard = begin_at(like.optimizer, at), like.guard
+    else:
+        memory, guard = arrays["optimizer"]["memory"], arrays["optimizer"]["guard"]
+    state = TrainState(at, arrays["variables"], memory, guard)
+    return Restored(state, run, history, fresh_optimizer)
+
+
+def restore_variables(
+    manager: ocp.CheckpointManager, step: int, like: dict[str, Any], mesh: Mesh
+) -> dict[str, Any]:
+    """Return the variables of a checkpoint alone, a copy on every device of `mesh`.
+
+    Raises:
+      DamagedError: they are not what was saved.
+    """
+    arrays = restore_run_values(manager, step)["arrays"]
+    _check_same_network(manager, step, arrays, like)
+    wanted = {"variables": ocp.args.StandardRestore(_abstract(like, mesh))}
+    variables: dict[str, Any] = _read(manager, step, wanted)["variables"]
+    _check_digests(arrays, {"variables": variables})
+    return variables
+
+
+def restore_run_values(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    """Return the `run` values of a checkpoint: config, class names, position.
+
+    Raises:
+      DamagedError: they are not what was saved.
+    """
+    run: dict[str, Any] = _read(manager, step, {"run": ocp.args.JsonRestore()})["run"]
+    if not isinstance(run, dict) or run.pop("digest", None) != text_digest(run):
+        raise DamagedError("its config or position has changed")
+    return run
+
+
+def first_whole(
+    steps: Sequence[int], restore: Callable[[int], Found]
+) -> tuple[Found | None, dict[int, str]]:
+    """Return what `restore` makes of the first step that is not damaged.
+
+    Returns:
+      That, or None; and what is wrong with the steps before it. All processes agree on it.
+    """
+    damaged: dict[int, str] = {}
+    for step in steps:
+        found, reason = None, ""
+        try:
+            found = restore(step)
+        except DamagedError as damage:
+            reason = str(damage)
+        if all_say(found is not None):
+            return found, damaged
+        damaged[step] = reason or "another process could not read it"
+    return None, damaged
+
+
+def none_whole(folder: Path, damaged: dict[int, str]) -> InputError:
+    """Return the error for checkpoints of which none can be used."""
+    listed = "".join(f"\n  {step}: {reason}" for step, reason in damaged.items())
+    return InputError(
+        f"no checkpoint in {folder} can be read:{listed}\nNothing was changed. Put back a copy of "
+        "one, or move the folder away to start anew"
+    )
+
+
+def set_aside(workdir: Path, steps: Sequence[int]) -> None:
+    """Move damaged checkpoints out of the way of those that will have their numbers."""
+    if jax.process_index() == 0:
+        for step in steps:
+            target = workdir / DAMAGED / str(step)
+            copies = 1
+            while target.exists():
+                copies += 1
+                target = target.with_name(f"{step}-{copies}")
+            target.parent.mkdir(exist_ok=True)
+            (workdir / FOLDER / str(step)).rename(target)
+
+
+def set_aside_unrankable(workdir: Path) -> dict[int, str]:
+    """Move the checkpoints away whose figures Orbax cannot read, for it would open none then.
+
+    Returns:
+      What is wrong with them, in the process that moves them.
+
+    Raises:
+      InputError: there are no others.
+    """
+    damaged, failure = dict[int, str](), ""
+    if jax.process_index() == 0:
+        damaged = unrankable(workdir)
+        if damaged and len(damaged) == len(step_folders(workdir)):
+            failure = str(none_whole(workdir / FOLDER, damaged))
+        elif damaged:
+            set_aside(workdir, list(damaged))
+    if failure := from_first(failure):
+        raise InputError(failure)
+    return damaged
+
+
+def _read(manager: ocp.CheckpointManager, step: int, items: dict[str, Any]) -> Any:
+    try:
+        with quiet_orbax():
+            return manager.restore(step, args=ocp.args.Composite(**items))
+    except Exception as error:  # whatever Orbax and TensorStore raise at damaged files
+        lines = str(error).strip().splitlines() or [""]
+        raise DamagedError(f"{type(error).__name__}: {lines[0][:300]}") from error
+
+
+def _check_same_network(
+    manager: ocp.CheckpointManager, step: int, arrays: Digests, variables: Any
+) -> None:
+    differing = _differing(arrays, {"variables": variables})
+    if differing:
+        raise InputError(
+            f"checkpoint {step} of {manager.directory} is of another network:\n  "
+            + "\n  ".join(differing[:5])
+            + "\nTake another --workdir; config.model.pretrained starts it from these weights"
+        )
+
+
+def _differing(arrays: Digests, wanted: dict[str, Any]) -> list[str]:
+    expected = array_kinds(wanted)
+    roots = tuple(f"{name}." for name in wanted)
+    there = {key: kind_of(value) for key, value in arrays.items() if key.startswith(roots)}
+    return [
+        f"{key}: {there.get(key, 'nothing')} there, {expected.get(key, 'nothing')} here"
+        for key in sorted(there.keys() | expected.keys())
+        if there.get(key) != expected.get(key)
+    ]
+
+
+def _check_digests(arrays: Digests, found: dict[str, Any]) -> None:
+    for key, digest in array_digests(found).items():
+        if arrays[key] != digest:
+            raise DamagedError(f"{key} is not what was saved")
+
+
+def _abstract(tree: Any, mesh: Mesh) -> Any:
+    whole = replicated(mesh)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), tree
+    )

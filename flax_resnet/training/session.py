@@ -1,0 +1,136 @@
+"""A run while it goes, and what it does between its steps: evaluate, save, report."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+
+from flax_resnet.training import checkpoints
+from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.display import Display
+from flax_resnet.training.evaluation import evaluate
+from flax_resnet.training.interrupts import StopRequest
+from flax_resnet.training.runs import evaluate_run, restore
+from flax_resnet.training.setup import Setup
+from flax_resnet.training.state import TrainState
+from flax_resnet.training.step import make_eval_step
+from flax_resnet.training.tasks import TASKS, Task
+from flax_resnet.training.writers import Writers
+
+# Of a run that has not begun; `save` says what the entries mean.
+FIRST_POSITION = {"next_batch": 0, "log": None, "evaluation_due": False}
+
+
+@dataclass(frozen=True)
+class Session:
+    """The parts of a run while it goes."""
+
+    setup: Setup
+    workdir: Path
+    manager: ocp.CheckpointManager
+    writers: Writers
+    display: Display
+    request: StopRequest
+
+    @property
+    def config(self) -> TrainConfig:
+        """Return the settings."""
+        return self.setup.config
+
+    @property
+    def task(self) -> Task:
+        """Return what is learned."""
+        return TASKS[self.config.task]
+
+    def greet(self, start: int) -> None:
+        """Say what is trained, on what, where."""
+        setup, data = self.setup, self.config.data
+        self.display.say(
+            f"{self.config.model.name} on {setup.train_source.name}: "
+            f"{len(setup.train_source):,} images, {self.config.model.num_classes} classes, "
+            f"{setup.steps:,} steps of {data.batch_size} on {setup.mesh.size} "
+            f"{setup.mesh.devices.flat[0].platform} device(s), run in {self.workdir}"
+        )
+        if start:
+            self.display.say(f"going on from step {start}")
+
+    def is_due(self, step: int) -> tuple[bool, bool]:
+        """Say whether an evaluation and whether a checkpoint is due after `step`."""
+        config, setup = self.config, self.setup
+        interval = max(config.eval_every_epochs * setup.steps_per_epoch, 1.0)
+        evaluates = step == setup.steps or int(step / interval) > int((step - 1) / interval)
+        keep = config.checkpoint
+        return evaluates, any(
+            every is not None and step % every == 0
+            for every in (keep.every_steps, keep.keep_every_steps)
+        )
+
+    @functools.cached_property
+    def eval_step(self) -> Callable[..., Any]:
+        """Return the jitted evaluation of a batch."""
+        data = self.config.data
+        return make_eval_step(
+            self.setup.model,
+            self.setup.mesh,
+            mean=data.mean,
+            std=data.std,
+            task=self.task,
+            deterministic=self.config.deterministic,
+        )
+
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        """Return the figures on the evaluation split; none where a stop cut it short."""
+        source, data = self.setup.eval_source, self.config.data
+        self.display.evaluating(data.eval_split, -(-len(source) // data.eval_batch_size))
+        metrics = evaluate(
+            self.eval_step,
+            state.variables,
+            source,
+            data,
+            self.setup.mesh,
+            self.display.evaluated_batch,
+            self.task,
+            self.request,
+        )
+        if metrics:
+            self._report("eval", data.eval_split, int(state.step), metrics)
+        else:
+            self.display.evaluated("the evaluation waits for the next start")
+        return metrics
+
+    def test(self) -> None:
+        """Evaluate the best checkpoint on the test split; a stop cuts it short."""
+        best = restore(self.workdir, "best", self.setup.mesh)
+        metrics = evaluate_run(best, mesh=self.setup.mesh, request=self.request)
+        if metrics:
+            split = self.config.data.test_split or ""
+            self._report("test", f"{split} (best checkpoint)", best.step, metrics)
+
+    def save(
+        self, state: TrainState, step: int, metrics: dict[str, float], log: dict[str, Any]
+    ) -> None:
+        """Start to write a checkpoint.
+
+        Args:
+          metrics: of the evaluation at this step, if there was one.
+          log: what the log carries over to the next step.
+        """
+        evaluates, _ = self.is_due(step)
+        position = {"next_batch": step, "log": log, "evaluation_due": evaluates and not metrics}
+        run = {
+            "config": self.config.to_dict(),
+            "class_names": list(self.setup.train_source.class_names),
+            "position": position,
+        }
+        checkpoints.save(self.manager, state, run, self.writers.history, metrics)
+
+    def _report(self, kind: str, split: str, step: int, metrics: dict[str, float]) -> None:
+        self.writers.write(kind, step, metrics)
+        skipped = f", {metrics['skipped']:.0f} skipped" if metrics["skipped"] else ""
+        self.display.evaluated(
+            f"step {step}  {split}: {self.task.line.format_map(metrics)}  "
+            f"({metrics['count']:.0f} images{skipped})"
+        )

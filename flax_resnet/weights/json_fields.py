@@ -1,0 +1,93 @@
+"""A JSON object that others wrote, read field by field: each is what it should be, or an error."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flax_resnet.errors import InputError
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of an object. Each method returns None where there is no such field."""
+
+    values: Mapping[str, Any]
+    where: str
+    """The file, for errors."""
+
+    def section(self, name: str) -> "Fields":
+        """Return an object inside this one; without any, one without fields."""
+        found = self.values.get(name) or {}
+        return Fields(self._checked(name, found, isinstance(found, dict), "an object"), self.where)
+
+    def text(self, name: str) -> str | None:
+        """Return a string."""
+        found = self.values.get(name)
+        return self._checked(name, found, found is None or isinstance(found, str), "a text")
+
+    def whole(self, name: str, highest: int) -> int | None:
+        """Return a whole number from 0 to `highest`."""
+        found = self.values.get(name)
+        holds = found is None or _is_whole(found, 0, highest)
+        return self._checked(name, found, holds, f"a whole number from 0 to {highest}")
+
+    def positive(self, name: str) -> float | None:
+        """Return a positive number."""
+        found = self.values.get(name)
+        holds = found is None or (_is_number(found) and found > 0)
+        return self._checked(name, found, holds, "a positive number")
+
+    def numbers(self, name: str) -> tuple[float, ...] | None:
+        """Return a list of numbers."""
+        found = self.values.get(name)
+        if found is None:
+            return None
+        holds = isinstance(found, list) and bool(found) and all(map(_is_number, found))
+        return tuple(self._checked(name, found, holds, "a list of numbers"))
+
+    def side(self, name: str, highest: int) -> int | None:
+        """Return the last entry of a list such as [3, 224, 224]: (channels, height, width)."""
+        found = self.values.get(name)
+        if found is None:
+            return None
+        holds = isinstance(found, list) and bool(found) and _is_whole(found[-1], 1, highest)
+        expected = f"a list such as [3, 224, 224], of sides of at most {highest} pixels"
+        return self._checked(name, found, holds, expected)[-1]
+
+    def _checked(self, name: str, found: Any, holds: bool, expected: str) -> Any:
+        if not holds:
+            raise InputError(
+                f"{self.where} has {name} {_short(found)}; expected {expected}. Mend or remove it."
+            )
+        return found
+
+
+def read_fields(text: str | bytes, where: str) -> Fields:
+    """Read a JSON object.
+
+    Raises:
+      InputError: it is no JSON, or another thing than an object.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is no JSON ({error}): mend or remove it") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{where} holds a {type(found).__name__}: expected a JSON object")
+    return Fields(found, where)
+
+
+def _is_whole(value: Any, lowest: int, highest: int) -> bool:
+    return type(value) is int and lowest <= value <= highest
+
+
+def _is_number(value: Any) -> bool:
+    # A JSON file may say NaN, or a number that is too large for any float.
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]} ..."

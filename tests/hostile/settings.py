@@ -1,0 +1,72 @@
+"""Recipes and settings, and what is wrong with them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from flax_resnet.commands import flags as command_line
+from flax_resnet.training.parsing import parse
+from tests.hostile.case import Case
+
+BASE = "from flax_resnet.training.parsing import base_config\ndef get_config():\n"
+BASE += "    config = base_config()\n"
+
+
+def recipe(text: str, *arguments: str) -> Callable[[Path], None]:
+    """Read a config file and the settings behind it, as train.py does."""
+
+    def run(folder: Path) -> None:
+        path = folder / "recipe.py"
+        path.write_text(text)
+        command = ["train.py", f"--config={path}", *arguments]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(flags, "FLAGS", values := flags.FlagValues())
+            patch.setattr(sys, "argv", command)  # where ml_collections looks for settings
+            flags.DEFINE_integer("verbosity", -1, "of absl's log", flag_values=values)
+            config = config_flags.DEFINE_config_file("config", flag_values=values)
+            command_line._parse(command)
+            parse(config.value)
+
+    return run
+
+
+def setting(argument: str) -> Callable[[Path], None]:
+    """Give a setting on the command line."""
+    return recipe(BASE + "    return config\n", argument)
+
+
+SETTINGS = [
+    Case("a recipe that is no Python", recipe("def get_config(:\n"), "SyntaxError in ~, line 1"),
+    Case(
+        "a recipe with a mistake",
+        recipe(BASE + "    config.sede = 3\n    return config\n"),
+        'cannot be loaded: AttributeError in ~recipe.py, line 4: ~Did you mean "seed"',
+    ),
+    Case(
+        "a recipe that returns nothing",
+        recipe("def get_config():\n    pass\n"),
+        "returns a NoneType; expected the ConfigDict that base_config() makes",
+    ),
+    Case(
+        "a recipe that ends the program", recipe("raise SystemExit(0)\n"), "SystemExit in ~, line"
+    ),
+    Case(
+        "a setting that is no number",
+        setting("--config.epochs=nan"),
+        "config.epochs is nan; expected a number up to",
+    ),
+    Case(
+        "a setting with a word among its numbers",
+        setting('--config.data.std=("a",)'),
+        "an entry of config.data.std is 'a', of type str; expected float",
+    ),
+    Case(
+        "a setting of a setting", setting("--config.seed.x=3"), "--config.seed.x: there is no 'x'"
+    ),
+]
