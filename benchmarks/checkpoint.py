@@ -13,14 +13,21 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 from absl import logging
 
 from benchmarks.environment import ROOT, record_environment
-from benchmarks.report import QUICK_RESULTS, RESULTS, result_path, shown, table, write_json
+from benchmarks.report import (
+    QUICK_RESULTS,
+    RESULTS,
+    add_result_options,
+    result_path,
+    shown,
+    table,
+    write_json,
+)
 from benchmarks.save_watch import Save, watched_saves
 from benchmarks.timing import summarize
 from benchmarks.trainer_overhead import ENDLESS, load_config
@@ -184,9 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--every", type=int, help="steps between saves; default: 20, quick 2")
     parser.add_argument("--saves", type=int, default=3, help="in a turn; default: 3, quick 1")
     parser.add_argument("--repeats", type=int, help="turns of a mode; default: 3, quick 1")
-    parser.add_argument("--quick", action="store_true", help="only show that it works")
-    parser.add_argument("--output", type=Path, help="folder of the JSON")
-    parser.add_argument("--note", help="what a reader must know about the machine")
+    add_result_options(parser)
     return parser
 
 

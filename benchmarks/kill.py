@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import dataclasses
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -29,7 +28,15 @@ from rich.table import Table
 from benchmarks.environment import ROOT, record_environment
 from benchmarks.kill_plan import plan_kills
 from benchmarks.kill_run import Pace, Start, end_all, kill_again_and_again, watch
-from benchmarks.report import QUICK_RESULTS, RESULTS, result_path, shown, write_json
+from benchmarks.local_cluster import start_together
+from benchmarks.report import (
+    QUICK_RESULTS,
+    RESULTS,
+    add_result_options,
+    result_path,
+    shown,
+    write_json,
+)
 from benchmarks.run_process import RunProcess, run_variables
 from benchmarks.same_run import compare_runs
 
@@ -38,6 +45,8 @@ LIMIT_S = 1800.0
 # Enough for an evaluation, whose program is compiled then.
 WARM_UP_STEPS = 32
 SAVE_EVERY, QUICK_SAVE_EVERY = 20, 5
+# Seconds of silence after which the survivor counts the killed process as lost.
+PATIENCE = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,17 +130,8 @@ def _starter(folder: Path, settings: list[str], processes: int, variables: dict[
 
     def start() -> list[RunProcess]:
         life = len(list(logs.glob("*-0.out"))) + 1
-        shared = [*settings, f"--workdir={folder}"]
-        if processes > 1:
-            shared += [f"--coordinator=localhost:{_free_port()}", f"--process_count={processes}"]
-        return [
-            RunProcess(
-                [*shared, f"--process_id={index}"] if processes > 1 else shared,
-                logs / f"{life:03d}-{index}",
-                variables,
-            )
-            for index in range(processes)
-        ]
+        arguments = [*settings, f"--workdir={folder}", f"--patience={PATIENCE}"]
+        return start_together(arguments, logs / f"{life:03d}", [variables] * processes)
 
     return start
 
@@ -142,13 +142,6 @@ def _run_through(start: Start, workdir: Path) -> Pace:
         return watch(processes, workdir, LIMIT_S)
     finally:
         end_all(processes)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _table(result: dict[str, Any]) -> Table:
@@ -201,9 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--platform", default="cpu", help="JAX's; default: cpu")
     parser.add_argument("--keep", type=Path, help="an empty folder that keeps runs and their logs")
-    parser.add_argument("--quick", action="store_true", help="only show that it works")
-    parser.add_argument("--output", type=Path, help="folder of the JSON")
-    parser.add_argument("--note", help="what a reader must know about the machine")
+    add_result_options(parser)
     return parser
 
 

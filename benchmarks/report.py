@@ -1,5 +1,6 @@
 """Results on disk as JSON and on the terminal as plain text."""
 
+import argparse
 import datetime
 import json
 import re
@@ -12,6 +13,13 @@ from benchmarks.environment import ROOT
 # Results that are worth keeping are committed; those of a quick mode are not, and lie apart.
 RESULTS = ROOT / "benchmarks" / "results"
 QUICK_RESULTS = ROOT / "build" / "benchmarks"
+
+
+def add_result_options(parser: argparse.ArgumentParser) -> None:
+    """Add what benchmarks share: a quick mode, and where the result goes with what remark."""
+    parser.add_argument("--quick", action="store_true", help="only show that it works")
+    parser.add_argument("--output", type=Path, help="folder of the JSON")
+    parser.add_argument("--note", help="what a reader must know about the machine")
 
 
 def result_path(folder: Path, kind: str, device: str) -> Path:

@@ -26,7 +26,14 @@ from rich.table import Table
 from benchmarks.environment import record_environment
 from benchmarks.line import fit_line
 from benchmarks.proc import Holding, holding, require_proc, session_processes
-from benchmarks.report import QUICK_RESULTS, RESULTS, result_path, shown, write_json
+from benchmarks.report import (
+    QUICK_RESULTS,
+    RESULTS,
+    add_result_options,
+    result_path,
+    shown,
+    write_json,
+)
 from benchmarks.run_folder import reached
 from benchmarks.run_process import RunProcess, run_variables
 
@@ -176,9 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting"
     )
     parser.add_argument("--platform", default="cpu", help="JAX's; default: cpu")
-    parser.add_argument("--quick", action="store_true", help="only show that it works")
-    parser.add_argument("--output", type=Path, help="folder of the JSON")
-    parser.add_argument("--note", help="what a reader must know about the machine")
+    add_result_options(parser)
     return parser
 
 

@@ -21,7 +21,15 @@ import jax
 from absl import logging
 
 from benchmarks.environment import ROOT, record_environment
-from benchmarks.report import QUICK_RESULTS, RESULTS, result_path, shown, table, write_json
+from benchmarks.report import (
+    QUICK_RESULTS,
+    RESULTS,
+    add_result_options,
+    result_path,
+    shown,
+    table,
+    write_json,
+)
 from benchmarks.timing import summarize
 from benchmarks.trainer_probe import PHASES, TrainerProbe, Turn
 from flax_resnet.data import train_batches
@@ -216,9 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--repeats", type=int, help="turns; default: 5, quick 1")
     parser.add_argument("--repeat-s", type=float, help="seconds a turn; default: 5, quick 0.2")
-    parser.add_argument("--quick", action="store_true", help="only show that it works")
-    parser.add_argument("--output", type=Path, help="folder of the JSON")
-    parser.add_argument("--note", help="what a reader must know about the machine")
+    add_result_options(parser)
     return parser
 
 

@@ -90,20 +90,20 @@ def _join(coordinator: str | None, process_id: int | None, process_count: int | 
             jax.distributed.initialize(
                 coordinator, process_count, process_id, initialization_timeout=MEETING_TIME
             )
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         if missing and "should be defined" in str(error):
             return False
-        raise InputError(f"this is no cluster: {error}") from None
-    except RuntimeError as error:
-        raise InputError(f"a cluster is joined once, before anything else: {error}") from None
+        raise InputError(
+            f"no cluster can be joined here: {error}. --coordinator {OFF} starts a lone process"
+        ) from None
     return jax.process_count() > 1
 
 
 def _note_unreachable() -> None:
     address = distributed.global_state.coordinator_address
     print(
-        f"error: after {MEETING_TIME} s not all processes of the cluster have met at {address}: one "
-        "was lost, or started with another address. Start all of them again",
+        f"error: after {MEETING_TIME} s not all processes of the cluster have met at {address}: "
+        "one was lost, or started with another address. Start all of them again",
         file=sys.stderr,
         flush=True,
     )
@@ -143,8 +143,8 @@ class _Watch:
     def fail(self, error: BaseException) -> NoReturn:
         """Tell the others that this process ends, unless one of them is what ended it."""
         if not isinstance(error, InputError | KeyboardInterrupt):
-            # A lost process shows first as a failing sum: the watch finds out which it was, and ends
-            # this one.
+            # A lost process shows first as a failing sum. The watch finds out which it was, and
+            # ends this one.
             time.sleep(2 * self.patience)
         self._client.key_value_set(f"failed/{self._index}", str(error) or type(error).__name__)
         if not isinstance(error, InputError):

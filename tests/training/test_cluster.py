@@ -24,7 +24,7 @@ from .conftest import TINY
 Configs = Callable[..., Any]
 ONE_PROCESS = Path(__file__).with_name("one_process.py")
 PATIENCE = 3
-BOUND = 60  # seconds, on a machine that has other things to do
+BOUND = 240  # seconds, on a machine that has other things to do
 ALONE = """
 from flax_resnet.training.cluster import joined
 with joined():
@@ -110,7 +110,7 @@ def test_any_number_of_processes_gives_the_curve_of_one_across_restarts(
 ) -> None:
     config = tiny_config(steps=20, eval_every_epochs=10 / 64)
     train(config, tmp_path / "one", mesh=devices(1))
-    for count, stop_after in ((2, 8), (1, 13), (2, None)):
+    for count, stop_after in ((2, 13), (1, None)):
         processes.start([config] * count, tmp_path / "many", stop_after=stop_after)
         assert processes.finish()[0] == [0] * count
     for kind in ("train", "eval"):
@@ -203,5 +203,5 @@ def test_a_lone_process_is_left_alone() -> None:
 
 def test_a_cluster_is_joined_first() -> None:
     jax.devices()
-    with pytest.raises(InputError, match="before anything else"), joined():
+    with pytest.raises(InputError, match="before any JAX calls"), joined():
         pass

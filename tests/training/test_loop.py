@@ -1,7 +1,6 @@
 """A run: what it leaves behind, how it goes on, what stops it."""
 
 import json
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,6 @@ from jax.sharding import Mesh
 
 from flax_resnet import evaluate_run, restore, train
 from flax_resnet.errors import InputError
-from flax_resnet.training.display import Display
-from flax_resnet.training.interrupts import Stopped
 from flax_resnet.training.runs import Run
 
 Meshes = Callable[[int], Mesh]
@@ -102,44 +99,6 @@ def test_a_finished_run_is_left_alone(finished: Any, tiny_config: Configs, devic
     again = train(config, run.workdir, mesh=devices(1))
     chex.assert_trees_all_equal(again.variables, run.variables)
     assert (run.workdir / "metrics.jsonl").read_text() == before
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_step_saves_and_exits(
-    number: signal.Signals,
-    tiny_config: Configs,
-    devices: Meshes,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def interrupt(display: Display, step: int) -> None:
-        if step == 3:
-            signal.raise_signal(number)
-
-    monkeypatch.setattr(Display, "advance", interrupt)
-    with pytest.raises(Stopped) as stopped:
-        train(tiny_config(steps=40, eval_every_epochs=0.2), tmp_path, mesh=devices(1))
-    assert stopped.value.code == 75
-    saved = restore(tmp_path, "latest", devices(1)).step
-    assert 3 <= saved < 10
-    assert rows(tmp_path, "train")[-1]["step"] == saved
-
-
-def test_a_stop_cuts_an_evaluation_short_and_the_next_start_makes_up_for_it(
-    tiny_config: Configs, devices: Meshes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tiny_config(steps=12, eval_every_epochs=6 / 64)
-    train(config, tmp_path / "whole", mesh=devices(1))
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(Display, "evaluated_batch", lambda _: signal.raise_signal(signal.SIGTERM))
-        train(config, tmp_path / "cut", mesh=devices(1))
-    assert rows(tmp_path / "cut", "eval") == []
-    assert restore(tmp_path / "cut", "latest", devices(1)).step == 6
-    train(config, tmp_path / "cut", mesh=devices(1))
-    assert rows(tmp_path / "cut", "eval") == rows(tmp_path / "whole", "eval")
-    assert restore(tmp_path / "cut", 6, devices(1)).metrics["count"] == 256
-    best, expected = (restore(tmp_path / name, "best", devices(1)) for name in ("cut", "whole"))
-    assert (best.step, best.metrics) == (expected.step, expected.metrics)
 
 
 def test_a_clock_that_jumps_changes_nothing(

@@ -44,6 +44,25 @@ def test_a_run_loads_for_other_classes_and_channels(run: Path) -> None:
     np.testing.assert_allclose(kernel.sum(2), given["conv1"]["kernel"][:, :, 0], rtol=1e-6)
 
 
+def test_a_run_serves_as_a_backbone(run: Path) -> None:
+    backbone, variables = load_pretrained(run, num_classes=0)
+    whole, given = load_pretrained(run)
+    assert "fc" not in variables["params"]
+    images = np.ones((2, 8, 8, 1), np.float32)
+    maps, expected = (
+        network.apply(weights, images, method="features")
+        for network, weights in ((backbone, variables), (whole, given))
+    )
+    assert same(maps, expected)
+
+
+def test_another_optimizer_starts_from_a_run(
+    run: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    config = tiny_config(steps=1, model__pretrained=str(run), optimizer__name="adamw")
+    assert train(config, tmp_path / "adam").step == 1
+
+
 def test_a_runs_step_is_chosen_by_revision(run: Path) -> None:
     assert same(load_pretrained(run, revision="4")[1], restore(run, 4).variables)
     with pytest.raises(InputError, match="there is no checkpoint '3'"):
