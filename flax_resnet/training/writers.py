@@ -89,7 +89,7 @@ class Writers:
     @property
     def history(self) -> list[str]:
         """Return the rows so far, as lines of JSON."""
-        return self._rows.lines if self._rows else []
+        return list(self._rows.lines) if self._rows else []
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Send a row to every sink.
