@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, kill, compare; print a table and the verdict and write the JSON."""
     options = _parser().parse_args(arguments)
     options.kills = options.kills or (3 if options.quick else 25)
+    # Processes that have not met yet wait for each other for three minutes.
+    options.within = options.within or (240.0 if options.processes > 1 else 60.0)
     options.steps = options.steps or (40 if options.quick else 20 * options.kills)
     logging.set_verbosity(logging.ERROR)  # Orbax tells of every file
     with contextlib.ExitStack() as stack:
@@ -186,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--steps", type=int, help="of the run; default: 20 a kill, quick 40")
     parser.add_argument(
-        "--within", type=float, default=60.0, help="seconds to leave in; default: 60"
+        "--within", type=float, help="seconds to leave in; default: 60, several processes 240"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the moments; default: 0")
     parser.add_argument(

@@ -100,14 +100,24 @@ def _join(coordinator: str | None, process_id: int | None, process_count: int | 
 
 
 def _note_unreachable() -> None:
-    address = distributed.global_state.coordinator_address
+    address = str(distributed.global_state.coordinator_address)
+    lost = "some process" if _answers(address) else "process 0"
     print(
         f"error: after {MEETING_TIME} s not all processes of the cluster have met at {address}: "
-        "one was lost, or started with another address. Start all of them again",
+        f"{lost} was lost, or started with another address. Start all of them again",
         file=sys.stderr,
         flush=True,
     )
     os._exit(EXIT_LOST)
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 @dataclass
@@ -153,10 +163,7 @@ class _Watch:
 
     def note_abort(self) -> None:
         """Say that the first process is lost, where that is why JAX aborts."""
-        host, _, port = str(distributed.global_state.coordinator_address).rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-        except OSError:
+        if not _answers(str(distributed.global_state.coordinator_address)):
             self._quit(f"{self._names[0]} was lost{_ADVICE}", EXIT_LOST)
 
     def _run(self) -> None:
