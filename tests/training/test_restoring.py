@@ -1,7 +1,10 @@
 """Checkpoints that are not what was saved: noticed, named, and stepped over."""
 
+import gc
 import shutil
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,18 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 Meshes = Callable[[int], Mesh]
 Configs = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def plain_hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the interpreter itself tell of coroutines that Orbax drops where one of them fails.
+
+    They end in threads of TensorStore, where a hook in Python has crashed.
+    """
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    yield
+    gc.collect()
+    time.sleep(0.5)  # the last of these threads
 
 
 def files_of(checkpoint: Path) -> list[Path]:
@@ -176,7 +191,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(which=st.integers(0, 10**6), at=st.floats(0, 1), bit=st.integers(0, 7), cut=st.booleans())
 def test_no_change_of_a_file_changes_what_is_restored(
     saved: Path, devices: Meshes, which: int, at: float, bit: int, cut: bool
