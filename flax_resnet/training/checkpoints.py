@@ -36,15 +36,12 @@ from flax_resnet.training.tasks import TASKS
 FOLDER = "checkpoints"
 
 
-def open_checkpoints(
-    workdir: Path, keep: CheckpointConfig | None = None, *, synchronous: bool = False
-) -> ocp.CheckpointManager:
+def open_checkpoints(workdir: Path, keep: CheckpointConfig | None = None) -> ocp.CheckpointManager:
     """Open the checkpoints of a run.
 
     Args:
       keep: what to keep of what will be saved; also make the folder, and clear away what a dead
         run left half-written. None opens them for reading alone.
-      synchronous: let `save` return when everything is on disk.
     """
     keep_policies: list[PreservationPolicy] = []
     if keep is not None:
@@ -57,7 +54,6 @@ def open_checkpoints(
         create=keep is not None,
         cleanup_tmp_directories=keep is not None,
         read_only=keep is None,
-        enable_async_checkpointing=not synchronous,
     )
     return ocp.CheckpointManager((workdir / FOLDER).resolve(), options=options)
 

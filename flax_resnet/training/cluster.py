@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import jax
@@ -28,6 +27,10 @@ EXIT_LOST = 69
 PATIENCE = 30
 MEETING_TIME = 180  # seconds for all processes to come, from the start of the first
 OFF = "off"
+_ADVICE = (
+    ".\nStart all processes again: the run goes on from its newest checkpoint, also with another "
+    "number of them"
+)
 
 
 @contextlib.contextmanager
@@ -120,19 +123,16 @@ def _answers(address: str) -> bool:
     return True
 
 
-@dataclass
 class _Watch:
     """Send signs of life, and look for the loss of others, on a thread of its own."""
 
-    patience: int
-    _end: threading.Event = field(default_factory=threading.Event)
-    _quitting: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
+    def __init__(self, patience: int) -> None:
+        self._patience, self._pause = patience, min(patience / 10, 2.0)
         self._index, self._count = jax.process_index(), jax.process_count()
         self._client: Any = distributed.global_state.client
-        self._pause = min(self.patience / 10, 2.0)
+        self._names: dict[int, str] = {}
         self._heard: dict[int, tuple[str, float]] = {}
+        self._end, self._quitting = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
@@ -155,7 +155,7 @@ class _Watch:
         if not isinstance(error, InputError | KeyboardInterrupt):
             # A lost process shows first as a failing sum. The watch finds out which it was, and
             # ends this one.
-            time.sleep(2 * self.patience)
+            time.sleep(2 * self._patience)
         self._client.key_value_set(f"failed/{self._index}", str(error) or type(error).__name__)
         if not isinstance(error, InputError):
             sys.excepthook(type(error), error, error.__traceback__)
@@ -186,7 +186,7 @@ class _Watch:
             beat, since = self._heard.get(index, ("", now))
             if beats.get(index, "") != beat or index not in self._heard:
                 self._heard[index] = (beats.get(index, ""), now)
-            elif now - since > self.patience:
+            elif now - since > self._patience:
                 self._client.key_value_set(f"lost/{index}", "silent", allow_overwrite=True)
 
     def _read(self, key: str) -> dict[int, str]:
@@ -195,7 +195,7 @@ class _Watch:
 
     def _quit(self, reason: str, status: int) -> NoReturn:
         if not self._quitting.acquire(blocking=False):
-            time.sleep(2 * self.patience)  # The other thread that came here first ends both.
+            time.sleep(2 * self._patience)  # The other thread that came here first ends both.
         print(f"error: {reason}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         if self._index == 0:
@@ -203,9 +203,3 @@ class _Watch:
             time.sleep(3 * self._pause)
         # The usual way out would wait for sums, saves and processes that will never come.
         os._exit(status)
-
-
-_ADVICE = (
-    ".\nStart all processes again: the run goes on from its newest checkpoint, also with another "
-    "number of them"
-)

@@ -46,7 +46,7 @@ def evaluate(
     batches = eval_batches(
         source, config, process_index=jax.process_index(), process_count=jax.process_count()
     )
-    request = StopRequest() if request is None else request
+    request = request or StopRequest()
     totals: dict[str, np.ndarray] = {}
     pending: list[Metrics] = []
     try:
@@ -56,7 +56,7 @@ def evaluate(
             if len(pending) > 1:  # read one batch late, so that the device always has work
                 _add(totals, pending.pop(0), request)
             on_batch()
-            if request:
+            if request.asked:
                 return {}
     finally:
         batches.close()

@@ -29,7 +29,8 @@ class StopRequest:
         self.signal: signals.Signals | None = None
         self._agreed = False
 
-    def __bool__(self) -> bool:
+    @property
+    def asked(self) -> bool:
         """Say whether to stop now; the same in every process."""
         return self._agreed if jax.process_count() > 1 else self.signal is not None
 

@@ -74,7 +74,7 @@ def train(
             finally:
                 display.close()
                 writers.close()
-    if request:
+    if request.asked:
         display.say(f"stopped at step {run.step}; the same command goes on from there")
         raise Stopped(EXIT_STOPPED)
     return run
@@ -122,10 +122,10 @@ def _go(session: Session, restored: Restored, last: int) -> Run:
         metrics = session.evaluate(state)
         if metrics:
             checkpoints.add_metrics(session.manager, step, metrics)
-    if step < last and not session.request:
+    if step < last and not session.request.asked:
         state, step, metrics = _steps(session, state, step, last, position["log"])
     checkpoints.wait(session.manager)
-    if step == setup.steps and session.config.test_when_done and not session.request:
+    if step == setup.steps and session.config.test_when_done and not session.request.asked:
         session.test()
     names = setup.train_source.class_names
     return Run(setup.model, state.variables, session.config, step, metrics, names, session.workdir)
@@ -163,12 +163,12 @@ def _steps(
             step += 1
             log.add(step, device_metrics, skipped=int(batch["skipped"].sum()))
             evaluates, saves = session.is_due(step)
-            if evaluates or saves or request or step == last:
+            if evaluates or saves or request.asked or step == last:
                 log.flush()
                 with log.paused():
-                    metrics = session.evaluate(state) if evaluates and not request else {}
+                    metrics = session.evaluate(state) if evaluates and not request.asked else {}
                     session.save(state, step, metrics, log.carried())
-                if request:
+                if request.asked:
                     break
     except NonFiniteError as found:
         # No update has happened since, so `state` is the one that the bad batch met.

@@ -63,7 +63,7 @@ def test_a_stop_cuts_an_evaluation_short_and_the_next_start_makes_up_for_it(
 def test_a_second_ctrl_c_cuts_the_step_short() -> None:
     with stop_requests() as request, pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
-        assert request
+        assert request.asked
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
