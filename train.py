@@ -6,7 +6,7 @@ from absl import flags
 
 import flax_resnet
 from flax_resnet.commands.flags import config_flag, run
-from flax_resnet.training.cluster import PATIENCE, joined
+from flax_resnet.training.cluster.joining import PATIENCE, joined
 
 CONFIG = config_flag()
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/<config's name>")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from flax_resnet.training import checkpoints
+from flax_resnet.training.checkpoints import store
 
 POLL_S = 0.005
 LIMIT_S = 600.0
@@ -37,7 +37,7 @@ def watched_saves(*, at_once: bool) -> Iterator[list[Save]]:
     Args:
       at_once: let every save wait until all is on disk, which is saving without a background.
     """
-    save, saves, followers = checkpoints.save, list[Save](), list[threading.Thread]()
+    save, saves, followers = store.save, list[Save](), list[threading.Thread]()
 
     def watched(manager: Any, state: Any, *rest: Any, **options: Any) -> None:
         folder = Path(manager.directory) / str(int(state.step))
@@ -50,7 +50,7 @@ def watched_saves(*, at_once: bool) -> Iterator[list[Save]]:
         follow.start()
         followers.append(follow)
 
-    with mock.patch.object(checkpoints, "save", watched):
+    with mock.patch.object(store, "save", watched):
         yield saves
     for follower in followers:
         follower.join()

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         args
     )
     from flax_resnet.training.runs import default_split, evaluate_model
-    from flax_resnet.training.tasks import TASKS
+    from flax_resnet.training.tasks.table import TASKS
 
     metrics = evaluate_model(model, variables, data, task=task)
     columns = {"data": "{data}", "images": "{count:,.0f}"}

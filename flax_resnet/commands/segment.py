@@ -125,7 +125,7 @@ def _confusion(truth: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray
 
 def _print(confusions: dict[str, np.ndarray], names: tuple[str, ...]) -> None:
     """Print a line for each image whose truth is known, and the figures of all together."""
-    from flax_resnet.training.segmentation import confusion_figures
+    from flax_resnet.training.tasks.segmentation import confusion_figures
 
     if not confusions:
         return

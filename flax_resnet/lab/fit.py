@@ -17,10 +17,10 @@ from flax_resnet.models import Network
 from flax_resnet.training.config import OptimizerConfig, ScheduleConfig
 from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.mesh import data_mesh, device_rows, put_batch, replicated
-from flax_resnet.training.optimizers import make_optimizer
-from flax_resnet.training.schedules import make_schedule
 from flax_resnet.training.state import TrainState, make_state
 from flax_resnet.training.step import make_eval_step, make_train_step
+from flax_resnet.training.updates.optimizers import make_optimizer
+from flax_resnet.training.updates.schedules import make_schedule
 
 Variables = dict[str, Any]
 MEANS = ("loss", "accuracy")

@@ -6,8 +6,8 @@ from typing import Any
 
 from flax_resnet.data.config import DataConfig
 from flax_resnet.errors import InputError, require_known
-from flax_resnet.training.guard import NONE, check_loss_scale
-from flax_resnet.training.tasks import TASKS
+from flax_resnet.training.tasks.table import TASKS
+from flax_resnet.training.updates.guard import NONE, check_loss_scale
 
 
 @dataclass(frozen=True)

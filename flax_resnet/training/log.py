@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 
+from flax_resnet.training.cluster.interrupts import StopRequest
 from flax_resnet.training.display import Display
-from flax_resnet.training.interrupts import StopRequest
-from flax_resnet.training.tasks import Metrics
+from flax_resnet.training.tasks.table import Metrics
 from flax_resnet.training.writers import Writers
 
 # Steps whose metrics are still on the device. Reading older ones than that finds them computed;

@@ -10,17 +10,17 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from flax_resnet.data import train_batches
-from flax_resnet.training import checkpoints, restoring
-from flax_resnet.training.agreement import meet
+from flax_resnet.training.checkpoints import restoring, store
+from flax_resnet.training.checkpoints.restoring import Restored
+from flax_resnet.training.cluster.agreement import meet
+from flax_resnet.training.cluster.interrupts import EXIT_STOPPED, Stopped, stop_requests
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.display import Display
-from flax_resnet.training.interrupts import EXIT_STOPPED, Stopped, stop_requests
 from flax_resnet.training.log import NonFiniteError, TrainingLog
 from flax_resnet.training.mesh import device_rows, put_batch
 from flax_resnet.training.nonfinite import explain_nonfinite
 from flax_resnet.training.parsing import parse
 from flax_resnet.training.pretrained import starting_variables
-from flax_resnet.training.restoring import Restored
 from flax_resnet.training.runs import Run
 from flax_resnet.training.session import FIRST_POSITION, Session
 from flax_resnet.training.setup import Setup, prepare_run
@@ -60,7 +60,7 @@ def train(
     setup, workdir = prepare_run(parse(config), mesh), Path(workdir)
     with claimed_workdir(workdir, setup.config, allow_config_change), stop_requests() as request:
         unrankable = restoring.set_aside_unrankable(workdir)
-        with checkpoints.writing(workdir, setup.config.checkpoint) as manager:
+        with store.writing(workdir, setup.config.checkpoint) as manager:
             restored, damaged = _start(setup, workdir, manager)
             start = restored.run["position"]["next_batch"]
             main_process = jax.process_index() == 0
@@ -96,7 +96,7 @@ def _start(
         steps, lambda step: restoring.restore_state(manager, step, state, setup.mesh)
     )
     if restored is None:
-        raise restoring.none_whole(workdir / checkpoints.FOLDER, damaged)
+        raise restoring.none_whole(workdir / store.FOLDER, damaged)
     if damaged:
         restoring.set_aside(workdir, list(damaged))
         meet("damaged checkpoints are set aside")
@@ -121,10 +121,10 @@ def _go(session: Session, restored: Restored, last: int) -> Run:
     if position["evaluation_due"]:
         metrics = session.evaluate(state)
         if metrics:
-            checkpoints.add_metrics(session.manager, step, metrics)
+            store.add_metrics(session.manager, step, metrics)
     if step < last and not session.request.asked:
         state, step, metrics = _steps(session, state, step, last, position["log"])
-    checkpoints.wait(session.manager)
+    store.wait(session.manager)
     if step == setup.steps and session.config.test_when_done and not session.request.asked:
         session.test()
     names = setup.train_source.class_names

@@ -18,11 +18,11 @@ from flax_resnet.data.positions import locate
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
 from flax_resnet.models import to_layout
-from flax_resnet.training.guard import DYNAMIC, current_scale
 from flax_resnet.training.mesh import put_batch
 from flax_resnet.training.setup import Setup
 from flax_resnet.training.state import TrainState
 from flax_resnet.training.step import dropout_key, jit_over, make_gradient, normalize
+from flax_resnet.training.updates.guard import DYNAMIC, current_scale
 
 # Records that the message names; the file names all.
 SHOWN = 3

@@ -9,7 +9,7 @@ import jax
 
 from flax_resnet import weights
 from flax_resnet.errors import InputError
-from flax_resnet.training import checkpoints
+from flax_resnet.training.checkpoints import store
 from flax_resnet.training.mesh import replicated
 from flax_resnet.training.runs import restore, restore_config
 from flax_resnet.training.setup import Setup
@@ -59,7 +59,7 @@ def load_pretrained(
 def is_run(source: str | os.PathLike[str]) -> bool:
     """Say whether `source` is the folder of a run."""
     try:
-        return (Path(source).expanduser() / checkpoints.FOLDER).is_dir()
+        return (Path(source).expanduser() / store.FOLDER).is_dir()
     except (OSError, RuntimeError):  # a name too long, an unknown user: no folder of a run
         return False
 

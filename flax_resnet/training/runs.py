@@ -15,21 +15,21 @@ from jax.sharding import Mesh
 from flax_resnet.data import DataConfig, open_source
 from flax_resnet.errors import InputError
 from flax_resnet.models import Network, variable_shapes
-from flax_resnet.training import checkpoints
-from flax_resnet.training.config import TrainConfig
-from flax_resnet.training.evaluation import evaluate
-from flax_resnet.training.interrupts import StopRequest
-from flax_resnet.training.mesh import data_mesh, replicated
-from flax_resnet.training.parsing import parse
-from flax_resnet.training.restoring import (
+from flax_resnet.training.checkpoints import store
+from flax_resnet.training.checkpoints.restoring import (
     first_whole,
     none_whole,
     restore_run_values,
     restore_variables,
 )
+from flax_resnet.training.cluster.interrupts import StopRequest
+from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.evaluation import evaluate
+from flax_resnet.training.mesh import data_mesh, replicated
+from flax_resnet.training.parsing import parse
 from flax_resnet.training.setup import build_model, check_classes, check_task
 from flax_resnet.training.step import make_eval_step
-from flax_resnet.training.tasks import TASKS
+from flax_resnet.training.tasks.table import TASKS
 
 Found = TypeVar("Found")
 
@@ -79,7 +79,7 @@ def restore(
         return Run(model, variables, config, number, metrics, names, workdir)
 
     with _checkpoints_of(workdir) as manager:
-        return _first_whole(workdir, checkpoints.candidates(manager, step), load)
+        return _first_whole(workdir, store.candidates(manager, step), load)
 
 
 def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
@@ -91,7 +91,7 @@ def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
     with _checkpoints_of(Path(workdir)) as manager:
         values = _first_whole(
             Path(workdir),
-            checkpoints.candidates(manager, "latest"),
+            store.candidates(manager, "latest"),
             lambda number: restore_run_values(manager, number),
         )
         return parse(values["config"])
@@ -100,7 +100,7 @@ def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
 def _first_whole(workdir: Path, steps: list[int], load: Callable[[int], Found]) -> Found:
     found, damaged = first_whole(steps, load)
     if found is None:
-        raise none_whole(workdir / checkpoints.FOLDER, damaged)
+        raise none_whole(workdir / store.FOLDER, damaged)
     for step, reason in damaged.items():
         warnings.warn(
             f"checkpoint {step} of {workdir} is damaged, another one takes its place: {reason}",
@@ -110,12 +110,12 @@ def _first_whole(workdir: Path, steps: list[int], load: Callable[[int], Found]) 
 
 
 def _checkpoints_of(workdir: Path) -> ocp.CheckpointManager:
-    if not (workdir / checkpoints.FOLDER).is_dir():
-        raise InputError(f"{workdir} is no run: it has no folder {checkpoints.FOLDER!r} in it")
-    damaged = checkpoints.unrankable(workdir)
+    if not (workdir / store.FOLDER).is_dir():
+        raise InputError(f"{workdir} is no run: it has no folder {store.FOLDER!r} in it")
+    damaged = store.unrankable(workdir)
     if damaged:
-        raise none_whole(workdir / checkpoints.FOLDER, damaged)
-    return checkpoints.open_checkpoints(workdir)
+        raise none_whole(workdir / store.FOLDER, damaged)
+    return store.open_checkpoints(workdir)
 
 
 def evaluate_run(

@@ -8,16 +8,16 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from flax_resnet.training import checkpoints
+from flax_resnet.training.checkpoints import store
+from flax_resnet.training.cluster.interrupts import StopRequest
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.display import Display
 from flax_resnet.training.evaluation import evaluate
-from flax_resnet.training.interrupts import StopRequest
 from flax_resnet.training.runs import evaluate_run, restore
 from flax_resnet.training.setup import Setup
 from flax_resnet.training.state import TrainState
 from flax_resnet.training.step import make_eval_step
-from flax_resnet.training.tasks import TASKS, Task
+from flax_resnet.training.tasks.table import TASKS, Task
 from flax_resnet.training.writers import Writers
 
 # Of a run that has not begun; `save` says what the entries mean.
@@ -125,7 +125,7 @@ class Session:
             "class_names": list(self.setup.train_source.class_names),
             "position": position,
         }
-        checkpoints.save(self.manager, state, run, self.writers.history, metrics)
+        store.save(self.manager, state, run, self.writers.history, metrics)
 
     def _report(self, kind: str, split: str, step: int, metrics: dict[str, float]) -> None:
         self.writers.write(kind, step, metrics)

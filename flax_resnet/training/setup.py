@@ -12,11 +12,11 @@ from flax_resnet.data import DataConfig, MaskSource, Source, open_source
 from flax_resnet.errors import InputError
 from flax_resnet.models import Network, create_model
 from flax_resnet.training.config import ModelConfig, TrainConfig
-from flax_resnet.training.freezing import check_pattern
 from flax_resnet.training.mesh import check_batch_size, data_mesh
-from flax_resnet.training.optimizers import make_optimizer
-from flax_resnet.training.schedules import make_schedule
-from flax_resnet.training.tasks import TASKS, Loss
+from flax_resnet.training.tasks.table import TASKS, Loss
+from flax_resnet.training.updates.freezing import check_pattern
+from flax_resnet.training.updates.optimizers import make_optimizer
+from flax_resnet.training.updates.schedules import make_schedule
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from flax_resnet.training.guard import Guard
 from flax_resnet.training.mesh import replicated
+from flax_resnet.training.updates.guard import Guard
 
 
 class TrainState(flax.struct.PyTreeNode):

@@ -11,10 +11,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
 from flax_resnet.training.determinism import compiler_options
-from flax_resnet.training.guard import NONE, current_scale, judge
 from flax_resnet.training.mesh import replicated, split
 from flax_resnet.training.state import TrainState
-from flax_resnet.training.tasks import CLASSIFICATION, Batch, Loss, Metrics, Task
+from flax_resnet.training.tasks.table import CLASSIFICATION, Batch, Loss, Metrics, Task
+from flax_resnet.training.updates.guard import NONE, current_scale, judge
 
 Gradient = Callable[..., tuple[Any, tuple[jax.Array, jax.Array, Any]]]
 

@@ -14,9 +14,9 @@ import jax
 
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
-from flax_resnet.training.agreement import all_say, from_first
+from flax_resnet.training.checkpoints.integrity import text_digest
+from flax_resnet.training.cluster.agreement import all_say, from_first
 from flax_resnet.training.config import TrainConfig
-from flax_resnet.training.integrity import text_digest
 
 CONFIG = "config.json"
 LOCK = "run.lock"

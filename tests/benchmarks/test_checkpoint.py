@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import checkpoint
 from benchmarks.save_watch import Save, watched_saves
-from flax_resnet.training import checkpoints
+from flax_resnet.training.checkpoints import store
 
 
 def test_the_cost_of_a_save_is_told_in_steps():
@@ -27,9 +27,9 @@ def test_a_save_is_watched_until_its_folder_is_there(tmp_path, monkeypatch, at_o
         (tmp_path / "partial").rename(tmp_path / "5")
 
     manager = SimpleNamespace(directory=tmp_path, wait_until_finished=appear)
-    monkeypatch.setattr(checkpoints, "save", lambda *rest: time.sleep(0.01))
+    monkeypatch.setattr(store, "save", lambda *rest: time.sleep(0.01))
     with watched_saves(at_once=at_once) as saves:
-        checkpoints.save(manager, SimpleNamespace(step=5))
+        store.save(manager, SimpleNamespace(step=5))
         if not at_once:
             appear()
     (save,) = saves

@@ -10,16 +10,16 @@ import pytest
 
 from flax_resnet.data.masks import IGNORED
 from flax_resnet.errors import InputError
-from flax_resnet.training import segmentation
-from flax_resnet.training.classification import classification_loss
-from flax_resnet.training.losses import soft_dice
-from flax_resnet.training.segmentation import (
+from flax_resnet.training.tasks import segmentation
+from flax_resnet.training.tasks.classification import classification_loss
+from flax_resnet.training.tasks.losses import soft_dice
+from flax_resnet.training.tasks.segmentation import (
     confusion_figures,
     segmentation_figures,
     segmentation_loss,
     segmentation_sums,
 )
-from flax_resnet.training.tasks import TASKS
+from flax_resnet.training.tasks.table import TASKS
 
 NAMES = ("sky", "sea", "sand")
 

@@ -19,8 +19,8 @@ import jax
 from jax._src import distributed  # the key-value store of a cluster has no public name
 
 from flax_resnet.errors import InputError
-from flax_resnet.training.aborts import before_abort
-from flax_resnet.training.agreement import meet
+from flax_resnet.training.cluster.aborts import before_abort
+from flax_resnet.training.cluster.agreement import meet
 
 # EX_UNAVAILABLE of sysexits.h: what this needs is gone; start all processes again.
 EXIT_LOST = 69

@@ -1,10 +1,7 @@
 """Checkpoints that are not what was saved: noticed, named, and stepped over."""
 
-import gc
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +15,13 @@ from jax.sharding import Mesh
 
 from flax_resnet import restore, train
 from flax_resnet.errors import InputError
-from flax_resnet.training.checkpoints import open_checkpoints, save, writing
+from flax_resnet.training.checkpoints.restoring import DamagedError, restore_state
+from flax_resnet.training.checkpoints.store import open_checkpoints, save, writing
 from flax_resnet.training.config import CheckpointConfig, TrainConfig
-from flax_resnet.training.restoring import DamagedError, restore_state
 from flax_resnet.training.state import TrainState
-
-# Orbax drops its coroutines where one of them fails.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 Meshes = Callable[[int], Mesh]
 Configs = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def plain_hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the interpreter itself tell of coroutines that Orbax drops where one of them fails.
-
-    They end in threads of TensorStore, where a hook in Python has crashed.
-    """
-    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
-    yield
-    gc.collect()
-    time.sleep(0.5)  # the last of these threads
 
 
 def files_of(checkpoint: Path) -> list[Path]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from flax_resnet.errors import InputError
-from flax_resnet.training.losses import cross_entropy
+from flax_resnet.training.tasks.losses import cross_entropy
 
 TOP_K = 5
 

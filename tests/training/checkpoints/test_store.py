@@ -11,7 +11,12 @@ import pytest
 from jax.sharding import Mesh
 
 from flax_resnet.errors import InputError
-from flax_resnet.training.checkpoints import (
+from flax_resnet.training.checkpoints.restoring import (
+    restore_run_values,
+    restore_state,
+    restore_variables,
+)
+from flax_resnet.training.checkpoints.store import (
     add_metrics,
     candidates,
     open_checkpoints,
@@ -19,7 +24,6 @@ from flax_resnet.training.checkpoints import (
     writing,
 )
 from flax_resnet.training.config import CheckpointConfig
-from flax_resnet.training.restoring import restore_run_values, restore_state, restore_variables
 from flax_resnet.training.state import TrainState
 
 Meshes = Callable[[int], Mesh]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from flax_resnet.training.classification import (
+from flax_resnet.training.tasks.classification import (
     classification_figures,
     classification_loss,
     classification_sums,
 )
-from flax_resnet.training.segmentation import (
+from flax_resnet.training.tasks.segmentation import (
     segmentation_figures,
     segmentation_loss,
     segmentation_sums,

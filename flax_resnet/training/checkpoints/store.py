@@ -27,11 +27,12 @@ from orbax.checkpoint.checkpoint_managers import (
 
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
+from flax_resnet.training.checkpoints.integrity import array_digests, text_digest
+from flax_resnet.training.checkpoints.listing import handlers
+from flax_resnet.training.checkpoints.quiet import quiet_orbax
 from flax_resnet.training.config import CheckpointConfig
-from flax_resnet.training.integrity import array_digests, text_digest
-from flax_resnet.training.quiet import quiet_orbax
 from flax_resnet.training.state import TrainState
-from flax_resnet.training.tasks import TASKS
+from flax_resnet.training.tasks.table import TASKS
 
 FOLDER = "checkpoints"
 
@@ -55,7 +56,8 @@ def open_checkpoints(workdir: Path, keep: CheckpointConfig | None = None) -> ocp
         cleanup_tmp_directories=keep is not None,
         read_only=keep is None,
     )
-    return ocp.CheckpointManager((workdir / FOLDER).resolve(), options=options)
+    folder = (workdir / FOLDER).resolve()
+    return ocp.CheckpointManager(folder, options=options, handler_registry=handlers())
 
 
 @contextlib.contextmanager

@@ -11,10 +11,10 @@ import pytest
 
 from flax_resnet.errors import InputError
 from flax_resnet.training.config import OptimizerConfig
-from flax_resnet.training.optimizers import begin_at, decay_mask, make_optimizer
+from flax_resnet.training.updates.optimizers import begin_at, decay_mask, make_optimizer
 
 STEPS = 10
-GOLDENS = Path(__file__).parents[1] / "goldens" / "optim.npz"
+GOLDENS = Path(__file__).parents[2] / "goldens" / "optim.npz"
 SETTINGS = {
     "sgd_momentum": (OptimizerConfig(name="sgd", weight_decay=1e-2), 0.1),
     "sgd_nesterov": (OptimizerConfig(name="sgd", weight_decay=1e-2, nesterov=True), 0.1),

@@ -7,7 +7,7 @@ import pytest
 
 from flax_resnet.errors import InputError
 from flax_resnet.training.config import ScheduleConfig
-from flax_resnet.training.schedules import make_schedule
+from flax_resnet.training.updates.schedules import make_schedule
 
 
 def rates(config: ScheduleConfig, steps: int, steps_per_epoch: float = 1.0) -> list[float]:

@@ -9,7 +9,7 @@ import optax
 
 from flax_resnet.errors import require_known
 from flax_resnet.training.config import OptimizerConfig
-from flax_resnet.training.freezing import freeze_parameters
+from flax_resnet.training.updates.freezing import freeze_parameters
 
 
 def _sgd(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:

@@ -17,16 +17,15 @@ import pytest
 
 from flax_resnet import train
 from flax_resnet.errors import InputError
-from flax_resnet.training.cluster import joined
-
-from .conftest import TINY
+from flax_resnet.training.cluster.joining import joined
+from tests.training.conftest import TINY
 
 Configs = Callable[..., Any]
 ONE_PROCESS = Path(__file__).with_name("one_process.py")
 PATIENCE = 3
 BOUND = 240  # seconds, on a machine that has other things to do
 ALONE = """
-from flax_resnet.training.cluster import joined
+from flax_resnet.training.cluster.joining import joined
 with joined():
     import jax
     assert jax.process_count() == 1
@@ -52,7 +51,7 @@ class Processes:
         flags = f"--xla_force_host_platform_device_count={devices}"
         environment = os.environ | {
             "XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0",
-            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PYTHONPATH": str(Path(__file__).parents[3]),
         }
         for index, config in enumerate(configs):
             settings = {

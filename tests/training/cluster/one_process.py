@@ -6,7 +6,7 @@ import sys
 from flax_resnet import train
 from flax_resnet.commands.reporting import clear_errors
 from flax_resnet.models.variants import VARIANTS
-from flax_resnet.training.cluster import joined
+from flax_resnet.training.cluster.joining import joined
 
 settings = json.loads(sys.argv[1])
 VARIANTS["tiny"] = settings["row"]

@@ -14,12 +14,12 @@ import pytest
 
 from flax_resnet.errors import InputError
 from flax_resnet.models import create_model
-from flax_resnet.training.classification import classification_loss
-from flax_resnet.training.guard import GROWTH_INTERVAL, Guard, check_loss_scale, judge
 from flax_resnet.training.mesh import data_mesh, put_batch
-from flax_resnet.training.segmentation import segmentation_loss
 from flax_resnet.training.state import TrainState, init_state
 from flax_resnet.training.step import make_train_step, update
+from flax_resnet.training.tasks.classification import classification_loss
+from flax_resnet.training.tasks.segmentation import segmentation_loss
+from flax_resnet.training.updates.guard import GROWTH_INTERVAL, Guard, check_loss_scale, judge
 
 GOOD, LEFT_OUT, BAD = 1.0, 0.0, float("nan")
 RATE = optax.linear_schedule(0.2, 0.1, 10)

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from flax_resnet.training.losses import cross_entropy
+from flax_resnet.training.tasks.losses import cross_entropy
 
-GOLDENS = Path(__file__).parents[1] / "goldens" / "losses.json"
+GOLDENS = Path(__file__).parents[2] / "goldens" / "losses.json"
 
 
 @pytest.mark.usefixtures("x64")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from flax_resnet.errors import InputError
-from flax_resnet.training.losses import cross_entropy, soft_dice
+from flax_resnet.training.tasks.losses import cross_entropy, soft_dice
 
 # What the data stack writes where a pixel does not count; not imported, as the package says.
 IGNORED = 255

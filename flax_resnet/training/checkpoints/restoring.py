@@ -11,13 +11,20 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from flax_resnet.errors import InputError
-from flax_resnet.training.agreement import all_say, from_first
-from flax_resnet.training.checkpoints import FOLDER, step_folders, stored, unrankable
-from flax_resnet.training.integrity import Digests, array_digests, array_kinds, kind_of, text_digest
+from flax_resnet.training.checkpoints.integrity import (
+    Digests,
+    array_digests,
+    array_kinds,
+    kind_of,
+    text_digest,
+)
+from flax_resnet.training.checkpoints.listing import ARRAYS, damage
+from flax_resnet.training.checkpoints.quiet import quiet_orbax
+from flax_resnet.training.checkpoints.store import FOLDER, step_folders, stored, unrankable
+from flax_resnet.training.cluster.agreement import all_say, from_first
 from flax_resnet.training.mesh import replicated
-from flax_resnet.training.optimizers import begin_at
-from flax_resnet.training.quiet import quiet_orbax
 from flax_resnet.training.state import TrainState
+from flax_resnet.training.updates.optimizers import begin_at
 
 DAMAGED = "damaged"
 Found = TypeVar("Found")
@@ -166,6 +173,9 @@ def set_aside_unrankable(workdir: Path) -> dict[int, str]:
 
 
 def _read(manager: ocp.CheckpointManager, step: int, items: dict[str, Any]) -> Any:
+    arrays = [item for item in ARRAYS if item in items]
+    if found := damage(Path(manager.directory) / str(step), arrays):
+        raise DamagedError(found)
     try:
         with quiet_orbax():
             return manager.restore(step, args=ocp.args.Composite(**items))
