@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 # Read when jax starts its backend; subprocesses of the tests inherit them. Networks this small
 # compile for longer than they run, and LLVM's optimisations are most of that: a jitted
@@ -20,7 +21,6 @@ import functools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -32,6 +32,12 @@ import pytest
 from benchmarks.goldens import weight
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Most tests compile what another test compiles as well. Their subprocesses have to do without: some
+# are killed, and would leave half an entry.
+jax.config.update(
+    "jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
+)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 # The same examples in every run, however slow the machine.
 hypothesis.settings.register_profile(
