@@ -1,7 +1,7 @@
 """Digests that tell whether a checkpoint is what was saved.
 
-Orbax notices a missing or shortened file, but not a changed bit inside an array. The digests of
-arrays are computed where the arrays are: on a device they take no time worth telling.
+The list of files tells whether they are what was written; these tell whether it was what the run
+held. They are computed where the arrays are: on a device they take no time worth telling.
 """
 
 import hashlib

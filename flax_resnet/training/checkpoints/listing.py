@@ -8,9 +8,9 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import orbax.checkpoint as ocp
-from etils import epath
 
 ARRAYS = ("variables", "optimizer")
 LIST = "files.json"
@@ -19,10 +19,11 @@ LIST = "files.json"
 class ListingHandler(ocp.StandardCheckpointHandler):
     """Save arrays as Orbax does, and a list of their files before the checkpoint counts as one."""
 
-    def finalize(self, directory: epath.Path) -> None:
+    def finalize(self, directory: Any) -> None:
         """Write the list; Orbax calls this in one process, when all have written theirs."""
         super().finalize(directory)
-        (directory / LIST).write_text(json.dumps(_listed(Path(directory))))
+        folder = Path(directory)
+        (folder / LIST).write_text(json.dumps(_listed(folder)))
 
 
 def handlers() -> ocp.handlers.CheckpointHandlerRegistry:
