@@ -18,23 +18,12 @@ from flax_resnet.training.parsing import base_config
 
 def get_config() -> ConfigDict:
     """Return the settings."""
-    config = base_config()
+    config = base_config("cifar10")
     config.steps = 64_000
     config.eval_every_epochs = 5.0
     config.test_when_done = True
 
     config.model.name = "cifar_resnet20"
-
-    config.data.source = "tfds:cifar10"
-    config.data.train_split = "train[:90%]"
-    config.data.eval_split = "train[90%:]"
-    config.data.test_split = "test"
-    config.data.batch_size = 128
-    config.data.image_size = 32
-    config.data.crop = "pad_crop"
-    config.data.eval_crop = 1.0
-    config.data.mean = (0.4914, 0.4822, 0.4465)
-    config.data.std = (0.2470, 0.2435, 0.2616)
 
     config.optimizer.weight_decay = 1e-4
     config.schedule.name = "step"

@@ -20,17 +20,11 @@ from flax_resnet.training.parsing import base_config
 
 def get_config() -> ConfigDict:
     """Return the settings."""
-    config = base_config()
+    config = base_config("imagenet")
     config.epochs = 90.0
 
     config.model.name = "resnet50"
     config.model.zero_init_last = True
-
-    config.data.source = "tfds:imagenet2012"
-    config.data.train_split = "train"
-    config.data.eval_split = "validation"
-    config.data.batch_size = 256
-    config.data.image_size = 224
 
     config.optimizer.weight_decay = 1e-4
     config.schedule.name = "step"

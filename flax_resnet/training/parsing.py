@@ -12,6 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from flax_resnet.data.presets import PRESETS
 from flax_resnet.errors import InputError, expected_names, require_known
 from flax_resnet.training.config import TrainConfig
 
@@ -19,9 +20,17 @@ from flax_resnet.training.config import TrainConfig
 _LARGEST = 2**63 - 1
 
 
-def base_config() -> ConfigDict:
-    """Return the defaults as a locked `ConfigDict`, for a recipe to change."""
-    return _to_config_dict(TrainConfig(), TrainConfig)
+def base_config(data: str | None = None) -> ConfigDict:
+    """Return the defaults as a locked `ConfigDict`, for a recipe to change.
+
+    Args:
+      data: a name of `PRESETS`, whose settings take the place of `config.data`'s defaults.
+    """
+    config = _to_config_dict(TrainConfig(), TrainConfig)
+    if data is not None:
+        require_known("a preset of config.data", data, PRESETS)
+        config.data.update(PRESETS[data])
+    return config
 
 
 def parse(config: ConfigDict | Mapping[str, Any] | TrainConfig) -> TrainConfig:
