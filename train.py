@@ -5,11 +5,11 @@ from pathlib import Path
 from absl import flags
 
 import flax_resnet
-from flax_resnet.commands.flags import config_flag, run
+from flax_resnet.commands.flags import config_flag, config_name, run
 from flax_resnet.training.cluster.joining import PATIENCE, joined
 
 CONFIG = config_flag()
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/<config's name>")
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/NAME of the config")
 STOP_AFTER = flags.DEFINE_integer("stop_after", None, "stop and save after this step")
 ALLOW = flags.DEFINE_bool("allow_config_change", False, "go on with a run of other settings")
 COORDINATOR = flags.DEFINE_string(
@@ -25,12 +25,11 @@ PATIENCE_FLAG = flags.DEFINE_integer(
 def main(arguments: list[str]) -> None:
     """Turn flags into a config and train."""
     del arguments
-    name = Path(flags.FLAGS["config"].config_filename.split(":")[0]).stem
     cluster = (COORDINATOR.value, PROCESS_ID.value, PROCESS_COUNT.value)
     with joined(*cluster, patience=PATIENCE_FLAG.value):
         flax_resnet.train(
             CONFIG.value,
-            WORKDIR.value or Path("runs") / name,
+            WORKDIR.value or Path("runs") / config_name(flags.FLAGS["config"].config_filename),
             stop_after=STOP_AFTER.value,
             allow_config_change=ALLOW.value,
         )

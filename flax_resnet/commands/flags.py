@@ -22,6 +22,12 @@ def config_flag() -> Any:
     return holder
 
 
+def config_name(path: str) -> str:
+    """Return what to call a run of a recipe: `rsb_a3` or, with an argument, `rsb_a3-resnet18`."""
+    file, _, argument = path.partition(":")
+    return re.sub(r"[^\w.]+", "-", f"{Path(file).stem} {argument}".strip())
+
+
 def run(main: Callable[[list[str]], Any]) -> None:
     """Parse the command line and call `main`, as `absl.app.run` does, with clear errors."""
     with clear_errors():

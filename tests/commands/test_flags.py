@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flax_resnet.commands.flags import config_name
 from flax_resnet.errors import InputError
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.parsing import parse
@@ -94,3 +95,15 @@ def test_whatever_an_argument_says_gives_a_config_or_an_input_error(
 ) -> None:
     with contextlib.suppress(InputError):
         setting(f"--{name}{equals}{value}")(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("configs/digits.py", "digits"),
+        ("configs/rsb_a3.py:resnet18", "rsb_a3-resnet18"),
+        ("finetune.py:/some where/weights", "finetune-some-where-weights"),
+    ],
+)
+def test_a_run_is_called_after_its_recipe_and_argument(path: str, name: str) -> None:
+    assert config_name(path) == name
