@@ -9,7 +9,7 @@ from flax_resnet.commands.flags import config_flag, config_name, run
 from flax_resnet.training.cluster.joining import PATIENCE, joined
 
 CONFIG = config_flag()
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/NAME of the config")
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/RECIPE")
 STOP_AFTER = flags.DEFINE_integer("stop_after", None, "stop and save after this step")
 ALLOW = flags.DEFINE_bool("allow_config_change", False, "go on with a run of other settings")
 COORDINATOR = flags.DEFINE_string(
