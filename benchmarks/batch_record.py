@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from benchmarks.report import write_json
 from benchmarks.run_folder import METRICS
 from flax_resnet.data import loading
+from flax_resnet.data.positions import Place
 from flax_resnet.training import loop
 
 Record = dict[str, Any]
@@ -34,10 +35,10 @@ def record_to(path: Path) -> None:
     notes: dict[str, list[Any]] = {"reads": [], "rows": [], "writes": []}
     locate, put_batch = loading.locate, loop.put_batch
 
-    def locate_and_note(position: int, seed: int, length: int) -> tuple[int, int]:
-        epoch, index = locate(position, seed, length)
-        notes["reads"].append((position, epoch, index))
-        return epoch, index
+    def locate_and_note(position: int, seed: int, length: int, repeats: int) -> Place:
+        place = locate(position, seed, length, repeats)
+        notes["reads"].append((position, place.epoch, place.example))
+        return place
 
     def put_and_note(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
         notes["rows"].extend(_digests(batch))

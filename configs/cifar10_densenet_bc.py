@@ -6,6 +6,7 @@ paper holds 5,000 images out; so does this recipe, which chooses its best checkp
 
 Command: python train.py --config configs/cifar10_densenet_bc.py
          (--config.model.name=cifar_densenet_bc250_24 and so on for the larger ones)
+Source: arXiv:1608.06993
 Expected: 95.49 % of the test images in the paper (not measured by us).
 Time: half a day on a GPU, weeks on a few CPU cores; `--config.model.remat=True` where memory ends.
 """

@@ -7,6 +7,7 @@ trains on 45,000 images and holds 5,000 out to settle this schedule; so does thi
 Command: python train.py --config configs/cifar10_resnet20.py
          (--config.model.name=cifar_resnet56 and so on for the deeper ones; the paper warms the
          110-layer network up: --config.schedule.warmup=400)
+Source: arXiv:1512.03385, section 4.2
 Expected: 91.25 % of the test images in the paper, for 20 layers (not measured by us).
 Time: 182 epochs; minutes on a GPU, days on a few CPU cores.
 """

@@ -1,6 +1,7 @@
 """CIFAR's ResNet-20 (He et al. 2015, section 4.2) on Fashion-MNIST, 30 epochs.
 
 Command: python train.py --config configs/fashion_mnist.py
+Source: ours
 Expected: about 94 % of the 10,000 test images.
 Time: minutes on a GPU, two hours on two CPU cores; about ten minutes of them, with
 `--config.epochs=3 --config.data.crop=none`, reached 90.9 %.

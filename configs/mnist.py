@@ -4,6 +4,7 @@ Reproduces the small Keras network that introductions to skip connections build:
 to 32 channels, two identity blocks, flatten, dense; batches of 64, a tenth held out.
 
 Command: python train.py --config configs/mnist.py
+Source: a lesson's network and settings
 Expected: at least 98.5 % of the 10,000 test digits (measured: 98.6 %); prints loss and accuracy.
 Time: about 3 minutes on two CPU cores.
 """

@@ -29,7 +29,8 @@ def test_linked_files_exist(path: Path) -> None:
         assert (path.parent / target).exists(), target
 
 
-def test_every_recipe_is_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_every_recipe_is_in_the_table_and_that_in_the_readme() -> None:
+    assert "(docs/recipes.md)" in (ROOT / "README.md").read_text()
+    table = (ROOT / "docs" / "recipes.md").read_text()
     for recipe in ROOT.glob("configs/*.py"):
-        assert f"configs/{recipe.name}" in readme
+        assert f"configs/{recipe.name}" in table

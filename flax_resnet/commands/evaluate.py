@@ -23,6 +23,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="default: the run's test split; validation for weights")
     parser.add_argument("--batch-size", type=int, help="images at a time; the result is the same")
     parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="the raw parameters, where the run keeps an average of them",
+    )
+    parser.add_argument(
+        "--flip",
+        action="store_true",
+        default=None,
+        help="take the mean of the logits of each image and of its mirror image",
+    )
+    parser.add_argument(
         "--image-size", type=int, help="default: the run's, or that which the weights were made for"
     )
 
@@ -70,15 +81,17 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
         data_dir=args.data_dir,
         test_split=args.split,
         eval_batch_size=args.batch_size,
-        image_size=args.image_size,
+        eval_size=args.image_size,
+        eval_flip=args.flip,
     )
 
 
 def _of_run(args: argparse.Namespace) -> tuple[str, str, Any, Any, Any, str]:
     from flax_resnet.training.runs import replace_data, restore
 
-    run = restore(args.run, args.step)
-    title = f"{run.config.model.name} at step {run.step} ({args.step})"
+    run = restore(args.run, args.step, average=not args.raw)
+    average = "" if run.average is None else f", {run.average}"
+    title = f"{run.config.model.name} at step {run.step} ({args.step}{average})"
     data = replace_data(run.config.data, **_changes(args))
     return title, f"run: {run.workdir}", run.model, run.variables, data, run.config.task
 

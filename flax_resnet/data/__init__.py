@@ -4,6 +4,7 @@ from flax_resnet.data.config import DataConfig
 from flax_resnet.data.loading import Batch
 from flax_resnet.data.masks import MaskSource
 from flax_resnet.data.pipeline import BatchIterator, eval_batches, train_batches
+from flax_resnet.data.resolution import size_ramp
 from flax_resnet.data.source import Example, Source
 from flax_resnet.data.sources import open_source
 
@@ -16,5 +17,6 @@ __all__ = [
     "Source",
     "eval_batches",
     "open_source",
+    "size_ramp",
     "train_batches",
 ]

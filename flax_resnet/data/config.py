@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from flax_resnet.data.augment.config import AugmentConfig
 from flax_resnet.errors import InputError, require_known
 
 CROP_NAMES = ("random_resized_crop", "pad_crop", "none")
-INTERPOLATIONS = ("area", "bilinear", "bicubic", "aliased")
+INTERPOLATIONS = ("area", "bilinear", "bicubic", "random", "aliased")
 _ON_ERROR = ("raise", "skip")
 
 
@@ -35,6 +37,14 @@ class DataConfig:
     eval_batch_size: int = 256
     """The figures do not depend on it. Images with masks are evaluated whole: take few."""
     image_size: int = 224
+    """Height and width of training images."""
+    sizes: tuple[tuple[float, int], ...] = ()
+    """Progressive resizing: (from_epoch, size), each instead of image_size from that epoch on. The
+    step is compiled once for each size. `size_ramp` of `flax_resnet.data` makes a ramp."""
+    eval_size: int | None = None
+    """Height and width in evaluation (arXiv:1906.06423); None: image_size."""
+    eval_flip: bool = False
+    """Evaluate the mean of the logits of each image and of its mirror image."""
     channels: int = 3
 
     crop: str = "random_resized_crop"
@@ -51,8 +61,11 @@ class DataConfig:
     """The centre crop's side over the resized image's short side; 1.0 for small images."""
     interpolation: str = "area"
     """How images are resized: area (averages where they shrink; fast) | bilinear | bicubic (as
-    Pillow filters, exactly what published weights were made for) | aliased (no averaging: a core
+    Pillow filters, exactly what published weights were made for) | random (bilinear or bicubic,
+    drawn for each training image; evaluation is bicubic) | aliased (no averaging: a core
     prepares about a third more training images a second)"""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """What else happens to single training images; see AugmentConfig."""
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -90,10 +103,13 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Turn lists, as they come out of JSON, into tuples; refuse values that cannot work."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        if isinstance(self.augment, Mapping):
+            object.__setattr__(self, "augment", AugmentConfig(**self.augment))
+        for entry in dataclasses.fields(self):
+            value = getattr(self, entry.name)
             if isinstance(value, Iterable) and not isinstance(value, str):
-                object.__setattr__(self, field.name, tuple(value))
+                object.__setattr__(self, entry.name, tuple(value))
+        _check_sizes(self)
         require_known("config.data.crop", self.crop, CROP_NAMES)
         require_known("config.data.interpolation", self.interpolation, INTERPOLATIONS)
         require_known("config.data.on_error", self.on_error, _ON_ERROR)
@@ -108,9 +124,30 @@ class DataConfig:
             count = len(getattr(self, name))
             _require(self, name, count in (1, self.channels), f"{self.channels} numbers, or one")
         _require(self, "std", min(self.std) > 0, "positive numbers")
+        self.augment.check_use(self.source, self.channels)
         _check_masks(self)
         _require(self, "workers", self.workers >= -1, "-1, 0 or a number of processes")
         _require(self, "max_errors", self.max_errors >= 0, "at least 0")
+
+    @property
+    def test_size(self) -> int:
+        """Return height and width of images in evaluation."""
+        return self.image_size if self.eval_size is None else self.eval_size
+
+
+def _check_sizes(config: DataConfig) -> None:
+    _require(config, "eval_size", config.test_size >= 1, "at least 1, or None")
+    for pair in config.sizes:
+        good = isinstance(pair, Iterable) and not isinstance(pair, str) and len(tuple(pair)) == 2
+        _require(config, "sizes", good, "pairs of (from_epoch, size)")
+    # A file of settings makes floats of the sizes beside the epochs.
+    pairs = tuple((epoch, size) for epoch, size in config.sizes)
+    epochs = [epoch for epoch, _ in pairs]
+    increase = all(a < b for a, b in itertools.pairwise(epochs))
+    whole = all(size >= 1 and size == int(size) for _, size in pairs)
+    good = increase and whole and min(epochs, default=0) >= 0
+    _require(config, "sizes", good, "increasing epochs, and whole sizes of at least 1")
+    object.__setattr__(config, "sizes", tuple((float(epoch), int(size)) for epoch, size in pairs))
 
 
 def _check_masks(config: DataConfig) -> None:

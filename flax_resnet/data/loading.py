@@ -6,6 +6,7 @@ threads, worker processes and a rerun all make the same batch from the same numb
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
@@ -14,7 +15,8 @@ import numpy as np
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.decode import DecodeError
 from flax_resnet.data.decoded import decoded
-from flax_resnet.data.positions import example_rng, locate, process_rows
+from flax_resnet.data.positions import example_rng, locate, position_of_row, process_rows
+from flax_resnet.data.resolution import at_batch
 from flax_resnet.data.source import Example, Source
 from flax_resnet.data.transforms import eval_transform, train_transform
 from flax_resnet.errors import InputError
@@ -24,7 +26,7 @@ class Batch(TypedDict):
     """The rows of one global batch that one process prepares."""
 
     image: np.ndarray
-    """uint8 (rows, image_size, image_size, channels); of masks' evaluation whole images."""
+    """uint8 (rows, size, size, channels); of masks' evaluation whole images."""
     label: np.ndarray
     """int32 (rows,); of masks uint8 (rows, height, width), IGNORED where a pixel does not count."""
     skipped: np.ndarray
@@ -47,18 +49,21 @@ class TrainLoader:
 
     def __call__(self, number: int) -> Batch:
         """Return this process's rows of global batch `number`."""
+        if self.config.sizes:
+            sized = at_batch(self.config, number, len(self.source))
+            return dataclasses.replace(self, config=sized)(number)
         rows = process_rows(self.config.batch_size, self.process_index, self.process_count)
-        batch = self.empty(len(rows))
+        batch, repeats = self.empty(len(rows)), self.config.augment.repeats
         for at, row in enumerate(rows):
-            position = number * self.config.batch_size + row
-            epoch, index = locate(position, self.seed, len(self.source))
-            example, batch["skipped"][at] = self._decodable(index)
-            self.put(batch, at, example, example_rng(self.seed, epoch, index))
+            position = position_of_row(number, row, self.config.batch_size, repeats)
+            place = locate(position, self.seed, len(self.source), repeats)
+            example, batch["skipped"][at] = self._decodable(place.example)
+            self.put(batch, at, example, example_rng(self.seed, *place))
         return batch
 
     def empty(self, rows: int) -> Batch:
         """Return a batch to be filled."""
-        return empty_batch(self.config, rows)
+        return empty_batch(self.config, rows, self.config.image_size)
 
     def put(self, batch: Batch, at: int, example: Example, rng: np.random.Generator) -> None:
         """Write a transformed example into a row."""
@@ -112,7 +117,7 @@ class EvalLoader:
 
     def empty(self, rows: int) -> Batch:
         """Return a batch to be filled."""
-        return empty_batch(self.config, rows)
+        return empty_batch(self.config, rows, self.config.test_size)
 
     def put(self, batch: Batch, at: int, example: Example) -> None:
         """Write a transformed example into a row."""
@@ -141,9 +146,9 @@ def load_example(source: Source, index: int, channels: int) -> Example:
     return {"image": image, "label": label}
 
 
-def empty_batch(config: DataConfig, rows: int) -> Batch:
-    """Return a batch of black images with label 0."""
-    shape = (rows, config.image_size, config.image_size, config.channels)
+def empty_batch(config: DataConfig, rows: int, size: int) -> Batch:
+    """Return a batch of black images of this size with label 0."""
+    shape = (rows, size, size, config.channels)
     return {
         "image": np.zeros(shape, np.uint8),
         "label": np.zeros(rows, np.int32),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import shutil
 import sys
@@ -17,6 +18,7 @@ from flax_resnet.data.config import DataConfig
 from flax_resnet.data.decoded import is_small
 from flax_resnet.data.loading import Batch, EvalLoader, TrainLoader
 from flax_resnet.data.mask_loading import eval_loader, train_loader
+from flax_resnet.data.resolution import at_largest
 from flax_resnet.data.source import Source
 from flax_resnet.data.workers import (
     SHARED_MEMORY,
@@ -124,7 +126,8 @@ def _prefetched(loader: TrainLoader | EvalLoader, numbers: range) -> grain.Datas
     config, cores, small = loader.config, available_cores(), has_small_images(loader.source)
     # Where there is no such folder, as on macOS, shared memory has no limit of its own.
     memory = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.exists() else sys.maxsize
-    row_bytes = sum(np.asarray(value).nbytes for value in loader.empty(1).values())
+    largest = dataclasses.replace(loader, config=at_largest(config)).empty(1)
+    row_bytes = sum(np.asarray(value).nbytes for value in largest.values())
     workers = config.workers
     if workers < 0:
         workers = choose_workers(config, small, cores, memory, row_bytes)

@@ -2,13 +2,15 @@
 
 The stream of training positions is 0, 1, 2, ...; position `p` of `n` examples lies in epoch
 `p // n`, and an epoch visits its examples in the order of its own permutation. Batches are
-consecutive runs of positions, so the number of the next batch is all the state there is.
+consecutive runs of positions, so the number of the next batch is all the state there is. Where
+examples are repeated, consecutive positions of an epoch hold the same one.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +18,16 @@ import numpy as np
 _ORDER, _EXAMPLE = 0, 1
 _NO_BUFFER = np.zeros(4, np.uint64)
 _thread = threading.local()
+
+
+class Place(NamedTuple):
+    """What a row of a batch holds."""
+
+    epoch: int
+    example: int
+    """Its index in the source."""
+    repeat: int
+    """How many times the epoch held the example before."""
 
 
 # Two epochs for a batch that straddles them, each for two pipelines that are alive at once.
@@ -29,13 +41,32 @@ def permutation(seed: int, epoch: int, length: int) -> np.ndarray:
     return order
 
 
-def locate(position: int, seed: int, length: int) -> tuple[int, int]:
-    """Return the epoch of a training position and the index of its example."""
+def locate(position: int, seed: int, length: int, repeats: int = 1) -> Place:
+    """Return what a training position holds.
+
+    With `repeats` above 1, an example fills so many consecutive positions, and an epoch of `length`
+    positions ends after one in so many examples (https://arxiv.org/abs/1901.09335).
+    """
     epoch, step = divmod(position, length)
-    return epoch, int(permutation(seed, epoch, length)[step])
+    turn, repeat = divmod(step, repeats)
+    return Place(epoch, int(permutation(seed, epoch, length)[turn]), repeat)
 
 
-def example_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
+def position_of_row(number: int, row: int, batch_size: int, repeats: int = 1) -> int:
+    """Return the position that a row of global batch `number` holds.
+
+    The rows hold every `repeats`-th position first and then those between. So the repeats of an
+    example are far apart: in groups of batch norm of their own, and mixed with other examples.
+    """
+    for first in range(repeats):
+        count = len(range(first, batch_size, repeats))
+        if row < count:
+            break
+        row -= count
+    return number * batch_size + first + row * repeats
+
+
+def example_rng(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
     """Return the generator of all random choices for one example in one epoch.
 
     A thread's next call sets the same generator anew: making one takes 14 microseconds, which is
@@ -45,7 +76,7 @@ def example_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
         _thread.generator = np.random.Generator(np.random.Philox())
     _thread.generator.bit_generator.state = {
         "bit_generator": "Philox",
-        "state": _philox_start(seed, epoch, index, _EXAMPLE),
+        "state": _philox_start(seed, epoch, index, _EXAMPLE, repeat),
         "buffer": _NO_BUFFER,
         "buffer_pos": len(_NO_BUFFER),
         "has_uint32": 0,
@@ -60,10 +91,12 @@ def process_rows(batch_size: int, process_index: int, process_count: int) -> ran
     return range(start, (process_index + 1) * batch_size // process_count)
 
 
-def _philox_start(seed: int, epoch: int, index: int, kind: int) -> dict[str, np.ndarray]:
+def _philox_start(
+    seed: int, epoch: int, index: int, kind: int, repeat: int = 0
+) -> dict[str, np.ndarray]:
     # Philox is a function of (key, counter): no seed is hashed, no two keys share a stream, and
     # drawing counts up from the lowest word, so streams that differ in a higher one never meet.
     return {
         "key": np.array([seed % 2**64, epoch], np.uint64),
-        "counter": np.array([0, 0, index, kind], np.uint64),
+        "counter": np.array([0, repeat, index, kind], np.uint64),
     }

@@ -1,7 +1,7 @@
 """Crops, resizes and flips of uint8 (height, width, channels) images.
 
-Every random choice comes from the generator that is passed in. Normalising, mixing and colour are
-not here: they run on the device, in the training step.
+Every random choice comes from the generator that is passed in. What else happens to one image is
+in the room `augment`; normalising and mixing run on the device, in the training step.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from flax_resnet.data.augment.stages import augment
 from flax_resnet.data.config import DataConfig
 
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -22,27 +23,31 @@ Crop = Callable[[np.ndarray, np.random.Generator, DataConfig], np.ndarray]
 
 
 def train_transform(image: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
-    """Crop and flip at random to (image_size, image_size, channels)."""
+    """Crop, flip and augment at random to (image_size, image_size, channels)."""
     image = CROPS[config.crop](image, rng, config)
     # Drawn whether or not it is used, so that switching flips off leaves the crops as they were.
     mirrored = rng.random() < 0.5
-    return image[:, ::-1] if config.flip and mirrored else image
+    if config.flip and mirrored:
+        # A view with steps backwards would take 30 times as long to copy into the batch.
+        image = cv2.flip(image, 1).reshape(image.shape)
+    return augment(image, rng, config)
 
 
 def eval_transform(image: np.ndarray, config: DataConfig) -> np.ndarray:
-    """Resize the short side to image_size / eval_crop, then cut the central square."""
+    """Resize the short side to test_size / eval_crop, then cut the central square."""
     # A line of 1 x 100,000 pixels would become an image of 256 x 25,600,000: what lies far beyond
     # the square goes first.
     reach = _LONGEST * min(image.shape[:2])
     image = _centre(image, min(image.shape[0], reach), min(image.shape[1], reach))
     height, width = image.shape[:2]
-    short = math.floor(config.image_size / config.eval_crop)
+    short = math.floor(config.test_size / config.eval_crop)
     # The rounding of timm and torchvision, so that accuracies of published weights compare.
     if height <= width:
         size = short, int(short * width / height)
     else:
         size = int(short * height / width), short
-    return centre_crop(resize(image, size, config.interpolation), config.image_size)
+    filter_ = "bicubic" if config.interpolation == "random" else config.interpolation
+    return centre_crop(resize(image, size, filter_), config.test_size)
 
 
 def random_resized_crop(
@@ -54,7 +59,7 @@ def random_resized_crop(
     )
     # The crop comes first: what is cut off need not be resized.
     rectangle = image[top : top + height, left : left + width]
-    return resize(rectangle, (config.image_size,) * 2, config.interpolation)
+    return resize(rectangle, (config.image_size,) * 2, _drawn_filter(rng, config))
 
 
 def pad_crop(image: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
@@ -72,8 +77,7 @@ def pad_crop(image: np.ndarray, rng: np.random.Generator, config: DataConfig) ->
 
 def whole(image: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
     """Keep the whole image, resized where its size differs."""
-    del rng
-    return resize(image, (config.image_size,) * 2, config.interpolation)
+    return resize(image, (config.image_size,) * 2, _drawn_filter(rng, config))
 
 
 CROPS: dict[str, Crop] = {
@@ -81,6 +85,13 @@ CROPS: dict[str, Crop] = {
     "pad_crop": pad_crop,
     "none": whole,
 }
+
+
+def _drawn_filter(rng: np.random.Generator, config: DataConfig) -> str:
+    """Return the interpolation of a training image; nothing is drawn where the config says it."""
+    if config.interpolation != "random":
+        return config.interpolation
+    return "bicubic" if rng.random() < 0.5 else "bilinear"
 
 
 def random_rectangle(

@@ -5,8 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flax_resnet.data.config import DataConfig
-from flax_resnet.errors import InputError, require_known
-from flax_resnet.training.tasks.table import TASKS
+from flax_resnet.errors import InputError
+from flax_resnet.training.averages import AverageConfig
+from flax_resnet.training.mixing import MixConfig
+from flax_resnet.training.tasks.checks import check_learning
+from flax_resnet.training.tasks.distillation import DistillConfig
+from flax_resnet.training.updates.config import OptimizerConfig, ScheduleConfig
 from flax_resnet.training.updates.guard import NONE, check_loss_scale
 
 
@@ -26,8 +30,16 @@ class ModelConfig:
     shortcut: str | None = None
     drop_path: float | None = None
     """How often the last block's branch is dropped (stochastic depth)."""
+    drop_block: float | None = None
+    """Rate of DropBlock in the third and fourth stage."""
+    block_dropout: float | None = None
+    """Before a block's last convolution (Wide ResNets)."""
+    layer_dropout: float | None = None
+    """Behind every layer of a DenseNet."""
     dropout: float | None = None
     """Before the head."""
+    carry_bias: float | None = None
+    """What gates of highway networks and of gated shortcuts start with."""
     base_width: int | None = None
     """Channels of a U-Net at full resolution."""
     encoder: str | None = None
@@ -38,36 +50,6 @@ class ModelConfig:
     """Compile equal blocks once."""
     pretrained: str | None = None
     """Weights to start from: a published name (`resnet50.a1_in1k`), a file, a folder or a run."""
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """Choose how gradients become updates."""
-
-    name: str = "sgd"
-    momentum: float = 0.9
-    nesterov: bool = False
-    b1: float = 0.9
-    b2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 1e-4
-    decay_norms: bool = True
-    """False: weight decay leaves out biases, and scales and biases of norms."""
-
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """Choose the learning rate over time."""
-
-    name: str = "cosine"
-    learning_rate: float = 0.1
-    unit: str = "epoch"
-    """What `warmup` and `boundaries` count: epoch or step."""
-    warmup: float = 0.0
-    """The length of the linear growth from nearly zero."""
-    boundaries: tuple[float, ...] = ()
-    """Where `step` multiplies by `factor`."""
-    factor: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -103,9 +85,18 @@ class TrainConfig:
     epochs: float = 1.0
     steps: int | None = None
     """The length of the run; where both are given, in steps."""
+    loss: str = "softmax"
+    """softmax | sigmoid: cross-entropy over the classes; binary ones, the mean of a question a
+    class (RSB, arXiv:2110.00476). Evaluations give the former."""
+    target_threshold: float | None = None
+    """Of `sigmoid`: smoothed, mixed targets above it count as 1, others as 0; None: they stay."""
     label_smoothing: float = 0.0
     dice_weight: float = 0.0
     """Of one minus the mean soft Dice, which segmentation adds to the cross-entropy."""
+    accumulate: int = 1
+    """Compute a batch in so many parts, for less memory (on CPUs not less). It equals the whole
+    where `norm_group` divides a part; without, a part is a batch-norm group. What is dropped is
+    drawn for each part."""
     freeze: str = ""
     """What does not train: a pattern of parts (`stem|layer[12]`) or of published keys."""
     freeze_norms: str | None = None
@@ -126,6 +117,9 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    average: AverageConfig = field(default_factory=AverageConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:
@@ -137,14 +131,7 @@ class TrainConfig:
         if self.max_nonfinite < 0:
             raise InputError(f"config.max_nonfinite is {self.max_nonfinite}; expected 0 or more")
         check_loss_scale("config.loss_scale", self.loss_scale)
-        if not 0 <= self.label_smoothing < 1:
-            raise InputError(f"config.label_smoothing is {self.label_smoothing}; expected 0 to 1")
-        require_known("config.task", self.task, TASKS)
-        if self.dice_weight < 0 or (self.dice_weight and self.task != "segmentation"):
-            raise InputError(
-                f"config.dice_weight is {self.dice_weight}; expected a positive number, or 0 where "
-                "config.task is not 'segmentation'"
-            )
+        check_learning(self)
         if self.test_when_done and self.data.test_split is None:
             raise InputError("config.test_when_done needs config.data.test_split")
 

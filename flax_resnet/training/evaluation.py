@@ -1,7 +1,7 @@
 """A task's figures over every example of a split, each counted once."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -31,6 +31,7 @@ def evaluate(
     on_batch: Callable[[], None] = lambda: None,
     task: Task = CLASSIFICATION,
     request: StopRequest | None = None,
+    others: Mapping[str, dict[str, Any]] | None = None,
 ) -> dict[str, float]:
     """Return count, skipped and the figures of the task (loss, top1, top5) over all of `source`.
 
@@ -41,18 +42,22 @@ def evaluate(
 
     Args:
       on_batch: called after each batch, for a progress bar.
+      others: more variables, under what their figures have before their names: they see the same
+        batches.
     """
     config = divisible_eval_batch(config, mesh)
     batches = eval_batches(
         source, config, process_index=jax.process_index(), process_count=jax.process_count()
     )
     request = request or StopRequest()
-    totals: dict[str, np.ndarray] = {}
-    pending: list[Metrics] = []
+    several = {"": variables, **(others or {})}
+    totals: dict[str, dict[str, np.ndarray]] = {prefix: {} for prefix in several}
+    pending: list[dict[str, Metrics]] = []
     try:
         for batch in batches:
             rows = device_rows(batch) | request.votes(len(batch["skipped"]))
-            pending.append(eval_step(variables, put_batch(rows, mesh)))
+            on_device = put_batch(rows, mesh)
+            pending.append({key: eval_step(each, on_device) for key, each in several.items()})
             if len(pending) > 1:  # read one batch late, so that the device always has work
                 _add(totals, pending.pop(0), request)
             on_batch()
@@ -62,13 +67,20 @@ def evaluate(
         batches.close()
     for sums in pending:
         _add(totals, sums, request)
-    count = float(totals["count"])
-    figures = task.figures(totals, source.class_names)
+    count = float(totals[""]["count"])
+    figures = {
+        prefix + name: figure
+        for prefix, sums in totals.items()
+        for name, figure in task.figures(sums, source.class_names).items()
+    }
     return {"count": count, "skipped": len(source) - count, **figures}
 
 
-def _add(totals: dict[str, np.ndarray], sums: Metrics, request: StopRequest) -> None:
-    values = jax.device_get(sums)
-    request.count(values)
-    for key, value in values.items():
-        totals[key] = totals.get(key, np.zeros(())) + np.asarray(value, np.float64)
+def _add(
+    totals: dict[str, dict[str, np.ndarray]], sums: dict[str, Metrics], request: StopRequest
+) -> None:
+    for prefix, values in jax.device_get(sums).items():
+        request.count(values)
+        total = totals[prefix]
+        for key, value in values.items():
+            total[key] = total.get(key, np.zeros(())) + np.asarray(value, np.float64)

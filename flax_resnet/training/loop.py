@@ -10,8 +10,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from flax_resnet.data import train_batches
-from flax_resnet.training.checkpoints import restoring, store
-from flax_resnet.training.checkpoints.restoring import Restored
+from flax_resnet.training.averages import shown_average
+from flax_resnet.training.checkpoints import fallback, store
+from flax_resnet.training.checkpoints.restoring import Restored, restore_state
 from flax_resnet.training.cluster.agreement import meet
 from flax_resnet.training.cluster.interrupts import EXIT_STOPPED, Stopped, stop_requests
 from flax_resnet.training.config import TrainConfig
@@ -26,6 +27,7 @@ from flax_resnet.training.session import FIRST_POSITION, Session
 from flax_resnet.training.setup import Setup, prepare_run
 from flax_resnet.training.state import TrainState, init_state
 from flax_resnet.training.step import make_train_step
+from flax_resnet.training.teacher import load_teacher
 from flax_resnet.training.workdir import claimed_workdir
 from flax_resnet.training.writers import Writers
 
@@ -59,7 +61,7 @@ def train(
     """
     setup, workdir = prepare_run(parse(config), mesh), Path(workdir)
     with claimed_workdir(workdir, setup.config, allow_config_change), stop_requests() as request:
-        unrankable = restoring.set_aside_unrankable(workdir)
+        unrankable = fallback.set_aside_unrankable(workdir)
         with store.writing(workdir, setup.config.checkpoint) as manager:
             restored, damaged = _start(setup, workdir, manager)
             start = restored.run["position"]["next_batch"]
@@ -86,19 +88,26 @@ def _start(
     """Return the first state or the newest that is whole, and what is wrong with newer ones."""
     data = setup.config.data
     shape = (data.image_size, data.image_size, data.channels)
-    state = init_state(setup.model, setup.optimizer, setup.config.seed, shape, setup.mesh)
+    state = init_state(
+        setup.model,
+        setup.optimizer,
+        setup.config.seed,
+        shape,
+        setup.mesh,
+        setup.config.average.kind,
+    )
     steps = sorted(manager.all_steps(), reverse=True)
     if not steps:
         if setup.config.model.pretrained is not None:
-            state = state.replace(variables=starting_variables(setup))
+            state = state.starting_from(starting_variables(setup))
         return Restored(state, {"position": FIRST_POSITION}, [], fresh_optimizer=False), {}
-    restored, damaged = restoring.first_whole(
-        steps, lambda step: restoring.restore_state(manager, step, state, setup.mesh)
+    restored, damaged = fallback.first_whole(
+        steps, lambda step: restore_state(manager, step, state, setup.mesh)
     )
     if restored is None:
-        raise restoring.none_whole(workdir / store.FOLDER, damaged)
+        raise fallback.none_whole(workdir / store.FOLDER, damaged)
     if damaged:
-        restoring.set_aside(workdir, list(damaged))
+        fallback.set_aside(workdir, list(damaged))
         meet("damaged checkpoints are set aside")
         manager.reload()
     return restored, damaged
@@ -108,10 +117,12 @@ def _warn(display: Display, workdir: Path, damaged: dict[int, str], restored: Re
     for step, reason in damaged.items():
         display.say(
             f"warning: checkpoint {step} is damaged and was moved to "
-            f"{workdir / restoring.DAMAGED}: {reason}"
+            f"{workdir / fallback.DAMAGED}: {reason}"
         )
     if restored.fresh_optimizer:
         display.say("warning: the checkpoint's optimizer is another one: its memory starts afresh")
+    if restored.average_change:
+        display.say(f"warning: {restored.average_change}")
 
 
 def _go(session: Session, restored: Restored, last: int) -> Run:
@@ -128,7 +139,11 @@ def _go(session: Session, restored: Restored, last: int) -> Run:
     if step == setup.steps and session.config.test_when_done and not session.request.asked:
         session.test()
     names = setup.train_source.class_names
-    return Run(setup.model, state.variables, session.config, step, metrics, names, session.workdir)
+    average = shown_average(state.average)
+    variables, kind = (
+        (state.variables, None) if average is None else (average.variables, average.kind)
+    )
+    return Run(setup.model, variables, session.config, step, metrics, names, session.workdir, kind)
 
 
 def _steps(
@@ -166,6 +181,8 @@ def _steps(
             if evaluates or saves or request.asked or step == last:
                 log.flush()
                 with log.paused():
+                    if evaluates:
+                        state = session.prepare_evaluation(state, step)
                     metrics = session.evaluate(state) if evaluates and not request.asked else {}
                     session.save(state, step, metrics, log.carried())
                 if request.asked:
@@ -188,6 +205,10 @@ def _train_step(session: Session) -> Callable[..., Any]:
         mean=config.data.mean,
         std=config.data.std,
         loss=setup.loss,
+        averaging=setup.averaging,
+        mixing=config.mix,
+        accumulate=config.accumulate,
+        teacher=load_teacher(setup),
         seed=config.seed,
         max_nonfinite=config.max_nonfinite,
         loss_scale=config.loss_scale,

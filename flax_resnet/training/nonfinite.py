@@ -14,14 +14,18 @@ from flax import traverse_util
 from jaxtyping import Array, Bool
 
 from flax_resnet.data.mask_loading import train_loader
-from flax_resnet.data.positions import locate
+from flax_resnet.data.positions import locate, position_of_row
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
 from flax_resnet.models import to_layout
+from flax_resnet.training.accumulation import join_rows, split_batch
+from flax_resnet.training.gradient import dropout_key, make_gradient, prepare_batch
 from flax_resnet.training.mesh import put_batch
 from flax_resnet.training.setup import Setup
 from flax_resnet.training.state import TrainState
-from flax_resnet.training.step import dropout_key, jit_over, make_gradient, normalize
+from flax_resnet.training.step import jit_over
+from flax_resnet.training.tasks.distillation import Teacher
+from flax_resnet.training.teacher import load_teacher
 from flax_resnet.training.updates.guard import DYNAMIC, current_scale
 
 # Records that the message names; the file names all.
@@ -104,8 +108,11 @@ def find_cause(setup: Setup, state: TrainState, number: int) -> Finding:
         setup.train_source, config.data, config.seed, jax.process_index(), jax.process_count()
     )
     batch: dict[str, Any] = dict(load(number))
-    inspect = jit_over(setup.mesh, _inspection(setup, number, names), config.deterministic)
-    seen = jax.device_get(inspect(state, put_batch(batch, setup.mesh)))
+    teacher = load_teacher(setup)
+    look = _inspection(setup, number, names, teacher)
+    inspect = jit_over(setup.mesh, look, config.deterministic, copies=1)
+    taught = None if teacher is None else teacher.variables
+    seen = jax.device_get(inspect(state, put_batch(batch, setup.mesh), taught))
     loss, skipped = float(seen["loss"]), seen["skipped"]
     none_good = np.zeros(len(skipped), bool)
 
@@ -129,17 +136,20 @@ def find_cause(setup: Setup, state: TrainState, number: int) -> Finding:
     return finding("nothing")
 
 
-def _inspection(setup: Setup, number: int, names: list[str]) -> Callable[..., dict[str, Any]]:
-    """Return the function of state and batch that says what is finite.
+def _inspection(
+    setup: Setup, number: int, names: list[str], teacher: Teacher | None
+) -> Callable[..., dict[str, Any]]:
+    """Return the function of state, batch and the teacher's variables that says what is finite.
 
     Args:
       names: takes the layers, in the order in which they end, when the function is traced.
     """
     config, model = setup.config, _one_by_one(setup.model)
-    look: dict[str, Any] = dict(mean=config.data.mean, std=config.data.std)
-    gradient = make_gradient(setup.model, setup.loss, **look)
+    look: dict[str, Any] = dict(mean=config.data.mean, std=config.data.std, mixing=config.mix)
+    parts, group = config.accumulate, getattr(model, "norm_group", None)
+    gradient = make_gradient(setup.model, setup.loss, parts=parts, teacher=teacher, **look)
 
-    def inspect(state: TrainState, batch: dict[str, jax.Array]) -> dict[str, Any]:
+    def inspect(state: TrainState, batch: dict[str, jax.Array], taught: Any) -> dict[str, Any]:
         outputs: dict[str, Array] = {}
 
         def watch(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
@@ -149,20 +159,28 @@ def _inspection(setup: Setup, number: int, names: list[str]) -> Callable[..., di
             return result
 
         key = dropout_key(config.seed, number)
-        images = normalize(batch["image"], **look)
+        images = prepare_batch(batch, key, **look)["image"]
         variables = to_layout(model, state.variables)
-        with nn.intercept_methods(watch):
-            model.apply(
-                variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
-            )
-        names[:] = outputs
+
+        def finite(images: jax.Array, key: jax.Array) -> Bool[Array, "n layers"]:
+            rngs = {"dropout": key}
+            with nn.intercept_methods(watch):
+                model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
+            names[:] = outputs
+            return jnp.stack(list(outputs.values()), axis=1)
+
+        if parts == 1:
+            layers = finite(images, key)
+        else:
+            rows = split_batch(images, key, parts, group)
+            layers = join_rows(jax.lax.map(lambda part: finite(*part), rows), group)
         scale = current_scale(state.guard, config.loss_scale)
-        grads, (loss, _, _) = gradient(state.variables, batch, key, scale)
+        grads, (loss, _, _) = gradient(state.variables, batch, key, scale, taught)
         squares = jax.tree.map(jnp.square, grads)  # as their norm needs them
         return {
             "images": _finite_rows(images),
             "variables": _finite_layers(variables),
-            "outputs": jnp.stack(list(outputs.values())),
+            "outputs": layers.T,
             "loss": loss,
             "gradient": _finite_layers(to_layout(model, {"params": squares})),
             "skipped": batch["skipped"],
@@ -200,10 +218,11 @@ def _finite_layers(variables: Mapping[str, Any]) -> dict[str, Array]:
 def _records(setup: Setup, number: int, finding: Finding) -> list[dict[str, Any]]:
     """Say where each row of a batch comes from."""
     config, source = setup.config, setup.train_source
+    repeats = config.data.augment.repeats
     records = []
     for row, (suspect, skipped) in enumerate(zip(finding.suspect, finding.skipped, strict=True)):
-        position = number * config.data.batch_size + row
-        epoch, index = locate(position, config.seed, len(source))
+        position = position_of_row(number, row, config.data.batch_size, repeats)
+        epoch, index, _ = locate(position, config.seed, len(source), repeats)
         index = (index + int(skipped)) % len(source)  # past those that cannot be decoded
         place = {"epoch": epoch, "record": source.describe(index)}
         records.append(place | {"suspect": bool(suspect)})

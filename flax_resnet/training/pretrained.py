@@ -85,8 +85,8 @@ def data_settings(source: str | os.PathLike[str], test: bool = False) -> dict[st
     """
     if is_run(source):
         data = restore_config(source).data
-        names = ("image_size", "channels", "eval_crop", "interpolation", "mean", "std")
-        return {name: getattr(data, name) for name in names}
+        names = ("channels", "eval_crop", "interpolation", "mean", "std")
+        return {"image_size": data.test_size} | {name: getattr(data, name) for name in names}
     images = weights.preprocessing(source, test)
     return dict(
         image_size=images.image_size,

@@ -15,10 +15,11 @@ from jax.sharding import Mesh
 from flax_resnet.data import DataConfig, open_source
 from flax_resnet.errors import InputError
 from flax_resnet.models import Network, variable_shapes
+from flax_resnet.training.averages import shown_average
 from flax_resnet.training.checkpoints import store
+from flax_resnet.training.checkpoints.fallback import first_whole, none_whole
 from flax_resnet.training.checkpoints.restoring import (
-    first_whole,
-    none_whole,
+    restore_average,
     restore_run_values,
     restore_variables,
 )
@@ -39,7 +40,10 @@ class Run:
     """A model with the variables of one checkpoint, and what it was trained with.
 
     Attributes:
-      metrics: of the evaluation at this step, where there was one.
+      variables: the average where the run keeps one that has begun, unless asked otherwise.
+      metrics: of the evaluation at this step, where there was one. `ema_top1` is that of an
+        average, `top1` that of the raw variables.
+      average: the kind of average that `variables` are: `ema`, `swa`, or None.
     """
 
     model: Network
@@ -49,10 +53,14 @@ class Run:
     metrics: dict[str, float]
     class_names: tuple[str, ...]
     workdir: Path
+    average: str | None = None
 
 
 def restore(
-    workdir: str | os.PathLike[str], step: str | int = "best", mesh: Mesh | None = None
+    workdir: str | os.PathLike[str],
+    step: str | int = "best",
+    mesh: Mesh | None = None,
+    average: bool = True,
 ) -> Run:
     """Load a run from its folder, which is all that it needs, on any number of devices.
 
@@ -60,8 +68,10 @@ def restore(
     warning.
 
     Args:
-      step: `best` (by validation accuracy, or Dice), `latest`, or the number of a kept checkpoint.
+      step: `best` (by validation accuracy, or Dice, of the average where there is one), `latest`,
+        or the number of a kept checkpoint.
       mesh: devices that each get a copy of the variables; None takes all.
+      average: False gives the raw variables, also where the run keeps an average of them.
 
     Raises:
       InputError: the folder holds no run, not that step, or nothing that is whole.
@@ -73,10 +83,16 @@ def restore(
         config = parse(values["config"])
         model = build_model(config.model, config.data.channels, config.data.image_size)
         shapes = {"batch_stats": {}} | variable_shapes(model)
-        variables = restore_variables(manager, number, shapes, mesh)
+        kind, averaged = config.average.kind, None
+        if average and kind is not None:
+            averaged = shown_average(restore_average(manager, number, shapes, kind, mesh))
+        if averaged is None:
+            variables, kind = restore_variables(manager, number, shapes, mesh), None
+        else:
+            variables = averaged.variables
         metrics = manager.metrics(number) or {}
         names = tuple(values["class_names"])
-        return Run(model, variables, config, number, metrics, names, workdir)
+        return Run(model, variables, config, number, metrics, names, workdir, kind)
 
     with _checkpoints_of(workdir) as manager:
         return _first_whole(workdir, store.candidates(manager, step), load)
@@ -160,7 +176,9 @@ def evaluate_model(
     source = open_source(data, split or default_split(data))
     check_classes(source, model.num_classes)
     check_task(source, task)
-    eval_step = make_eval_step(model, mesh, mean=data.mean, std=data.std, task=TASKS[task])
+    eval_step = make_eval_step(
+        model, mesh, mean=data.mean, std=data.std, task=TASKS[task], flip=data.eval_flip
+    )
     copies = jax.device_put(dict(variables), replicated(mesh))
     return evaluate(eval_step, copies, source, data, mesh, on_batch, TASKS[task], request)
 

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
+from flax_resnet.training.averages import PREFIXES, shown_average
 from flax_resnet.training.checkpoints import store
 from flax_resnet.training.cluster.interrupts import StopRequest
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.display import Display
 from flax_resnet.training.evaluation import evaluate
+from flax_resnet.training.precise_norms import Measure, make_measure, measured_norms
 from flax_resnet.training.runs import evaluate_run, restore
 from flax_resnet.training.setup import Setup
 from flax_resnet.training.state import TrainState
@@ -79,10 +82,41 @@ class Session:
             std=data.std,
             task=self.task,
             deterministic=self.config.deterministic,
+            flip=data.eval_flip,
         )
+
+    @functools.cached_property
+    def measure(self) -> Measure:
+        """Return the jitted measurement of a batch's statistics."""
+        config = self.config
+        return make_measure(
+            self.setup.model,
+            self.setup.mesh,
+            mean=config.data.mean,
+            std=config.data.std,
+            seed=config.seed,
+            deterministic=config.deterministic,
+        )
+
+    def prepare_evaluation(self, state: TrainState, step: int) -> TrainState:
+        """Return the state that is evaluated and saved: with statistics that fit its parameters.
+
+        A stop waits for it, so that a checkpoint holds what its figures are of.
+        """
+        nothing = not jax.tree.leaves(state.variables["batch_stats"])
+        if not self.config.average.precise_batches or nothing:
+            return state
+        average = shown_average(state.average)
+        several = [state.variables] + ([] if average is None else [average.variables])
+        found = measured_norms(self.setup, self.measure, several, step)
+        if average is None:
+            return state.replace(variables=found[0])
+        return state.replace(variables=found[0], average=average.replace(variables=found[1]))
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Return the figures on the evaluation split; none where a stop cut it short."""
+        average = shown_average(state.average)
+        others = {} if average is None else {f"{average.kind}_": average.variables}
         source, data = self.setup.eval_source, self.config.data
         self.display.evaluating(data.eval_split, -(-len(source) // data.eval_batch_size))
         metrics = evaluate(
@@ -94,6 +128,7 @@ class Session:
             self.display.evaluated_batch,
             self.task,
             self.request,
+            others,
         )
         if metrics:
             self._report("eval", data.eval_split, int(state.step), metrics)
@@ -130,7 +165,12 @@ class Session:
     def _report(self, kind: str, split: str, step: int, metrics: dict[str, float]) -> None:
         self.writers.write(kind, step, metrics)
         skipped = f", {metrics['skipped']:.0f} skipped" if metrics["skipped"] else ""
+        figures = self.task.line.format_map(metrics)
+        for prefix in PREFIXES:
+            keys = [key for key in metrics if key.startswith(prefix)]
+            averaged = {key.removeprefix(prefix): metrics[key] for key in keys}
+            if averaged:
+                figures += f"  {prefix[:-1]}: {self.task.line.format_map(averaged)}"
         self.display.evaluated(
-            f"step {step}  {split}: {self.task.line.format_map(metrics)}  "
-            f"({metrics['count']:.0f} images{skipped})"
+            f"step {step}  {split}: {figures}  ({metrics['count']:.0f} images{skipped})"
         )

@@ -5,14 +5,21 @@ import functools
 import math
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, MaskSource, Source, open_source
+from flax_resnet.data.resolution import sizes_of
 from flax_resnet.errors import InputError
 from flax_resnet.models import Network, create_model
+from flax_resnet.training.accumulation import check_accumulation
+from flax_resnet.training.averages import Averaging, make_averaging
 from flax_resnet.training.config import ModelConfig, TrainConfig
 from flax_resnet.training.mesh import check_batch_size, data_mesh
+from flax_resnet.training.mixing import check_pairs
+from flax_resnet.training.tasks.distillation import distilled_loss
 from flax_resnet.training.tasks.table import TASKS, Loss
 from flax_resnet.training.updates.freezing import check_pattern
 from flax_resnet.training.updates.optimizers import make_optimizer
@@ -36,11 +43,17 @@ class Setup:
     @property
     def loss(self) -> Loss:
         """Return `(logits, batch) -> (loss, accuracy)` of the run's task."""
-        return functools.partial(
-            TASKS[self.config.task].loss,
-            label_smoothing=self.config.label_smoothing,
-            dice_weight=self.config.dice_weight,
-        )
+        task, distill = TASKS[self.config.task], self.config.distill
+        settings = {name: getattr(self.config, name) for name in task.settings}
+        loss = functools.partial(task.loss, **settings)
+        if distill.teacher is None:
+            return loss
+        return functools.partial(distilled_loss, loss=loss, config=distill)
+
+    @property
+    def averaging(self) -> Averaging | None:
+        """Return how the variables are averaged over updates, where they are."""
+        return make_averaging(self.config.average, self.steps_per_epoch)
 
 
 def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
@@ -64,11 +77,16 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
     check_classes(eval_source, num_classes)
     steps_per_epoch = len(train_source) / config.data.batch_size
     steps = config.steps or math.ceil(config.epochs * steps_per_epoch)
-    rate = make_schedule(config.schedule, steps, steps_per_epoch)
+    model = _build_for_training(config)
+    check_sizes(model, config.data, train_source)
+    group = getattr(model, "norm_group", None)
+    check_accumulation(config.data.batch_size, config.accumulate, group)
+    check_pairs(config.data.batch_size, config.mix)
+    rate = make_schedule(config.schedule, steps, steps_per_epoch, config.data.batch_size)
     return Setup(
         config=config,
         mesh=mesh,
-        model=_build_for_training(config),
+        model=model,
         train_source=train_source,
         eval_source=eval_source,
         optimizer=make_optimizer(config.optimizer, rate, config.freeze),
@@ -111,6 +129,22 @@ def check_task(source: Source, task: str) -> None:
             f"config.task is {task!r}, for which {source.name} is no data: set "
             f"config.data.source to one of {expected}, or change config.task"
         )
+
+
+def check_sizes(model: Network, data: DataConfig, source: Source) -> None:
+    """Raise `InputError` unless the network can take images of every size that the data has."""
+    if isinstance(source, MaskSource) and data.eval_size is not None:
+        raise InputError(
+            f"config.data.eval_size is {data.eval_size}; expected None for {source.name}: images "
+            "with masks are evaluated whole"
+        )
+    for setting, sizes in sizes_of(data).items():
+        for size in sizes:
+            images = jnp.zeros((1, size, size, data.channels))
+            try:
+                jax.eval_shape(functools.partial(model.init, jax.random.key(0)), images)
+            except InputError as error:
+                raise InputError(f"config.data.{setting}: {error}") from None
 
 
 def check_classes(source: Source, num_classes: int) -> None:

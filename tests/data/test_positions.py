@@ -6,7 +6,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flax_resnet.data.positions import example_rng, locate, permutation, process_rows
+from flax_resnet.data.positions import (
+    example_rng,
+    locate,
+    permutation,
+    position_of_row,
+    process_rows,
+)
 
 seeds = st.integers(-(2**63), 2**64 - 1)
 lengths = st.integers(1, 200)
@@ -15,8 +21,8 @@ lengths = st.integers(1, 200)
 @given(seeds, st.integers(0, 1000), lengths)
 def test_an_epoch_visits_every_example_once(seed, epoch, length):
     visited = [locate(epoch * length + step, seed, length) for step in range(length)]
-    assert {e for e, _ in visited} == {epoch}
-    assert sorted(index for _, index in visited) == list(range(length))
+    assert {(place.epoch, place.repeat) for place in visited} == {(epoch, 0)}
+    assert sorted(place.example for place in visited) == list(range(length))
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
@@ -30,6 +36,34 @@ def test_the_order_is_fixed_for_all_time():
     assert example_rng(1, 2, 3).integers(1000, size=3).tolist() == [120, 739, 743]
 
 
+@given(seeds, st.integers(0, 1000), lengths, st.integers(1, 5))
+def test_with_repeats_an_epoch_holds_one_in_so_many_examples(seed, epoch, length, repeats):
+    visited = [locate(epoch * length + step, seed, length, repeats) for step in range(length)]
+    order = permutation(seed, epoch, length)[: -(-length // repeats)]
+    assert [place.example for place in visited] == np.repeat(order, repeats)[:length].tolist()
+    assert [place.repeat for place in visited] == [step % repeats for step in range(length)]
+    assert {place.epoch for place in visited} == {epoch}
+
+
+@given(st.integers(0, 1000), st.integers(1, 40), st.integers(1, 6))
+def test_the_rows_of_a_batch_hold_all_its_positions(number, batch_size, repeats):
+    held = [position_of_row(number, row, batch_size, repeats) for row in range(batch_size)]
+    assert sorted(held) == list(range(number * batch_size, (number + 1) * batch_size))
+    if repeats == 1:
+        assert held == sorted(held)
+
+
+@given(seeds, st.integers(0, 9), st.integers(2, 4), st.integers(2, 9))
+def test_the_repeats_of_an_example_are_far_apart_in_its_batch(seed, number, repeats, examples):
+    rows, batch_size = range(repeats * examples), repeats * examples
+    held = [position_of_row(number, row, batch_size, repeats) for row in rows]
+    indices = [locate(position, seed, 10**4, repeats).example for position in held]
+    for index in set(indices):
+        assert np.diff(np.flatnonzero(np.array(indices) == index)).tolist() == [examples] * (
+            repeats - 1
+        )
+
+
 @given(seeds, st.integers(0, 100), st.integers(0, 10**7))
 def test_an_example_has_random_choices_of_its_own(seed, epoch, index):
     def drawn(seed: int, epoch: int, index: int) -> bytes:
@@ -37,6 +71,8 @@ def test_an_example_has_random_choices_of_its_own(seed, epoch, index):
 
     assert drawn(seed, epoch, index) == drawn(seed, epoch, index)
     others = {drawn(seed + 1, epoch, index), drawn(seed, epoch + 1, index)}
+    others |= {example_rng(seed, epoch, index, repeat).bytes(16) for repeat in range(1, 4)}
+    assert len(others) == 5
     assert drawn(seed, epoch, index) not in others | {drawn(seed, epoch, index + 1)}
 
 

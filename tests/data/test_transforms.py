@@ -126,6 +126,14 @@ def test_published_weights_see_what_pillow_and_torchvision_showed_them(photo, fi
     np.testing.assert_array_equal(eval_transform(photo, config), np.asarray(expected))
 
 
+def test_where_training_draws_the_interpolation_evaluation_is_bicubic(photo):
+    results = [
+        eval_transform(photo, DataConfig(image_size=24, interpolation=interpolation))
+        for interpolation in ("random", "bicubic")
+    ]
+    np.testing.assert_array_equal(*results)
+
+
 @pytest.mark.parametrize("filter_", ["bilinear", "bicubic"])
 def test_grey_images_are_resized_by_pillow_too(photo, filter_):
     grey = photo[..., :1]

@@ -195,7 +195,7 @@ def test_another_config_in_the_same_folder_is_refused_with_what_differs(
     [
         ({"data__batch_size": 12}, "batch_size is 12.*8 devices"),
         ({"model__num_classes": 4}, "10 classes, the model 4 outputs"),
-        ({"model__norm_group": 3}, "16 images cannot be split into batch-norm groups of 3"),
+        ({"model__norm_group": 3}, "norm_group is 3, but config.data.batch_size is 16"),
         ({"model__name": "tinny"}, "'tiny'"),
         ({"data__source": "sinthetic"}, "synthetic"),
     ],

@@ -1,21 +1,26 @@
 """One update and one evaluated batch: the same on any number of devices."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh
 
 from flax_resnet.models import create_model
+from flax_resnet.models.variants import VARIANTS
 from flax_resnet.training.mesh import put_batch
-from flax_resnet.training.state import TrainState, init_state
+from flax_resnet.training.mixing import MixConfig
+from flax_resnet.training.state import TrainState, init_state, make_state
 from flax_resnet.training.step import make_eval_step, make_train_step, normalize
 
 MEAN, STD = (0.5,), (0.25,)
+KEY = jax.random.key(0)
 Meshes = Callable[[int], Mesh]
 
 
@@ -69,6 +74,44 @@ def test_what_is_dropped_depends_on_seed_and_step_alone(devices: Meshes) -> None
     assert len(set(first)) == 3  # the parameters stay, so the drawn units differ
     np.testing.assert_allclose(losses(0, 2), first, rtol=1e-5)
     assert losses(1, 1) != first
+
+
+def test_what_is_mixed_depends_on_the_step_and_not_on_the_devices(
+    devices: Meshes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = dict(stage_sizes=(1,), widths=(8,))
+    monkeypatch.setitem(VARIANTS, "tiny", VARIANTS["tiny"] | small)
+    model, rate = create_model("tiny", in_channels=1), optax.constant_schedule(0.0)
+    optimizer, mixing = optax.sgd(rate), MixConfig(mixup=0.4, cutmix=1.0)
+
+    def losses(count: int) -> list[float]:
+        mesh, look = devices(count), dict(mean=MEAN, std=STD, mixing=mixing)
+        step = make_train_step(model, optimizer, rate, mesh, **look)
+        state, found = init_state(model, optimizer, 0, (8, 8, 1), mesh), []
+        for _ in range(3):
+            state, metrics = step(state, put_batch(batch(), mesh))
+            found.append(float(metrics["loss"]))
+        return found
+
+    first = losses(1)
+    assert len(set(first)) == 3
+    np.testing.assert_allclose(losses(2), first, rtol=1e-5)
+
+
+def test_mixing_that_is_off_leaves_the_program_as_it_is(devices: Meshes) -> None:
+    model, rate, mesh = create_model("tiny"), optax.constant_schedule(0.1), devices(1)
+    optimizer = optax.sgd(rate)
+    state = jax.eval_shape(functools.partial(make_state, model, optimizer, (8, 8, 3)), KEY)
+    rows = {"image": jnp.zeros((4, 8, 8, 3), jnp.uint8), "label": jnp.zeros(4, jnp.int32)}
+    off = (None, MixConfig(), MixConfig(mixup=0.4, frequency=0.0))
+    texts = {
+        make_train_step(model, optimizer, rate, mesh, mean=MEAN, std=STD, mixing=mixing)
+        .lower(state, rows)
+        .as_text()
+        for mixing in off
+    }
+    assert len(texts) == 1
+    assert "xor" not in texts.pop()  # nothing random is drawn
 
 
 def test_the_state_is_donated(devices: Meshes) -> None:

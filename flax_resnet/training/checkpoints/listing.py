@@ -12,7 +12,7 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-ARRAYS = ("variables", "optimizer")
+ARRAYS = ("variables", "optimizer", "average")
 LIST = "files.json"
 
 

@@ -1,9 +1,8 @@
 """From a checkpoint back to a state, having made sure that it is what was saved."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from flax_resnet.errors import InputError
+from flax_resnet.training.averages import Average, begin_average
 from flax_resnet.training.checkpoints.integrity import (
     Digests,
     array_digests,
@@ -20,14 +20,10 @@ from flax_resnet.training.checkpoints.integrity import (
 )
 from flax_resnet.training.checkpoints.listing import ARRAYS, damage
 from flax_resnet.training.checkpoints.quiet import quiet_orbax
-from flax_resnet.training.checkpoints.store import FOLDER, step_folders, stored, unrankable
-from flax_resnet.training.cluster.agreement import all_say, from_first
+from flax_resnet.training.checkpoints.store import stored, stored_average
 from flax_resnet.training.mesh import replicated
 from flax_resnet.training.state import TrainState
 from flax_resnet.training.updates.optimizers import begin_at
-
-DAMAGED = "damaged"
-Found = TypeVar("Found")
 
 
 class DamagedError(Exception):
@@ -42,12 +38,14 @@ class Restored:
       run: JSON values: the config, the class names, the position in the data.
       history: the rows of metrics so far, as lines.
       fresh_optimizer: the checkpoint's optimiser is another one, so its memory starts anew.
+      average_change: what became of the average, where the checkpoint's is another; "" otherwise.
     """
 
     state: TrainState
     run: dict[str, Any]
     history: list[str]
     fresh_optimizer: bool
+    average_change: str = ""
 
 
 def restore_state(
@@ -64,6 +62,9 @@ def restore_state(
     _check_same_network(manager, step, run["arrays"], wanted["variables"])
     if fresh_optimizer := bool(_differing(run["arrays"], {"optimizer": wanted["optimizer"]})):
         del wanted["optimizer"]
+    average_change = _average_change(run["arrays"], wanted)
+    if average_change:
+        wanted.pop("average", None)
     items = {name: ocp.args.StandardRestore(_abstract(tree, mesh)) for name, tree in wanted.items()}
     found = _read(manager, step, items | {"history": ocp.args.JsonRestore()})
     history = found["history"]["lines"]
@@ -76,8 +77,13 @@ def restore_state(
         memory, guard = begin_at(like.optimizer, at), like.guard
     else:
         memory, guard = arrays["optimizer"]["memory"], arrays["optimizer"]["guard"]
-    state = TrainState(at, arrays["variables"], memory, guard)
-    return Restored(state, run, history, fresh_optimizer)
+    kind = None if like.average is None else like.average.kind
+    if kind is None or average_change:
+        average = begin_average(kind, arrays["variables"])
+    else:
+        average = Average(kind=kind, **arrays["average"][kind])
+    state = TrainState(at, arrays["variables"], memory, guard, average)
+    return Restored(state, run, history, fresh_optimizer, average_change)
 
 
 def restore_variables(
@@ -96,6 +102,28 @@ def restore_variables(
     return variables
 
 
+def restore_average(
+    manager: ocp.CheckpointManager, step: int, like: dict[str, Any], kind: str, mesh: Mesh
+) -> Average | None:
+    """Return the average of a checkpoint; None where it has none of this kind.
+
+    Args:
+      like: its variables.
+
+    Raises:
+      DamagedError: it is not what was saved.
+    """
+    arrays = restore_run_values(manager, step)["arrays"]
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    wanted = {"average": stored_average(Average(like, count, kind))}
+    if _differing(arrays, wanted):
+        return None
+    items = {"average": ocp.args.StandardRestore(_abstract(wanted["average"], mesh))}
+    found = {"average": _read(manager, step, items)["average"]}
+    _check_digests(arrays, found)
+    return Average(kind=kind, **found["average"][kind])
+
+
 def restore_run_values(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     """Return the `run` values of a checkpoint: config, class names, position.
 
@@ -106,70 +134,6 @@ def restore_run_values(manager: ocp.CheckpointManager, step: int) -> dict[str, A
     if not isinstance(run, dict) or run.pop("digest", None) != text_digest(run):
         raise DamagedError("its config or position has changed")
     return run
-
-
-def first_whole(
-    steps: Sequence[int], restore: Callable[[int], Found]
-) -> tuple[Found | None, dict[int, str]]:
-    """Return what `restore` makes of the first step that is not damaged.
-
-    Returns:
-      That, or None; and what is wrong with the steps before it. All processes agree on it.
-    """
-    damaged: dict[int, str] = {}
-    for step in steps:
-        found, reason = None, ""
-        try:
-            found = restore(step)
-        except DamagedError as damage:
-            reason = str(damage)
-        if all_say(found is not None):
-            return found, damaged
-        damaged[step] = reason or "another process could not read it"
-    return None, damaged
-
-
-def none_whole(folder: Path, damaged: dict[int, str]) -> InputError:
-    """Return the error for checkpoints of which none can be used."""
-    listed = "".join(f"\n  {step}: {reason}" for step, reason in damaged.items())
-    return InputError(
-        f"no checkpoint in {folder} can be read:{listed}\nNothing was changed. Put back a copy of "
-        "one, or move the folder away to start anew"
-    )
-
-
-def set_aside(workdir: Path, steps: Sequence[int]) -> None:
-    """Move damaged checkpoints out of the way of those that will have their numbers."""
-    if jax.process_index() == 0:
-        for step in steps:
-            target = workdir / DAMAGED / str(step)
-            copies = 1
-            while target.exists():
-                copies += 1
-                target = target.with_name(f"{step}-{copies}")
-            target.parent.mkdir(exist_ok=True)
-            (workdir / FOLDER / str(step)).rename(target)
-
-
-def set_aside_unrankable(workdir: Path) -> dict[int, str]:
-    """Move the checkpoints away whose figures Orbax cannot read, for it would open none then.
-
-    Returns:
-      What is wrong with them, in the process that moves them.
-
-    Raises:
-      InputError: there are no others.
-    """
-    damaged, failure = dict[int, str](), ""
-    if jax.process_index() == 0:
-        damaged = unrankable(workdir)
-        if damaged and len(damaged) == len(step_folders(workdir)):
-            failure = str(none_whole(workdir / FOLDER, damaged))
-        elif damaged:
-            set_aside(workdir, list(damaged))
-    if failure := from_first(failure):
-        raise InputError(failure)
-    return damaged
 
 
 def _read(manager: ocp.CheckpointManager, step: int, items: dict[str, Any]) -> Any:
@@ -194,6 +158,16 @@ def _check_same_network(
             + "\n  ".join(differing[:5])
             + "\nTake another --workdir; config.model.pretrained starts it from these weights"
         )
+
+
+def _average_change(arrays: Digests, wanted: dict[str, Any]) -> str:
+    there = any(key.startswith("average.") for key in arrays)
+    if "average" not in wanted:
+        return "the checkpoint's average is dropped: the settings ask for none" if there else ""
+    if not _differing(arrays, {"average": wanted["average"]}):
+        return ""
+    found = "another average" if there else "no average"
+    return f"the checkpoint has {found}: it starts from the parameters as they are now"
 
 
 def _differing(arrays: Digests, wanted: dict[str, Any]) -> list[str]:

@@ -2,7 +2,8 @@
 
 A step's folder holds five items, so that evaluation reads nothing it does not need: `variables`,
 `optimizer`, `run` (the config, the class names, the position in the data, and digests of
-everything), `history` (the rows of metrics so far) and the metrics that rank it.
+everything), `history` (the rows of metrics so far) and the metrics that rank it. A sixth is
+`average`, where the run keeps one.
 
 Orbax keeps "the newest N or the best k" only through a preservation policy; `max_to_keep` with
 `best_fn` deletes the newest. And `best_step()` answers with the newest unless `best_fn` is set
@@ -27,6 +28,7 @@ from orbax.checkpoint.checkpoint_managers import (
 
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
+from flax_resnet.training.averages import PREFIXES, Average
 from flax_resnet.training.checkpoints.integrity import array_digests, text_digest
 from flax_resnet.training.checkpoints.listing import handlers
 from flax_resnet.training.checkpoints.quiet import quiet_orbax
@@ -102,10 +104,9 @@ def save(
     step = int(state.step)
     if step in manager.all_steps():
         return
-    run = run | {"arrays": array_digests(stored(state)), "history": text_digest(history)}
-    items = {
-        "variables": ocp.args.StandardSave(state.variables),
-        "optimizer": ocp.args.StandardSave(stored(state)["optimizer"]),
+    trees = stored(state)
+    run = run | {"arrays": array_digests(trees), "history": text_digest(history)}
+    items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()} | {
         "run": ocp.args.JsonSave(run | {"digest": text_digest(run)}),
         "history": ocp.args.JsonSave({"lines": history}),
     }
@@ -133,7 +134,16 @@ def add_metrics(manager: ocp.CheckpointManager, step: int, metrics: dict[str, fl
 def stored(state: TrainState) -> dict[str, Any]:
     """Return the trees of arrays that a checkpoint holds."""
     memory = {"memory": state.optimizer, "guard": state.guard}
-    return {"variables": state.variables, "optimizer": memory}
+    trees = {"variables": state.variables, "optimizer": memory}
+    return trees if state.average is None else trees | {"average": stored_average(state.average)}
+
+
+def stored_average(average: Average) -> dict[str, Any]:
+    """Return the tree of arrays of an average, under its kind: one kind is not taken for another.
+
+    Its inverse is `Average(kind=kind, **tree[kind])`.
+    """
+    return {average.kind: {"variables": average.variables, "count": average.count}}
 
 
 def step_folders(workdir: Path) -> list[Path]:
@@ -180,8 +190,10 @@ def candidates(manager: ocp.CheckpointManager, step: str | int) -> list[int]:
 
 
 def _rank(metrics: dict[str, float]) -> float:
-    # A folder is opened before its task is known, but no two tasks have a figure in common.
-    found = (float(metrics[task.ranked_by]) for task in TASKS.values() if task.ranked_by in metrics)
+    # A folder is opened before its task is known, but no two tasks have a figure in common. The
+    # figures of an average go before those of the raw variables, as what `restore` gives.
+    names = (prefix + task.ranked_by for prefix in (*PREFIXES, "") for task in TASKS.values())
+    found = (float(metrics[name]) for name in names if name in metrics)
     return next(found, -1.0)  # behind every accuracy, where none was measured
 
 

@@ -8,27 +8,56 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from flax_resnet.errors import InputError
-from flax_resnet.training.tasks.losses import cross_entropy
+from flax_resnet.training.tasks.losses import (
+    binary_cross_entropy,
+    cross_entropy,
+    soft_cross_entropy,
+)
 
 TOP_K = 5
+LOSSES = ("softmax", "sigmoid")
 
 
 def classification_loss(
     logits: Float[Array, "n classes"],
     batch: Mapping[str, jax.Array],
     label_smoothing: float = 0.0,
-    dice_weight: float = 0.0,
+    loss: str = "softmax",
+    target_threshold: float | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the mean cross-entropy and the accuracy of a batch."""
-    del dice_weight  # of the other task: the settings refuse it here
+    """Return the mean cross-entropy and the accuracy of a batch.
+
+    Of mixed images, which have a `share` (see `mixing.mix`), the target is both labels, and right
+    is the one with the greater share.
+    """
     labels = batch["label"]
     if logits.ndim != labels.ndim + 1:
         raise InputError(
             f"the model gives {logits.shape[1:]} for an image; expected one number a class. Set "
             "config.task to 'segmentation', or take another config.model.name"
         )
-    loss = cross_entropy(logits, labels, label_smoothing).mean()
-    return loss, (logits.argmax(-1) == labels).mean()
+    mixed = "share" in batch
+    if loss == "softmax" and not mixed:
+        value = cross_entropy(logits, labels, label_smoothing).mean()
+    else:
+        targets = soft_targets(batch, logits.shape[-1])
+        if loss == "softmax":
+            losses = soft_cross_entropy(logits, targets, label_smoothing)
+        else:
+            losses = binary_cross_entropy(logits, targets, label_smoothing, target_threshold)
+        value = losses.mean()
+    if mixed:
+        labels = jnp.where(batch["share"] >= 0.5, labels, batch["partner"])
+    return value, (logits.argmax(-1) == labels).mean()
+
+
+def soft_targets(batch: Mapping[str, jax.Array], classes: int) -> Float[Array, "n classes"]:
+    """Return the probabilities that the images of a batch stand for: 1 for one class, or shares."""
+    own = jax.nn.one_hot(batch["label"], classes)
+    if "share" not in batch:
+        return own
+    share = batch["share"].astype(own.dtype)[:, None]
+    return share * own + (1 - share) * jax.nn.one_hot(batch["partner"], classes)
 
 
 def classification_sums(

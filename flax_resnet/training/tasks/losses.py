@@ -6,6 +6,11 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 
+def at_least_float32(x: Array) -> Array:
+    """Return half precision as float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def cross_entropy(
     logits: Float[Array, "*n classes"], labels: Int[Array, "*n"], smoothing: float = 0.0
 ) -> Float[Array, "*n"]:
@@ -14,12 +19,40 @@ def cross_entropy(
     There is one for each example, or for each pixel. Smoothing gives every class
     `smoothing / classes` and the label the rest.
     """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = at_least_float32(logits)
     plain = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     if smoothing == 0:
         return plain
     uniform = -jnp.mean(jax.nn.log_softmax(logits), axis=-1)
     return (1 - smoothing) * plain + smoothing * uniform
+
+
+def soft_cross_entropy(
+    logits: Float[Array, "*n classes"], targets: Float[Array, "*n classes"], smoothing: float = 0.0
+) -> Float[Array, "*n"]:
+    """Return softmax cross-entropies with targets that are probabilities, smoothed likewise."""
+    targets = optax.smooth_labels(targets, smoothing) if smoothing else targets
+    return optax.softmax_cross_entropy(at_least_float32(logits), targets)
+
+
+def binary_cross_entropy(
+    logits: Float[Array, "*n classes"],
+    targets: Float[Array, "*n classes"],
+    smoothing: float = 0.0,
+    threshold: float | None = None,
+) -> Float[Array, "*n"]:
+    """Return sigmoid cross-entropies, the mean over the classes (as in RSB, arXiv:2110.00476).
+
+    Every class is a question of its own, whether it is there.
+
+    Args:
+      threshold: after smoothing, targets above it count as 1 and the others as 0; None: they stay.
+    """
+    targets = optax.smooth_labels(targets, smoothing) if smoothing else targets
+    logits = at_least_float32(logits)
+    if threshold is not None:
+        targets = (targets > threshold).astype(logits.dtype)
+    return optax.sigmoid_binary_cross_entropy(logits, targets).mean(-1)
 
 
 def soft_dice(
@@ -32,7 +65,7 @@ def soft_dice(
     find.
     """
     classes = logits.shape[-1]
-    probabilities = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    probabilities = jax.nn.softmax(at_least_float32(logits))
     truth = jax.nn.one_hot(labels, classes, dtype=probabilities.dtype) * counted[..., None]
     axes = tuple(range(labels.ndim))
     present = truth.sum(axes)

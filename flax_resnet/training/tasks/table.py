@@ -27,7 +27,8 @@ class Task:
     """How a task is trained, counted and shown.
 
     Attributes:
-      loss: `(logits, batch, label_smoothing, dice_weight) -> (loss, accuracy)`, jitted.
+      loss: `(logits, batch, **settings) -> (loss, accuracy)`, jitted.
+      settings: the names of those in `TrainConfig`.
       sums: `(logits, batch) -> sums` over what the batch marks, `count` among them, jitted.
       figures: `(totals, class_names) -> figures`, from the sums of all batches in float64.
       ranked_by: the figure whose largest value makes the best checkpoint.
@@ -36,6 +37,7 @@ class Task:
     """
 
     loss: Callable[..., tuple[jax.Array, jax.Array]]
+    settings: tuple[str, ...]
     sums: Callable[[jax.Array, Batch], Metrics]
     figures: Callable[[Mapping[str, np.ndarray], tuple[str, ...]], dict[str, float]]
     ranked_by: str
@@ -46,6 +48,7 @@ class Task:
 TASKS = {
     "classification": Task(
         loss=classification_loss,
+        settings=("label_smoothing", "loss", "target_threshold"),
         sums=classification_sums,
         figures=classification_figures,
         ranked_by="top1",
@@ -54,6 +57,7 @@ TASKS = {
     ),
     "segmentation": Task(
         loss=segmentation_loss,
+        settings=("label_smoothing", "dice_weight"),
         sums=segmentation_sums,
         figures=segmentation_figures,
         ranked_by="dice",

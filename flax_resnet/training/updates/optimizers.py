@@ -8,8 +8,14 @@ import jax.numpy as jnp
 import optax
 
 from flax_resnet.errors import require_known
-from flax_resnet.training.config import OptimizerConfig
+from flax_resnet.training.updates.clipping import clip_units
+from flax_resnet.training.updates.config import OptimizerConfig
 from flax_resnet.training.updates.freezing import freeze_parameters
+from flax_resnet.training.updates.masks import decay_mask, depths, matrix_axes
+from flax_resnet.training.updates.trust import scale_by_lars
+
+# The norm to which LAMB's published implementations clip all gradients together.
+LAMB_NORM = 1.0
 
 
 def _sgd(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
@@ -26,21 +32,72 @@ def _adamw(
     config: OptimizerConfig, rate: optax.Schedule, mask: Any
 ) -> optax.GradientTransformation:
     """Decouple the weight decay (arXiv:1711.05101); with no decay this is Adam."""
+    epsilon = _or(config.epsilon, 1e-8)
     return optax.adamw(
-        rate, config.b1, config.b2, config.epsilon, weight_decay=config.weight_decay, mask=mask
+        rate, config.b1, config.b2, epsilon, weight_decay=config.weight_decay, mask=mask
+    )
+
+
+def _rmsprop(
+    config: OptimizerConfig, rate: optax.Schedule, mask: Any
+) -> optax.GradientTransformation:
+    """Follow TensorFlow's RMSProp: squares start at one, epsilon inside the root, rate first."""
+    squares = {"initial_scale": 1.0, "eps_in_sqrt": True}
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay, mask),
+        optax.scale_by_rms(config.alpha, _or(config.epsilon, 1e-3), **squares),
+        optax.scale_by_learning_rate(rate),
+        optax.trace(config.momentum, config.nesterov),
+    )
+
+
+def _lars(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
+    """Scale each layer's rate by its trust ratio; what is not decayed keeps the plain rate."""
+    adapted = scale_by_lars(config.trust, config.weight_decay)
+    return optax.chain(
+        adapted if mask is None else optax.masked(adapted, mask),
+        optax.trace(config.momentum, config.nesterov),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def _lamb(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
+    """Scale Adam's step to the weights (arXiv:1904.00962), where weight decay reaches them."""
+    ratio = optax.scale_by_trust_ratio()
+    clip = [optax.clip_by_global_norm(LAMB_NORM)] if config.clip_norm is None else []
+    return optax.chain(
+        *clip,
+        optax.scale_by_adam(config.b1, config.b2, _or(config.epsilon, 1e-6)),
+        optax.add_decayed_weights(config.weight_decay, mask),
+        ratio if mask is None else optax.masked(ratio, mask),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def _muon(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
+    """Orthogonalise the momentum of kernels; the head and vectors take Adam's, or Nadam's, step."""
+    return optax.contrib.muon(
+        rate,
+        beta=config.momentum,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
+        adam_weight_decay=0.0 if mask is decay_mask else config.weight_decay,
+        adam_b1=config.b1,
+        adam_b2=config.b2,
+        eps=_or(config.epsilon, 1e-8),
+        adam_learning_rate=lambda step: config.vector_rate * rate(step),
+        muon_weight_dimension_numbers=matrix_axes,
     )
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": _sgd,
     "adamw": _adamw,
+    "rmsprop_tf": _rmsprop,
+    "lars": _lars,
+    "lamb": _lamb,
+    "muon": _muon,
 }
-
-
-def decay_mask(params: Any) -> Any:
-    """Mark the parameters that weight decay reaches: kernels, but no bias and no norm."""
-    # By name and not by axes: in scanned blocks the vectors of a norm are stacked to a matrix.
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def make_optimizer(
@@ -54,7 +111,14 @@ def make_optimizer(
     """
     require_known("config.optimizer.name", config.name, OPTIMIZERS)
     mask = None if config.decay_norms else decay_mask
-    return freeze_parameters(OPTIMIZERS[config.name](config, rate, mask), freeze)
+    parts = [OPTIMIZERS[config.name](config, rate, mask)]
+    if config.clip_adaptive is not None:
+        parts.insert(0, clip_units(config.clip_adaptive))
+    if config.clip_norm:
+        parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    if config.layer_decay != 1:
+        parts.append(_scale_by_depth(config.layer_decay))
+    return freeze_parameters(parts[0] if len(parts) == 1 else optax.chain(*parts), freeze)
 
 
 def begin_at(memory: Any, step: jax.Array) -> Any:
@@ -68,3 +132,15 @@ def begin_at(memory: Any, step: jax.Array) -> Any:
         return isinstance(node, optax.ScaleByScheduleState)
 
     return jax.tree.map(begin, memory, is_leaf=is_schedule)
+
+
+def _scale_by_depth(decay: float) -> optax.GradientTransformation:
+    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> Any:
+        scaled = jax.tree.map(lambda leaf, depth: leaf * decay**depth, updates, depths(updates))
+        return scaled, state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value

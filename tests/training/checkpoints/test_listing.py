@@ -23,7 +23,7 @@ def change_a_byte(path: Path) -> None:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, tiny_config: Callable[..., Any]) -> Path:
-    train(tiny_config(steps=2), tmp_path)
+    train(tiny_config(steps=2, average__ema=0.5), tmp_path)
     return tmp_path / "checkpoints" / "2"
 
 

@@ -11,10 +11,10 @@ from flax import traverse_util
 
 from flax_resnet import InputError, create_model, train
 from flax_resnet.models import to_layout
-from flax_resnet.training.config import OptimizerConfig
 from flax_resnet.training.mesh import data_mesh
 from flax_resnet.training.setup import prepare_run
 from flax_resnet.training.state import init_state
+from flax_resnet.training.updates.config import OptimizerConfig
 from flax_resnet.training.updates.optimizers import decay_mask, make_optimizer
 
 Config = Callable[..., Any]

@@ -1,13 +1,19 @@
 """Learning rates: value by value."""
 
+import json
 import math
+from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flax_resnet.errors import InputError
-from flax_resnet.training.config import ScheduleConfig
-from flax_resnet.training.updates.schedules import make_schedule
+from flax_resnet.training.updates.config import ScheduleConfig
+from flax_resnet.training.updates.schedules import SCHEDULES, make_schedule
 
 
 def rates(config: ScheduleConfig, steps: int, steps_per_epoch: float = 1.0) -> list[float]:
@@ -40,7 +46,7 @@ def test_epochs_become_steps() -> None:
     assert rates(by_epoch, 9, steps_per_epoch=2.5)[5:] == rates(by_step, 9, 2.5)[5:]
 
 
-@pytest.mark.parametrize("name", ["cosine", "step", "constant"])
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_a_run_shorter_than_its_warm_up_stays_below_the_peak(name: str) -> None:
     config = ScheduleConfig(name=name, learning_rate=1.0, warmup=100, boundaries=(30,))
     assert max(rates(config, 10)) == pytest.approx(0.1)
@@ -51,3 +57,100 @@ def test_unknown_names_are_refused() -> None:
         make_schedule(ScheduleConfig(name="cosin"), 1, 1.0)
     with pytest.raises(InputError, match="epoch"):
         make_schedule(ScheduleConfig(unit="epochs"), 1, 1.0)
+
+
+@pytest.mark.usefixtures("x64")
+def test_timms_cosine_by_epochs_value_by_value() -> None:
+    config = ScheduleConfig(
+        learning_rate=0.5,
+        warmup=5,
+        warmup_start=1e-4,
+        decay_from="start",
+        end_rate=1e-6,
+        every="epoch",
+    )
+    golden = json.loads((Path(__file__).parents[2] / "goldens" / "losses.json").read_text())
+    expected = golden["cosine_epochs_warmup5_base0p5_min1e6_init1e4"]
+    per_epoch = 2.5
+    found = rates(config, round(per_epoch * len(expected)), per_epoch)
+    epochs = [math.floor(step / per_epoch) for step in range(len(found))]
+    np.testing.assert_allclose(found, np.asarray(expected)[epochs], rtol=1e-12)
+
+
+def test_linear_and_polynomial_fall_to_their_end() -> None:
+    linear = ScheduleConfig(name="linear", learning_rate=1.0, end_rate=0.2, warmup=2)
+    np.testing.assert_allclose(rates(linear, 7), [0.5, 1, 1, 0.84, 0.68, 0.52, 0.36], rtol=1e-6)
+    square = ScheduleConfig(name="polynomial", learning_rate=1.0, end_rate=0.2, power=2.0)
+    expected = [0.2 + 0.8 * (1 - t / 4) ** 2 for t in range(4)]
+    np.testing.assert_allclose(rates(square, 4), expected, rtol=1e-6)
+
+
+def test_one_cycle_rises_and_falls_along_cosines() -> None:
+    config = ScheduleConfig(name="one_cycle", learning_rate=1.0, warmup=3)
+    found = make_schedule(config, 12, 1.0)
+    assert [float(found(step)) for step in (0, 3, 12)] == pytest.approx([0.04, 1.0, 4e-6], rel=1e-4)
+    halfway = (1 + 4e-6) / 2
+    assert float(found(7.5)) == pytest.approx(halfway, rel=1e-4)
+    whole = make_schedule(ScheduleConfig(name="one_cycle", end_rate=0.01), 10, 1.0)
+    assert float(whole(3)) == pytest.approx(0.1)
+    assert float(whole(10)) == pytest.approx(0.01)
+
+
+def test_the_rate_grows_with_the_batch() -> None:
+    config = ScheduleConfig(name="constant", learning_rate=0.1, scale_for=256)
+    assert float(make_schedule(config, 10, 1.0, 8192)(0)) == pytest.approx(3.2)
+    with pytest.raises(InputError, match="scale_for"):
+        make_schedule(config, 10, 1.0)
+
+
+@settings(max_examples=50)
+@given(
+    name=st.sampled_from([*SCHEDULES, "one_cycle"]),
+    every=st.sampled_from(["step", "epoch"]),
+    decay_from=st.sampled_from(["warmup", "start"]),
+    warmup=st.integers(0, 4),
+    epochs=st.integers(5, 12),
+    steps_per_epoch=st.sampled_from([0.5, 1.0, 1.25, 7.0, 16.1]),
+    end_rate=st.sampled_from([0.0, 0.01]),
+)
+def test_a_rate_stays_between_zero_and_its_peak_and_waits_for_epochs(
+    name: str,
+    every: str,
+    decay_from: str,
+    warmup: int,
+    epochs: int,
+    steps_per_epoch: float,
+    end_rate: float,
+) -> None:
+    config = ScheduleConfig(
+        name=name,
+        learning_rate=0.5,
+        every=every,
+        decay_from=decay_from,
+        warmup=warmup,
+        boundaries=(3.0,),
+        end_rate=end_rate,
+    )
+    steps = max(round(epochs * steps_per_epoch), 1)
+    schedule = make_schedule(config, steps, steps_per_epoch)
+    found = np.asarray(jax.vmap(schedule)(np.arange(200)))[:steps]
+    assert (found >= 0).all() and (found <= 0.5 * (1 + 1e-6)).all()
+    if every == "epoch":
+        epoch = np.floor(np.arange(steps) / steps_per_epoch + 1e-6)
+        for number in np.unique(epoch):
+            assert np.ptp(found[epoch == number]) == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"end_rate": 1.0}, "end_rate is 1.0; expected 0 to the peak"),
+        ({"warmup": -1.0}, "warmup is -1.0"),
+        ({"every": "week"}, "config.schedule.every"),
+        ({"decay_from": "end"}, "config.schedule.decay_from"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], found: str) -> None:
+    with pytest.raises(InputError, match=found):
+        ScheduleConfig(**wrong)

@@ -1,0 +1,143 @@
+"""Batch statistics measured anew from training batches (Wu and Johnson, arXiv:2105.07576).
+
+Training leaves statistics that trail behind the parameters; averaged parameters never had any.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from flax_resnet.data import train_batches
+from flax_resnet.models.layers.convolution import at_least_float32
+from flax_resnet.models.layers.norms import BatchNorm
+from flax_resnet.training.gradient import dropout_key, normalize
+from flax_resnet.training.mesh import put_batch, replicated
+from flax_resnet.training.setup import Setup
+from flax_resnet.training.step import jit_over
+
+Variables = dict[str, Any]
+
+
+class Moments(flax.struct.PyTreeNode):
+    """What the batches so far say of every batch norm; trees like the batch statistics.
+
+    Attributes:
+      count: number of batches, int32.
+      mean: of the batches' statistics.
+      spread: sum of the squared deviations from that.
+    """
+
+    count: Any
+    mean: Any
+    spread: Any
+
+
+Measure = Callable[[tuple[Variables, Moments, Any], dict[str, jax.Array]], Moments]
+
+
+def make_measure(
+    model: nn.Module,
+    mesh: Mesh,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    seed: int = 0,
+    deterministic: bool = False,
+) -> Measure:
+    """Return the jitted `((variables, moments, number), batch) -> moments` with the batch in them.
+
+    The network sees batch `number` as in training, drops as it does then, and changes nothing else.
+    """
+
+    def measure(whole: tuple[Variables, Moments, Any], batch: dict[str, jax.Array]) -> Moments:
+        variables, moments, number = whole
+        with nn.intercept_methods(_store_moments):
+            _, updates = model.apply(
+                variables,
+                normalize(batch["image"], mean, std),
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": dropout_key(seed, number)},
+            )
+        found, count = updates["batch_stats"], moments.count + 1
+        # Welford's way: what is the same in all batches, as a frozen norm's, stays as it is.
+        before = jax.tree.map(jnp.subtract, found, moments.mean)
+        centre = jax.tree.map(lambda old, delta: old + delta / count, moments.mean, before)
+        after = jax.tree.map(jnp.subtract, found, centre)
+        spread = jax.tree.map(lambda sum_, a, b: sum_ + a * b, moments.spread, before, after)
+        return Moments(count, centre, spread)
+
+    return jit_over(mesh, measure, deterministic)
+
+
+def population(moments: Moments) -> Any:
+    """Return the statistics of all batches together.
+
+    The variance is the mean of the batches' variances and the variance of their means.
+    """
+
+    def join(centre: Any, spread: Any) -> Any:
+        if not isinstance(centre, Mapping):
+            return centre
+        joined = {key: join(centre[key], spread[key]) for key in centre}
+        if joined.keys() == {"mean", "var"}:
+            joined["var"] = centre["var"] + spread["mean"] / moments.count
+        return joined
+
+    return join(moments.mean, moments.spread)
+
+
+def measured_norms(
+    setup: Setup, measure: Measure, several: Sequence[Variables], step: int
+) -> list[Variables]:
+    """Return each of `several` with the batch statistics of the training batches after `step`.
+
+    There are `config.average.precise_batches` of them, the same whenever and wherever a run goes
+    on from `step`.
+    """
+    config, whole = setup.config, replicated(setup.mesh)
+    batches = train_batches(
+        setup.train_source,
+        config.data,
+        seed=config.seed,
+        start_batch=step,
+        num_batches=config.average.precise_batches,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    found = [_nothing(variables["batch_stats"], whole) for variables in several]
+    try:
+        for number, batch in enumerate(batches, start=step):
+            rows = put_batch({"image": batch["image"]}, setup.mesh)
+            for at, variables in enumerate(several):
+                found[at] = measure((variables, found[at], np.int32(number)), rows)
+    finally:
+        batches.close()
+    join = jax.jit(population, out_shardings=whole)
+    return [
+        variables | {"batch_stats": join(moments)}
+        for variables, moments in zip(several, found, strict=True)
+    ]
+
+
+def _nothing(batch_stats: Any, sharding: jax.sharding.Sharding) -> Moments:
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), batch_stats)
+    return jax.device_put(Moments(np.int32(0), zeros, zeros), sharding)
+
+
+def _store_moments(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+    """Let a batch norm in training store this batch's mean and variance, nothing of older ones."""
+    result, norm = call(*args, **kwargs), context.module
+    trains = kwargs.get("train", args[1] if len(args) > 1 else False)
+    if isinstance(norm, BatchNorm) and context.method_name == "__call__" and trains:
+        images = at_least_float32(args[0])
+        axes = tuple(range(images.ndim - 1))
+        norm.put_variable("batch_stats", "mean", images.mean(axes))
+        norm.put_variable("batch_stats", "var", images.var(axes))
+    return result

@@ -1,0 +1,122 @@
+"""A run that learns from a teacher, with mixed images and in parts, from settings to the end."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from flax_resnet.errors import InputError
+from flax_resnet.models.variants import VARIANTS, create_model
+from flax_resnet.training.loop import train
+from flax_resnet.training.nonfinite import find_cause
+from flax_resnet.training.setup import Setup, prepare_run
+from flax_resnet.training.state import init_state
+from flax_resnet.training.teacher import load_teacher
+from flax_resnet.weights import to_torch
+from flax_resnet.weights.files import write_state_dict
+
+Meshes = Callable[[int], Mesh]
+Configs = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def one_stage(tiny_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a few layers, for every test compiles a network anew."""
+    small = dict(stage_sizes=(1,), widths=(8,))
+    monkeypatch.setitem(VARIANTS, "tiny", VARIANTS["tiny"] | small)
+
+
+@pytest.fixture
+def teacher_run(tmp_path: Path, tiny_config: Configs, devices: Meshes) -> Path:
+    """Return the folder of a run of one step, normalised in its own way."""
+    look = dict(data__mean=(0.25,), data__std=(0.5,), data__eval_split="validation[:16]")
+    return train(tiny_config(steps=1, **look), tmp_path / "teacher", mesh=devices(1)).workdir
+
+
+def everything(teacher: Path) -> dict[str, Any]:
+    return dict(
+        steps=4,
+        loss="sigmoid",
+        target_threshold=0.2,
+        label_smoothing=0.1,
+        accumulate=2,
+        mix=dict(mixup=0.2, cutmix=1.0, per="pair"),
+        distill=dict(teacher=str(teacher), temperature=2.0, weight=0.5),
+        model=dict(name="tiny", dropout=0.3, drop_block=0.1),
+        data__eval_split="validation[:64]",
+    )
+
+
+def test_a_stopped_run_goes_on_to_the_last_bit(
+    teacher_run: Path, tmp_path: Path, tiny_config: Configs, devices: Meshes
+) -> None:
+    config, mesh = tiny_config(**everything(teacher_run)), devices(1)
+    whole = train(config, tmp_path / "whole", mesh=mesh)
+    train(config, tmp_path / "parts", mesh=mesh, stop_after=2)
+    parts = train(config, tmp_path / "parts", mesh=mesh)
+    chex.assert_trees_all_equal(parts.variables, whole.variables)
+    assert parts.metrics == whole.metrics
+
+
+def test_a_bad_batch_is_computed_again_as_it_was(
+    teacher_run: Path, tiny_config: Configs, devices: Meshes
+) -> None:
+    setup = prepare_run(tiny_config(**everything(teacher_run)), devices(2))
+    assert find_cause(setup, first_state(setup), 3).cause == "nothing"
+    state = first_state(setup)
+    kernel = state.variables["params"]["conv1"]["kernel"]
+    state.variables["params"]["conv1"]["kernel"] = kernel * 1e38
+    found = find_cause(setup, state, 3)
+    assert (found.cause, found.layer, len(found.suspect)) == ("output", "bn1", 16)
+
+
+def first_state(setup: Setup) -> Any:
+    data = setup.config.data
+    shape = (data.image_size, data.image_size, data.channels)
+    return init_state(setup.model, setup.optimizer, 0, shape, setup.mesh)
+
+
+def test_a_teacher_is_a_run_for_these_classes_with_its_own_normalisation(
+    teacher_run: Path, tiny_config: Configs, devices: Meshes
+) -> None:
+    setup = prepare_run(tiny_config(distill__teacher=str(teacher_run)), devices(2))
+    teacher = load_teacher(setup)
+    assert teacher is not None
+    assert (teacher.mean, teacher.std) == ((0.25,), (0.5,))
+    assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(teacher.variables))
+    changes = {"distill__teacher": str(teacher_run), "data__source": "synthetic:7"}
+    other = prepare_run(tiny_config(**changes), devices(1))
+    with pytest.raises(InputError, match=r"teacher', which has 10 classes; expected 7"):
+        load_teacher(other)
+
+
+def test_a_file_names_neither_network_nor_normalisation(
+    tmp_path: Path, tiny_config: Configs, devices: Meshes
+) -> None:
+    model = create_model("tiny", in_channels=1)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    path = tmp_path / "teacher.safetensors"
+    write_state_dict(path, to_torch(model, variables), {})
+
+    def load(**distill: str) -> Any:
+        config = tiny_config(distill=dict(teacher=str(path), **distill), model__dtype="bfloat16")
+        return load_teacher(prepare_run(config, devices(1)))
+
+    teacher = load(model="tiny")
+    assert (teacher.mean, teacher.std) == ((0.5,), (0.25,))
+    assert teacher.model.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(
+        teacher.variables["params"]["fc"]["kernel"], variables["params"]["fc"]["kernel"]
+    )
+    with pytest.raises(InputError, match="which network"):
+        load()
+
+
+def test_without_a_teacher_there_is_none(tiny_config: Configs, devices: Meshes) -> None:
+    assert load_teacher(prepare_run(tiny_config(), devices(1))) is None

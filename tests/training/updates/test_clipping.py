@@ -1,0 +1,49 @@
+"""Adaptive clipping: each unit against its own weights."""
+
+import numpy as np
+import optax
+import pytest
+
+from flax_resnet.training.updates.clipping import LEAST_NORM, clip_units
+
+LIMIT = 0.1
+
+
+def clipped(
+    name: str, gradient: np.ndarray, weights: np.ndarray, leaf: str = "kernel"
+) -> np.ndarray:
+    clip = clip_units(LIMIT)
+    found, _ = clip.update({name: {leaf: gradient}}, optax.EmptyState(), {name: {leaf: weights}})
+    return np.asarray(found[name][leaf])
+
+
+def norms(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    return np.sqrt((array**2).sum(axes))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((3, 3, 4, 6), (0, 1, 2)), ((5, 3, 3, 4, 6), (1, 2, 3)), ((4, 6), (0,))]
+)
+def test_units_of_kernels_are_output_channels(
+    shape: tuple[int, ...], axes: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal(shape)
+    gradient = rng.standard_normal(shape) * np.linspace(0.01, 1, shape[-1])
+    found = clipped("layer1", gradient, weights)
+    most = LIMIT * norms(weights, axes)
+    before, after = norms(gradient, axes), norms(found, axes)
+    np.testing.assert_allclose(after, np.minimum(before, most), rtol=1e-5)
+    assert (before > most).any() and (before < most).any()
+    directions = (found * gradient).sum(axes) / (after * before)
+    np.testing.assert_allclose(directions, 1, rtol=1e-5)
+
+
+def test_a_vector_is_one_unit_and_zeros_can_move() -> None:
+    found = clipped("layer1", np.full(4, 10.0), np.zeros(4), leaf="scale")
+    np.testing.assert_allclose(np.linalg.norm(found), LIMIT * LEAST_NORM, rtol=1e-5)
+
+
+def test_the_head_is_left_alone() -> None:
+    gradient = np.full((4, 2), 10.0)
+    np.testing.assert_array_equal(clipped("fc", gradient, np.zeros((4, 2))), gradient)
