@@ -1,10 +1,10 @@
 """Train for long and watch what the run holds: memory, open files, threads, processes.
 
-The run evaluates and saves every few seconds. What it holds in the first third of the time is
-warm-up: caches fill, allocators find their size. Through the rest goes a line. The run is flat
-where its own memory (what it allocated, not the files mapped into it) grows by less than
---memory-bound along that line, and where the medians of files, threads and processes in the first
-and second half differ by no more than --count-bound.
+The run evaluates and saves about once a minute, many times as often as a real one. What it holds
+in the first third of the time is warm-up: caches fill, allocators find their size. Through the rest
+goes a line. The run is flat where its own memory (what it allocated, not the files mapped into it)
+grows by less than --memory-bound along that line, and where the medians of files, threads and
+processes in the first and second half differ by no more than --count-bound.
 
 The exit status is 1 where it is not flat. Linux only: the figures come from /proc.
 """
@@ -129,12 +129,11 @@ def judge(
 
 
 def _settings(options: argparse.Namespace) -> list[str]:
-    """Return an endless run of the digits that evaluates and saves several times a minute."""
+    """Return an endless run of the digits that evaluates, and saves, every so many epochs."""
     settings = {
         "steps": ENDLESS,
         "log_every": 20,
-        "eval_every_epochs": 5.0,
-        "checkpoint.every_steps": 50,
+        "eval_every_epochs": 5.0 if options.quick else 50.0,
         "data.workers": options.workers,
     }
     own = [f"--config.{key}={value}" for key, value in settings.items()]

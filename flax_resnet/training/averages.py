@@ -5,7 +5,7 @@ its end.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +137,18 @@ def make_averaging(config: AverageConfig, steps_per_epoch: float) -> Averaging |
 def shown_average(average: Average | None) -> Average | None:
     """Return the average where something went into it; waits for the device."""
     return average if average is not None and int(average.count) > 0 else None
+
+
+def fitting_average(average: Average | None, metrics: Mapping[str, float]) -> Average | None:
+    """Return the average of a checkpoint where its batch statistics are those of its parameters.
+
+    For equal weights they are measured before an evaluation, whose figures tell that it was done.
+    """
+    average = shown_average(average)
+    if average is None or average.kind == "ema":
+        return average
+    measured = any(name.startswith(f"{average.kind}_") for name in metrics)
+    return average if measured else None
 
 
 def _ema_weight(config: AverageConfig, count: Int[Array, ""]) -> Float[Array, ""]:

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from flax_resnet.data import train_batches
-from flax_resnet.training.averages import shown_average
+from flax_resnet.training.averages import fitting_average
 from flax_resnet.training.checkpoints import fallback, store
 from flax_resnet.training.checkpoints.restoring import Restored, restore_state
 from flax_resnet.training.cluster.agreement import meet
@@ -128,7 +128,8 @@ def _warn(display: Display, workdir: Path, damaged: dict[int, str], restored: Re
 def _go(session: Session, restored: Restored, last: int) -> Run:
     """Do what was left undone, the updates up to `last`, and the test when all are done."""
     setup, state, position = session.setup, restored.state, restored.run["position"]
-    step, metrics = position["next_batch"], dict[str, float]()
+    step = position["next_batch"]
+    metrics = (session.manager.metrics(step) or {}) if step else {}
     if position["evaluation_due"]:
         metrics = session.evaluate(state)
         if metrics:
@@ -139,7 +140,7 @@ def _go(session: Session, restored: Restored, last: int) -> Run:
     if step == setup.steps and session.config.test_when_done and not session.request.asked:
         session.test()
     names = setup.train_source.class_names
-    average = shown_average(state.average)
+    average = fitting_average(state.average, metrics)
     variables, kind = (
         (state.variables, None) if average is None else (average.variables, average.kind)
     )

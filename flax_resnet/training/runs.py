@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from flax_resnet.data import DataConfig, open_source
 from flax_resnet.errors import InputError
 from flax_resnet.models import Network, variable_shapes
-from flax_resnet.training.averages import shown_average
+from flax_resnet.training.averages import fitting_average
 from flax_resnet.training.checkpoints import store
 from flax_resnet.training.checkpoints.fallback import first_whole, none_whole
 from flax_resnet.training.checkpoints.restoring import (
@@ -40,7 +40,8 @@ class Run:
     """A model with the variables of one checkpoint, and what it was trained with.
 
     Attributes:
-      variables: the average where the run keeps one that has begun, unless asked otherwise.
+      variables: the average where the run keeps one that has begun, unless asked otherwise. One of
+        equal weights counts where it was evaluated at this step.
       metrics: of the evaluation at this step, where there was one. `ema_top1` is that of an
         average, `top1` that of the raw variables.
       average: the kind of average that `variables` are: `ema`, `swa`, or None.
@@ -84,13 +85,14 @@ def restore(
         model = build_model(config.model, config.data.channels, config.data.image_size)
         shapes = {"batch_stats": {}} | variable_shapes(model)
         kind, averaged = config.average.kind, None
+        metrics = manager.metrics(number) or {}
         if average and kind is not None:
-            averaged = shown_average(restore_average(manager, number, shapes, kind, mesh))
+            stored = restore_average(manager, number, shapes, kind, mesh)
+            averaged = fitting_average(stored, metrics)
         if averaged is None:
             variables, kind = restore_variables(manager, number, shapes, mesh), None
         else:
             variables = averaged.variables
-        metrics = manager.metrics(number) or {}
         names = tuple(values["class_names"])
         return Run(model, variables, config, number, metrics, names, workdir, kind)
 

@@ -115,7 +115,12 @@ def test_an_averaged_run_is_evaluated_with_statistics_of_its_own(
         chex.assert_trees_all_close(jax.device_get(run.variables["batch_stats"]), stats, rtol=1e-6)
 
     for stop in (5, 9):
-        train(config, tmp_path / "stopped", stop_after=stop, mesh=mesh)
+        stopped = train(config, tmp_path / "stopped", stop_after=stop, mesh=mesh)
+    # No evaluation, so no statistics for the average of step 9.
+    assert stopped.average is None
+    assert restore(tmp_path / "stopped", "latest", mesh).average is None
+    assert restore(tmp_path / "stopped", "best", mesh).average == "swa"
     again = train(config, tmp_path / "stopped", mesh=mesh)
     chex.assert_trees_all_equal(again.variables, whole.variables)
     assert again.metrics == whole.metrics
+    assert train(config, tmp_path / "stopped", mesh=mesh).metrics == whole.metrics

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from flax_resnet.models.parts import part_of
+from flax_resnet.training.updates.masks import is_stacked
 
 # Below this norm the weights of a unit count as this large, so that those that start at zero move.
 LEAST_NORM = 1e-3
@@ -21,10 +22,9 @@ def clip_units(limit: float) -> optax.GradientTransformation:
     """
 
     def shorten(path: Any, update: jax.Array, weights: jax.Array) -> jax.Array:
-        names = [key.key for key in path]
-        if part_of(names) == "head":
+        if part_of(key.key for key in path) == "head":
             return update
-        axes = _axes_of_unit(names, weights.ndim)
+        axes = _axes_of_unit(path, weights.ndim)
         most = limit * jnp.maximum(_norms(weights, axes), LEAST_NORM)
         # No gradient is found through this: a division by zero that is not taken does no harm.
         return jnp.where((norm := _norms(update, axes)) > most, update * (most / norm), update)
@@ -39,7 +39,6 @@ def _norms(array: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     return jnp.sqrt(jnp.square(array).sum(axes, keepdims=True))
 
 
-def _axes_of_unit(names: list[str], axes: int) -> tuple[int, ...]:
-    if names[-1] != "kernel":
-        return (axes - 1,)
-    return (0,) if axes == 2 else (axes - 4, axes - 3, axes - 2)
+def _axes_of_unit(path: Any, axes: int) -> tuple[int, ...]:
+    outputs = path[-1].key == "kernel"
+    return tuple(range(is_stacked(path), axes - outputs))

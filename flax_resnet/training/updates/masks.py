@@ -3,9 +3,9 @@
 from typing import Any
 
 import jax
-import optax
 
 from flax_resnet.models.parts import part_of
+from flax_resnet.models.stages import SCAN
 
 
 def decay_mask(params: Any) -> Any:
@@ -14,21 +14,24 @@ def decay_mask(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
-def matrix_axes(params: Any) -> Any:
-    """Return how each kernel outside of the head is a matrix of inputs by outputs; None elsewhere.
+def matrix_mask(params: Any) -> Any:
+    """Mark the kernels outside of the head that are matrices, of inputs by outputs.
 
-    The kernel of a convolution, (height, width, in, out), has all but its last axis as inputs. What
-    comes before these axes, in scanned blocks, counts separate matrices.
+    Those of convolutions have height, width and channels as inputs. A gate's one kernel for all
+    channels is a vector.
     """
 
-    def axes(path: Any, leaf: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
+    def is_matrix(path: Any, leaf: jax.Array) -> bool:
         names = [key.key for key in path]
-        if names[-1] != "kernel" or part_of(names) == "head":
-            return None
-        inputs = (0,) if leaf.ndim == 2 else tuple(range(leaf.ndim - 4, leaf.ndim - 1))
-        return optax.contrib.MuonDimensionNumbers(inputs, (leaf.ndim - 1,))
+        axes = leaf.ndim - is_stacked(path)
+        return names[-1] == "kernel" and part_of(names) != "head" and axes in (2, 4)
 
-    return jax.tree_util.tree_map_with_path(axes, params)
+    return jax.tree_util.tree_map_with_path(is_matrix, params)
+
+
+def is_stacked(path: Any) -> bool:
+    """Say whether the first axis of the array at `path` counts scanned blocks."""
+    return any(key.key == SCAN for key in path)
 
 
 def depths(params: Any) -> Any:

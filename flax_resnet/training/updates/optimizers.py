@@ -11,8 +11,9 @@ from flax_resnet.errors import require_known
 from flax_resnet.training.updates.clipping import clip_units
 from flax_resnet.training.updates.config import OptimizerConfig
 from flax_resnet.training.updates.freezing import freeze_parameters
-from flax_resnet.training.updates.masks import decay_mask, depths, matrix_axes
-from flax_resnet.training.updates.trust import scale_by_lars
+from flax_resnet.training.updates.masks import decay_mask, depths, matrix_mask
+from flax_resnet.training.updates.orthogonal import orthogonal_momentum
+from flax_resnet.training.updates.trust import scale_by_lamb, scale_by_lars
 
 # The norm to which LAMB's published implementations clip all gradients together.
 LAMB_NORM = 1.0
@@ -63,7 +64,7 @@ def _lars(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.Gra
 
 def _lamb(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
     """Scale Adam's step to the weights (arXiv:1904.00962), where weight decay reaches them."""
-    ratio = optax.scale_by_trust_ratio()
+    ratio = scale_by_lamb()
     clip = [optax.clip_by_global_norm(LAMB_NORM)] if config.clip_norm is None else []
     return optax.chain(
         *clip,
@@ -75,19 +76,25 @@ def _lamb(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.Gra
 
 
 def _muon(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
-    """Orthogonalise the momentum of kernels; the head and vectors take Adam's, or Nadam's, step."""
-    return optax.contrib.muon(
-        rate,
-        beta=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
-        adam_weight_decay=0.0 if mask is decay_mask else config.weight_decay,
-        adam_b1=config.b1,
-        adam_b2=config.b2,
-        eps=_or(config.epsilon, 1e-8),
-        adam_learning_rate=lambda step: config.vector_rate * rate(step),
-        muon_weight_dimension_numbers=matrix_axes,
+    """Orthogonalise the momentum of kernels; the head and vectors take Adam's step."""
+    matrices = optax.chain(
+        orthogonal_momentum(config.momentum, config.nesterov),
+        optax.add_decayed_weights(config.weight_decay, mask),
+        optax.scale_by_learning_rate(rate),
     )
+    others = optax.adamw(
+        lambda step: config.vector_rate * rate(step),
+        config.b1,
+        config.b2,
+        _or(config.epsilon, 1e-10),
+        weight_decay=config.weight_decay,
+        mask=mask,
+    )
+
+    def labels(params: Any) -> Any:
+        return jax.tree.map(lambda found: "matrix" if found else "other", matrix_mask(params))
+
+    return optax.partition({"matrix": matrices, "other": others}, labels)
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -116,9 +123,11 @@ def make_optimizer(
         parts.insert(0, clip_units(config.clip_adaptive))
     if config.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
-    if config.layer_decay != 1:
-        parts.append(_scale_by_depth(config.layer_decay))
-    return freeze_parameters(parts[0] if len(parts) == 1 else optax.chain(*parts), freeze)
+    optimizer = freeze_parameters(parts[0] if len(parts) == 1 else optax.chain(*parts), freeze)
+    if config.layer_decay == 1:
+        return optimizer
+    # Outside of the freezing, for a part's depth does not depend on what else trains.
+    return optax.chain(optimizer, _scale_by_depth(config.layer_decay))
 
 
 def begin_at(memory: Any, step: jax.Array) -> Any:

@@ -3,6 +3,7 @@
 import numpy as np
 import optax
 import pytest
+from flax import traverse_util
 
 from flax_resnet.training.updates.clipping import LEAST_NORM, clip_units
 
@@ -12,9 +13,10 @@ LIMIT = 0.1
 def clipped(
     name: str, gradient: np.ndarray, weights: np.ndarray, leaf: str = "kernel"
 ) -> np.ndarray:
-    clip = clip_units(LIMIT)
-    found, _ = clip.update({name: {leaf: gradient}}, optax.EmptyState(), {name: {leaf: weights}})
-    return np.asarray(found[name][leaf])
+    path = (*name.split("."), leaf)
+    trees = (traverse_util.unflatten_dict({path: array}) for array in (gradient, weights))
+    found, _ = clip_units(LIMIT).update(next(trees), optax.EmptyState(), next(trees))
+    return np.asarray(traverse_util.flatten_dict(found)[path])
 
 
 def norms(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -22,15 +24,20 @@ def norms(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("shape", "axes"), [((3, 3, 4, 6), (0, 1, 2)), ((5, 3, 3, 4, 6), (1, 2, 3)), ((4, 6), (0,))]
+    ("name", "shape", "axes"),
+    [
+        ("layer1.0.conv1", (3, 3, 4, 6), (0, 1, 2)),
+        ("layer1.scan.conv1", (5, 3, 3, 4, 6), (1, 2, 3)),
+        ("layer1.0.se.fc1", (4, 6), (0,)),
+    ],
 )
 def test_units_of_kernels_are_output_channels(
-    shape: tuple[int, ...], axes: tuple[int, ...]
+    name: str, shape: tuple[int, ...], axes: tuple[int, ...]
 ) -> None:
     rng = np.random.default_rng(0)
     weights = rng.standard_normal(shape)
     gradient = rng.standard_normal(shape) * np.linspace(0.01, 1, shape[-1])
-    found = clipped("layer1", gradient, weights)
+    found = clipped(name, gradient, weights)
     most = LIMIT * norms(weights, axes)
     before, after = norms(gradient, axes), norms(found, axes)
     np.testing.assert_allclose(after, np.minimum(before, most), rtol=1e-5)

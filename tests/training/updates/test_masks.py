@@ -3,11 +3,10 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from flax_resnet.models import create_model, variable_shapes
-from flax_resnet.training.updates.masks import decay_mask, depths, matrix_axes
+from flax_resnet.training.updates.masks import decay_mask, depths, matrix_mask
 
 
 def params_of(name: str, **arguments: Any) -> Any:
@@ -45,17 +44,21 @@ def test_every_family_has_depths_without_a_gap(name: str) -> None:
     assert max(found) >= 4
 
 
-def test_kernels_are_matrices_of_inputs_by_outputs() -> None:
-    tree = {
-        "layer1": {"conv": {"kernel": jnp.ones((3, 3, 4, 5)), "bias": jnp.ones(5)}},
-        "layer2": {
-            "conv": {"kernel": jnp.ones((7, 3, 3, 4, 5))},
-            "fc": {"kernel": jnp.ones((2, 3))},
-        },
-        "fc": {"kernel": jnp.ones((2, 3))},
-    }
-    found = matrix_axes(tree)
-    assert found["layer1"]["conv"] == {"kernel": ((0, 1, 2), (3,)), "bias": None}
-    assert found["layer2"]["conv"]["kernel"] == ((1, 2, 3), (4,))
-    assert found["layer2"]["fc"]["kernel"] == ((0,), (1,))
-    assert found["fc"]["kernel"] is None
+def test_kernels_outside_of_the_head_are_matrices() -> None:
+    found = matrix_mask(params_of("seresnet50"))
+    assert found["conv1"]["kernel"] and found["layer1"]["0"]["conv2"]["kernel"]
+    assert found["layer1"]["0"]["se"]["fc1"] == {"kernel": True, "bias": False}
+    assert found["fc"] == {"kernel": False, "bias": False}
+    assert not any(found["bn1"].values())
+
+
+def test_a_kernel_that_all_channels_share_is_no_matrix() -> None:
+    for arguments in ({}, {"scan_blocks": True}):
+        params = params_of("ecaresnet50d", **arguments)
+        found = jax.tree_util.tree_leaves_with_path(matrix_mask(params))
+        marks = {
+            jax.tree_util.keystr(path, simple=True, separator="."): mark for path, mark in found
+        }
+        gates = {key: mark for key, mark in marks.items() if ".se." in key}
+        assert len(gates) >= 4 and not any(gates.values())
+        assert all(mark for key, mark in marks.items() if key.endswith("conv2.kernel"))

@@ -88,12 +88,63 @@ def test_linear_and_polynomial_fall_to_their_end() -> None:
 def test_one_cycle_rises_and_falls_along_cosines() -> None:
     config = ScheduleConfig(name="one_cycle", learning_rate=1.0, warmup=3)
     found = make_schedule(config, 12, 1.0)
-    assert [float(found(step)) for step in (0, 3, 12)] == pytest.approx([0.04, 1.0, 4e-6], rel=1e-4)
+    assert [float(found(step)) for step in (0, 2, 11)] == pytest.approx([0.04, 1.0, 4e-6], rel=1e-4)
     halfway = (1 + 4e-6) / 2
-    assert float(found(7.5)) == pytest.approx(halfway, rel=1e-4)
+    assert float(found(6.5)) == pytest.approx(halfway, rel=1e-4)
     whole = make_schedule(ScheduleConfig(name="one_cycle", end_rate=0.01), 10, 1.0)
-    assert float(whole(3)) == pytest.approx(0.1)
-    assert float(whole(10)) == pytest.approx(0.01)
+    assert float(whole(2)) == pytest.approx(0.1)
+    assert float(whole(9)) == float(whole(10)) == pytest.approx(0.01)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("default", {}),
+        ("changed", dict(warmup=8, warmup_start=0.05, end_rate=0.0005)),
+        ("fraction", {}),  # its rise takes 11.1 steps
+    ],
+)
+def test_torchs_one_cycle_value_by_value(name: str, arguments: dict[str, Any]) -> None:
+    with np.load(Path(__file__).parents[2] / "goldens" / "updates.npz") as arrays:
+        expected = arrays[f"one_cycle/{name}"]
+    config = ScheduleConfig(name="one_cycle", learning_rate=0.5, unit="step", **arguments)
+    np.testing.assert_allclose(rates(config, len(expected)), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("warmup", [1, 2, 10, 11])
+def test_one_cycle_is_at_its_peak_where_the_rise_ends(warmup: int) -> None:
+    config = ScheduleConfig(name="one_cycle", learning_rate=1.0, warmup=warmup)
+    found = rates(config, 10)
+    expected = min(warmup, 10) - 1
+    assert np.argmax(found) == expected
+    assert (found[expected] == 1.0) == (warmup <= 10)
+
+
+@pytest.mark.parametrize("decay_from", ["warmup", "start"])
+@pytest.mark.parametrize("batch_size", [96, 256, 1000, 2048])
+def test_rates_that_wait_for_epochs_change_with_the_first_step_of_one(
+    batch_size: int, decay_from: str
+) -> None:
+    config = ScheduleConfig(
+        name="step", warmup=5, boundaries=(30, 60, 80), every="epoch", decay_from=decay_from
+    )
+    per_epoch = 1_281_167 / batch_size
+    schedule = make_schedule(config, round(90 * per_epoch), per_epoch)
+    firsts = [float(schedule(math.ceil(epoch * per_epoch))) for epoch in (0, 4, 29, 30, 60, 80)]
+    np.testing.assert_allclose(firsts, [0.02, 0.1, 0.1, 0.01, 1e-3, 1e-4], rtol=1e-5)
+
+
+def test_one_cycle_in_a_run_shorter_than_its_rise_does_not_fall() -> None:
+    config = ScheduleConfig(name="one_cycle", learning_rate=1.0, warmup=100)
+    found = rates(config, 10)
+    assert found == sorted(found) and found[0] == pytest.approx(0.04) and found[-1] < 0.1
+
+
+def test_an_end_above_the_peak_of_this_batch_is_refused() -> None:
+    config = ScheduleConfig(learning_rate=0.1, scale_for=256, end_rate=0.01)
+    with pytest.raises(InputError, match=r"end_rate is 0.01; expected at most the peak, 0.003125"):
+        make_schedule(config, 10, 1.0, batch_size=8)
 
 
 def test_the_rate_grows_with_the_batch() -> None:
@@ -145,7 +196,7 @@ def test_a_rate_stays_between_zero_and_its_peak_and_waits_for_epochs(
     ("wrong", "found"),
     [
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
-        ({"end_rate": 1.0}, "end_rate is 1.0; expected 0 to the peak"),
+        ({"end_rate": -1.0}, "end_rate is -1.0"),
         ({"warmup": -1.0}, "warmup is -1.0"),
         ({"every": "week"}, "config.schedule.every"),
         ({"decay_from": "end"}, "config.schedule.decay_from"),
