@@ -29,6 +29,7 @@ from orbax.checkpoint.checkpoint_managers import (
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
 from flax_resnet.training.averages import PREFIXES, Average
+from flax_resnet.training.checkpoints.heap import trim_heap
 from flax_resnet.training.checkpoints.integrity import array_digests, text_digest
 from flax_resnet.training.checkpoints.listing import handlers
 from flax_resnet.training.checkpoints.quiet import quiet_orbax
@@ -110,6 +111,7 @@ def save(
         "run": ocp.args.JsonSave(run | {"digest": text_digest(run)}),
         "history": ocp.args.JsonSave({"lines": history}),
     }
+    trim_heap()  # of what the last save left
     with _explained(manager):
         manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
