@@ -25,7 +25,8 @@ _INTRODUCTION = """# Recipes
 
 What each recipe in [`configs/`](../configs) sets, where that comes from, what it is expected to
 reach and what it has reached here. `python -m benchmarks.recipes` writes this page; nothing in it
-is typed by hand. Many recipes take the model behind a colon: `--config configs/rsb_a3.py:resnet18`.
+is typed by hand. Many recipes take the model behind a colon: `--config configs/rsb_a3.py:resnet18`;
+those of CIFAR-10 a data set as well: `--config configs/cifar10_wrn_28_10.py:cifar100/wrn_40_4`.
 """
 # What says how a data set is read and reported, and not how a network learns.
 _LEFT_OUT = {"train_split", "eval_split", "test_split", "mean", "std", "channels"}

@@ -5,7 +5,8 @@ them, weight decay 1e-4, Nesterov momentum 0.9, four pixels of padding, random c
 paper holds 5,000 images out; so does this recipe, which chooses its best checkpoint on them.
 
 Command: python train.py --config configs/cifar10_densenet_bc.py
-         (--config.model.name=cifar_densenet_bc250_24 and so on for the larger ones)
+         (:cifar_densenet_bc250_24 and so on for the larger ones; :cifar100 for CIFAR-100, or
+         :cifar100/cifar_densenet_bc250_24)
 Source: arXiv:1608.06993
 Expected: 95.49 % of the test images in the paper (not measured by us).
 Time: half a day on a GPU, weeks on a few CPU cores; `--config.model.remat=True` where memory ends.
@@ -13,17 +14,15 @@ Time: half a day on a GPU, weeks on a few CPU cores; `--config.model.remat=True`
 
 from ml_collections import ConfigDict
 
-from flax_resnet.training.parsing import base_config
+from flax_resnet.training.parsing import chosen_config
 
 
-def get_config() -> ConfigDict:
-    """Return the settings."""
-    config = base_config("cifar10")
+def get_config(choice: str = "") -> ConfigDict:
+    """Return the settings for `choice`: a model, a data set, or cifar100/MODEL for both."""
+    config = chosen_config(choice, "cifar10", "cifar_densenet_bc100_12")
     config.epochs = 300.0
     config.eval_every_epochs = 5.0
     config.test_when_done = True
-
-    config.model.name = "cifar_densenet_bc100_12"
 
     config.data.batch_size = 64
 

@@ -4,6 +4,7 @@ One cycle of the rate, large batches, erased squares, images and their mirror im
 what the fast recipes since DAWNBench have in common.
 
 Command: python train.py --config configs/cifar10_fast.py --config.model.dtype=bfloat16
+         (:wrn_28_10 and so on; :cifar100 for CIFAR-100, or :cifar100/wrn_28_10)
 Source: ours, after https://github.com/KellerJordan/cifar10-airbench and arXiv:1708.07120
 Expected: 94 % of the test images (not measured by us).
 Time: 15 epochs of 1.6 billion multiply-adds an image.
@@ -11,18 +12,17 @@ Time: 15 epochs of 1.6 billion multiply-adds an image.
 
 from ml_collections import ConfigDict
 
-from flax_resnet.training.parsing import base_config
+from flax_resnet.training.parsing import chosen_config
 
 
-def get_config(model: str = "wrn_16_8") -> ConfigDict:
-    """Return the settings for training `model`."""
-    config = base_config("cifar10")
+def get_config(choice: str = "") -> ConfigDict:
+    """Return the settings for `choice`: a model, a data set, or cifar100/MODEL for both."""
+    config = chosen_config(choice, "cifar10", "wrn_16_8")
     config.epochs = 15.0
     config.eval_every_epochs = 5.0
     config.test_when_done = True
     config.label_smoothing = 0.1
 
-    config.model.name = model
     config.model.zero_init_last = True
 
     config.data.batch_size = 512

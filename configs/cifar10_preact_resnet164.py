@@ -1,7 +1,8 @@
 """The pre-activation ResNet-164 on CIFAR-10 as in He et al. 2016, "Identity mappings".
 
 Command: python train.py --config configs/cifar10_preact_resnet164.py
-         (:cifar_preact_resnet1001 for the deepest; --config.data.source=tfds:cifar100)
+         (:cifar_preact_resnet1001 for the deepest; :cifar100 for CIFAR-100, or
+         :cifar100/cifar_preact_resnet1001)
 Source: arXiv:1603.05027
 Expected: 94.54 % of the test images in the paper for 164 layers, 95.08 % for 1001, both after
 training on all 50,000 images (--config.data.train_split=train; not measured by us).
@@ -10,17 +11,15 @@ Time: 64,000 steps of 128 images; hours on a GPU.
 
 from ml_collections import ConfigDict
 
-from flax_resnet.training.parsing import base_config
+from flax_resnet.training.parsing import chosen_config
 
 
-def get_config(model: str = "cifar_preact_resnet164") -> ConfigDict:
-    """Return the settings for training `model`."""
-    config = base_config("cifar10")
+def get_config(choice: str = "") -> ConfigDict:
+    """Return the settings for `choice`: a model, a data set, or cifar100/MODEL for both."""
+    config = chosen_config(choice, "cifar10", "cifar_preact_resnet164")
     config.steps = 64_000
     config.eval_every_epochs = 5.0
     config.test_when_done = True
-
-    config.model.name = model
 
     config.optimizer.weight_decay = 1e-4
     config.schedule.name = "step"

@@ -5,8 +5,8 @@
 trains on 45,000 images and holds 5,000 out to settle this schedule; so does this recipe.
 
 Command: python train.py --config configs/cifar10_resnet20.py
-         (--config.model.name=cifar_resnet56 and so on for the deeper ones; the paper warms the
-         110-layer network up: --config.schedule.warmup=400)
+         (:cifar_resnet56 and so on for the deeper ones; the paper warms the 110-layer network up:
+         --config.schedule.warmup=400; :cifar100 for CIFAR-100, or :cifar100/cifar_resnet56)
 Source: arXiv:1512.03385, section 4.2
 Expected: 91.25 % of the test images in the paper, for 20 layers (not measured by us).
 Time: 182 epochs; minutes on a GPU, days on a few CPU cores.
@@ -14,17 +14,15 @@ Time: 182 epochs; minutes on a GPU, days on a few CPU cores.
 
 from ml_collections import ConfigDict
 
-from flax_resnet.training.parsing import base_config
+from flax_resnet.training.parsing import chosen_config
 
 
-def get_config() -> ConfigDict:
-    """Return the settings."""
-    config = base_config("cifar10")
+def get_config(choice: str = "") -> ConfigDict:
+    """Return the settings for `choice`: a model, a data set, or cifar100/MODEL for both."""
+    config = chosen_config(choice, "cifar10", "cifar_resnet20")
     config.steps = 64_000
     config.eval_every_epochs = 5.0
     config.test_when_done = True
-
-    config.model.name = "cifar_resnet20"
 
     config.optimizer.weight_decay = 1e-4
     config.schedule.name = "step"

@@ -1,6 +1,7 @@
 """ResNet-110 on CIFAR-10 with stochastic depth (Huang et al. 2016), up to every second time.
 
 Command: python train.py --config configs/cifar10_stochastic_depth.py   (:cifar_resnet1202)
+         (:cifar100 for CIFAR-100, or :cifar100/cifar_resnet1202)
 Source: arXiv:1603.09382
 Expected: 94.75 % of the test images in the paper (from memory; not measured by us).
 Time: 500 epochs; hours on a GPU.
@@ -8,17 +9,16 @@ Time: 500 epochs; hours on a GPU.
 
 from ml_collections import ConfigDict
 
-from flax_resnet.training.parsing import base_config
+from flax_resnet.training.parsing import chosen_config
 
 
-def get_config(model: str = "cifar_resnet110") -> ConfigDict:
-    """Return the settings for training `model`."""
-    config = base_config("cifar10")
+def get_config(choice: str = "") -> ConfigDict:
+    """Return the settings for `choice`: a model, a data set, or cifar100/MODEL for both."""
+    config = chosen_config(choice, "cifar10", "cifar_resnet110")
     config.epochs = 500.0
     config.eval_every_epochs = 10.0
     config.test_when_done = True
 
-    config.model.name = model
     config.model.drop_path = 0.5
 
     config.optimizer.nesterov = True

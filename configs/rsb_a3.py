@@ -24,6 +24,7 @@ def get_config(model: str = "resnet50") -> ConfigDict:
     config.mix.cutmix = 1.0
 
     config.model.name = model
+    config.model.zero_init_last = True
 
     config.data.batch_size = 2048
     config.data.image_size = 160
@@ -39,5 +40,9 @@ def get_config(model: str = "resnet50") -> ConfigDict:
     config.optimizer.weight_decay = 0.02
     config.optimizer.decay_norms = False
     config.schedule.learning_rate = 8e-3
+    config.schedule.every = "epoch"
     config.schedule.warmup = 5.0
+    config.schedule.warmup_start = 1e-4
+    config.schedule.decay_from = "start"
+    config.schedule.end_rate = 1e-6
     return config

@@ -1,7 +1,8 @@
 """ResNet-50 by torchvision's second recipe: 600 epochs, TrivialAugment, mixup, cutmix, EMA.
 
 torchvision's decay of biases (the head's alone) is left out here. Its averages are updated every 32
-steps with a decay that depends on batch and epochs: 1 - 2e-5 * 1024 * 32 / 600 = 0.99891.
+steps with a decay that depends on batch and epochs, 1 - 2e-5 * 1024 * 32 / 600 = 0.99891; they
+follow the parameters while the rate, which changes once an epoch, warms up.
 
 Command: python train.py --config configs/torchvision_v2.py   (:resnet101 and so on)
 Source: https://github.com/pytorch/vision/issues/3995
@@ -23,6 +24,7 @@ def get_config(model: str = "resnet50") -> ConfigDict:
     config.mix.mixup = 0.2
     config.mix.cutmix = 1.0
     config.average.ema = 0.99891
+    config.average.ema_from = 5.0
     config.average.every = 32
 
     config.model.name = model
@@ -40,6 +42,7 @@ def get_config(model: str = "resnet50") -> ConfigDict:
     config.optimizer.weight_decay = 2e-5
     config.optimizer.decay_norms = False
     config.schedule.learning_rate = 0.5
+    config.schedule.every = "epoch"
     config.schedule.warmup = 5.0
     config.schedule.warmup_start = 0.005
     return config

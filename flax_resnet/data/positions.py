@@ -56,7 +56,8 @@ def position_of_row(number: int, row: int, batch_size: int, repeats: int = 1) ->
     """Return the position that a row of global batch `number` holds.
 
     The rows hold every `repeats`-th position first and then those between. So the repeats of an
-    example are far apart: in groups of batch norm of their own, and mixed with other examples.
+    example are as far apart as they can be: a group of batch norm that is no larger than that has
+    an example once. Mixing checks that they are not mixed with each other (`check_pairs`).
     """
     for first in range(repeats):
         count = len(range(first, batch_size, repeats))

@@ -2,18 +2,21 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from flax_resnet.errors import InputError, require_known
 
 PER = ("batch", "pair", "element")
 # Partners lie in the same so many consecutive images: where a device has a multiple of them, no
-# image crosses to another. Half of it apart, so that they are none of a record's repeats.
+# image crosses to another. Half of it apart: from so many examples on, that is nearer than any of
+# a record's repeats; `check_pairs` of the set-up looks at smaller batches.
 NEIGHBOURS = 16
+Rows = TypeVar("Rows", jax.Array, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,6 @@ class MixConfig:
     def active(self) -> bool:
         """Say whether anything is mixed."""
         return self.frequency > 0 and (self.mixup > 0 or self.cutmix > 0)
-
-
-def check_pairs(batch_size: int, config: MixConfig) -> None:
-    """Raise `InputError` where images are mixed and one of a batch would have no partner."""
-    if config.active and batch_size % 2:
-        raise InputError(
-            f"config.data.batch_size is {batch_size}; expected an even number, for config.mix "
-            "mixes images in pairs"
-        )
 
 
 class Draws(NamedTuple):
@@ -123,7 +117,7 @@ def blend(images: Float[Array, "n h w c"], draws: Draws) -> Float[Array, "n h w 
     return images * own + partners(images) * (1 - own)
 
 
-def partners(x: Array) -> Array:
+def partners(x: Rows) -> Rows:
     """Return for every row of a batch the one that it is mixed with; that one gets it in turn.
 
     Among 16 consecutive rows it is the one 8 away; where their number is no multiple of 16, among

@@ -33,6 +33,21 @@ def base_config(data: str | None = None) -> ConfigDict:
     return config
 
 
+def chosen_config(choice: str, data: str, model: str) -> ConfigDict:
+    """Return `base_config` with the data set and the model that stand behind a recipe's colon.
+
+    Args:
+      choice: a model, a name of `PRESETS`, or both, as in `cifar100/wrn_28_10`.
+      data, model: the recipe's own, for what is left out.
+    """
+    first, slash, rest = choice.partition("/")
+    if slash or first in PRESETS:
+        data, choice = first, rest
+    config = base_config(data)
+    config.model.name = choice or model
+    return config
+
+
 def parse(config: ConfigDict | Mapping[str, Any] | TrainConfig) -> TrainConfig:
     """Check every key and type of `config` and return it as a `TrainConfig`.
 

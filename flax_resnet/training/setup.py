@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, MaskSource, Source, open_source
+from flax_resnet.data.positions import position_of_row
 from flax_resnet.data.resolution import sizes_of
 from flax_resnet.errors import InputError
 from flax_resnet.models import Network, create_model
@@ -18,7 +20,7 @@ from flax_resnet.training.accumulation import check_accumulation
 from flax_resnet.training.averages import Averaging, make_averaging
 from flax_resnet.training.config import ModelConfig, TrainConfig
 from flax_resnet.training.mesh import check_batch_size, data_mesh
-from flax_resnet.training.mixing import check_pairs
+from flax_resnet.training.mixing import NEIGHBOURS, MixConfig, partners
 from flax_resnet.training.tasks.distillation import distilled_loss
 from flax_resnet.training.tasks.table import TASKS, Loss
 from flax_resnet.training.updates.freezing import check_pattern
@@ -81,7 +83,7 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
     check_sizes(model, config.data, train_source)
     group = getattr(model, "norm_group", None)
     check_accumulation(config.data.batch_size, config.accumulate, group)
-    check_pairs(config.data.batch_size, config.mix)
+    check_pairs(config.data.batch_size, config.mix, config.data.augment.repeats)
     rate = make_schedule(config.schedule, steps, steps_per_epoch, config.data.batch_size)
     return Setup(
         config=config,
@@ -153,4 +155,28 @@ def check_classes(source: Source, num_classes: int) -> None:
         raise InputError(
             f"{source.name} has {source.num_classes} classes, the model {num_classes} outputs: "
             "set config.model.num_classes, or leave it out to take the data's"
+        )
+
+
+def check_pairs(batch_size: int, config: MixConfig, repeats: int = 1) -> None:
+    """Raise `InputError` where an image is mixed and has no partner, or itself as its partner.
+
+    Args:
+      repeats: of an example in its batch; see `config.data.augment`.
+    """
+    if not config.active:
+        return
+    if batch_size % 2:
+        raise InputError(
+            f"config.data.batch_size is {batch_size}; expected an even number, for config.mix "
+            "mixes images in pairs"
+        )
+    held = np.array([position_of_row(0, row, batch_size, repeats) for row in range(batch_size)])
+    # So near each other, two positions hold the same example in this batch, or in one that begins
+    # in the middle of an example's repeats.
+    if (abs(held - partners(held)) < repeats).any():
+        raise InputError(
+            f"config.data.batch_size is {batch_size} and config.data.augment.repeats is {repeats}; "
+            "expected a batch so large that config.mix mixes no image with a repeat of itself: "
+            f"take {NEIGHBOURS * repeats} images or more, or fewer repeats"
         )

@@ -33,6 +33,8 @@ FREE = (
     "max_nonfinite",
     "test_when_done",
 )
+# What an optimiser does not read touches nothing either; its default was another one in old runs.
+UNREAD = {"sgd": ("optimizer.epsilon",), "lars": ("optimizer.epsilon",)}
 
 
 @contextlib.contextmanager
@@ -124,13 +126,19 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _differences(before: dict[str, Any], config: TrainConfig) -> list[str]:
     # A setting that came later had its default then.
-    then = _flatten(TrainConfig().to_dict()) | _flatten(before)
-    now = _flatten(json.loads(json.dumps(config.to_dict())))
+    then = _flatten(_as_read(TrainConfig())) | _flatten(before)
+    now = _flatten(_as_read(config))
+    free = FREE + UNREAD.get(config.optimizer.name, ())
     return [
         f"config.{key}: {then.get(key)!r} there, {now.get(key)!r} here"
         for key in sorted(then.keys() | now.keys())
-        if then.get(key) != now.get(key) and not key.startswith(FREE)
+        if then.get(key) != now.get(key) and not key.startswith(free)
     ]
+
+
+def _as_read(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings as `_read_config` gives them back: JSON makes lists of tuples."""
+    return dict(json.loads(json.dumps(config.to_dict())))
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
+from flax_resnet.data.positions import position_of_row
 from flax_resnet.errors import InputError
 from flax_resnet.training.mesh import put_batch
-from flax_resnet.training.mixing import Draws, MixConfig, check_pairs, draw, mix, partners
+from flax_resnet.training.mixing import Draws, MixConfig, draw, mix, partners
+from flax_resnet.training.setup import check_pairs
 
 Meshes = Callable[[int], Mesh]
 COUNT, HEIGHT, WIDTH = 4096, 20, 30
@@ -167,3 +169,39 @@ def test_an_odd_batch_has_no_pairs() -> None:
     check_pairs(16, BOTH)
     with pytest.raises(InputError, match="batch_size is 15; expected an even number"):
         check_pairs(15, BOTH)
+
+
+def meets_itself(batch_size: int, repeats: int, begin: int) -> bool:
+    """Say whether a batch that begins at a position mixes an example with itself."""
+    rows = range(batch_size)
+    positions = begin + np.array([position_of_row(0, row, batch_size, repeats) for row in rows])
+    examples = positions // repeats
+    return bool((examples == np.asarray(partners(examples))).any())
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 3, 4, 6])
+def test_a_batch_that_would_mix_an_example_with_itself_is_refused(repeats: int) -> None:
+    refused = set()
+    for batch_size in range(2, 70, 2):
+        try:
+            check_pairs(batch_size, BOTH, repeats)
+        except InputError:
+            refused.add(batch_size)
+            check_pairs(batch_size, MixConfig(), repeats)
+    expected = {
+        batch_size
+        for batch_size in range(2, 70, 2)
+        if any(meets_itself(batch_size, repeats, begin) for begin in range(repeats))
+    }
+    assert refused == expected
+    whole = {1: set(), 2: {2, 4, 8, 16}, 3: set(), 4: {4, 8, 16, 32}, 6: {6, 12, 24, 48}}[repeats]
+    assert whole <= refused
+
+
+@pytest.mark.parametrize("repeats", [2, 3, 4, 5, 8])
+def test_a_batch_that_is_too_small_for_its_repeats_is_told_what_would_do(repeats: int) -> None:
+    found = rf"batch_size is 2 and config.data.augment.repeats is {repeats}; expected .*no image"
+    with pytest.raises(InputError, match=rf"{found}.*take {16 * repeats} images or more"):
+        check_pairs(2, BOTH, repeats)
+    for batch_size in range(16 * repeats, 16 * repeats + 64, 2):
+        check_pairs(batch_size, BOTH, repeats)

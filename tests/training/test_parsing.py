@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flax_resnet.errors import InputError
 from flax_resnet.training.config import TrainConfig
-from flax_resnet.training.parsing import base_config, check_overrides, parse
+from flax_resnet.training.parsing import base_config, check_overrides, chosen_config, parse
 
 
 def test_the_base_config_holds_the_defaults() -> None:
@@ -21,6 +21,27 @@ def test_a_config_survives_json() -> None:
     config = parse({"steps": 3, "data": {"mean": [0.5], "channels": 1, "std": [0.2]}})
     assert parse(json.loads(json.dumps(config.to_dict()))) == config
     assert config.data.mean == (0.5,)
+
+
+@pytest.mark.parametrize(
+    ("choice", "source", "model"),
+    [
+        ("", "tfds:cifar10", "wrn_28_10"),
+        ("wrn_40_4", "tfds:cifar10", "wrn_40_4"),
+        ("cifar100", "tfds:cifar100", "wrn_28_10"),
+        ("cifar100/wrn_40_4", "tfds:cifar100", "wrn_40_4"),
+    ],
+)
+def test_behind_a_recipes_colon_stand_model_data_or_both(
+    choice: str, source: str, model: str
+) -> None:
+    config = chosen_config(choice, "cifar10", "wrn_28_10")
+    assert (config.data.source, config.model.name) == (source, model)
+
+
+def test_an_unknown_data_set_behind_the_colon_is_named() -> None:
+    with pytest.raises(InputError, match=r"is 'cifar1000'; expected one of cifar10, cifar100"):
+        chosen_config("cifar1000/wrn_40_4", "cifar10", "wrn_28_10")
 
 
 def test_a_misspelt_key_is_an_error_that_lists_the_near_ones() -> None:

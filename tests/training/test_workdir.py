@@ -1,5 +1,7 @@
 """A folder belongs to one run at a time, and says so."""
 
+import contextlib
+import json
 import os
 import signal
 import socket
@@ -58,6 +60,46 @@ def test_a_refused_claim_changes_nothing(tiny_config: Configs, tmp_path: Path) -
     with pytest.raises(InputError, match="seed: 0 there, 1 here"):
         claimed_workdir(tmp_path, tiny_config(seed=1)).__enter__()
     assert (tmp_path / "config.json").read_text() == before
+
+
+def written(workdir: Path, config: Any, changes: dict[str, Any]) -> None:
+    """Leave the `config.json` of an older version, in which some settings were other or missing."""
+    values = config.to_dict()
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        if value is None:
+            del values[section][name]
+        else:
+            values[section][name] = value
+    (workdir / "config.json").write_text(json.dumps(values))
+
+
+def test_a_run_of_an_older_version_goes_on(tiny_config: Configs, tmp_path: Path) -> None:
+    config = tiny_config(data__sizes=[])
+    written(tmp_path, config, {"data.sizes": None, "data.class_names": None, "model.remat": None})
+    with claimed_workdir(tmp_path, config):
+        pass
+
+
+def test_a_setting_that_an_older_run_lacks_had_its_default(
+    tiny_config: Configs, tmp_path: Path
+) -> None:
+    config = tiny_config(data__sizes=[[1.0, 16]], steps=9)
+    written(tmp_path, config, {"data.sizes": None, "data.class_names": None})
+    expected = r"settings:\n  config\.data\.sizes: \[\] there, \[\[1\.0, 16\]\] here\nTake"
+    with pytest.raises(InputError, match=expected):
+        claimed_workdir(tmp_path, config).__enter__()
+
+
+@pytest.mark.parametrize(("name", "reads_it"), [("sgd", False), ("lars", False), ("adamw", True)])
+def test_an_epsilon_that_the_optimiser_does_not_read_may_change(
+    tiny_config: Configs, tmp_path: Path, name: str, reads_it: bool
+) -> None:
+    config = tiny_config(optimizer__name=name)
+    written(tmp_path, config, {"optimizer.epsilon": 1e-8})
+    refused = pytest.raises(InputError, match=r"optimizer\.epsilon: 1e-08 there, None here")
+    with refused if reads_it else contextlib.nullcontext(), claimed_workdir(tmp_path, config):
+        pass
 
 
 def test_a_damaged_config_is_named(tiny_config: Configs, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from flax_resnet.models.layers.product import times_matrix
+
 Dtype = Any
 Initializer = Callable[..., Array]
 # NHWC; the axes are anonymous, for layers change them.
@@ -100,7 +102,7 @@ def _matrix_product(x: Images, kernel: Array, stride: int, dilation: int, pad: i
         for top in offsets
         for left in offsets
     ]
-    return jnp.einsum("nhwc,co->nhwo", jnp.concatenate(taps, -1), kernel.reshape(-1, features))
+    return times_matrix(jnp.concatenate(taps, -1), kernel.reshape(-1, features))
 
 
 class Conv(nn.Module):

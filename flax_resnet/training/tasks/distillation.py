@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flax_resnet.errors import InputError
-from flax_resnet.training.tasks.losses import at_least_float32, cross_entropy
+from flax_resnet.models.layers import at_least_float32
+from flax_resnet.training.tasks.losses import cross_entropy
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-
-def at_least_float32(x: Array) -> Array:
-    """Return half precision as float32."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+from flax_resnet.models.layers import at_least_float32
 
 
 def cross_entropy(
