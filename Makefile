@@ -27,6 +27,8 @@ types: $(VENV)/installed-dev ## static types
 	@$(BIN)/mypy
 
 bench: $(VENV)/installed-dev ## every benchmark in its quick mode
+	@$(BIN)/python -m benchmarks.train_step --quick
+	@$(BIN)/python -m benchmarks.inference --quick
 	@$(BIN)/python -m benchmarks.trainer_overhead --quick
 	@$(BIN)/python -m benchmarks.depth --quick
 	@$(BIN)/python -m benchmarks.kill --quick
