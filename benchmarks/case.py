@@ -41,6 +41,8 @@ class Case:
     num_classes: int = 1000
     shallow: bool = False
     """One block of 64 channels a stage: a network that shows that things run, and no more."""
+    norm_group: int | None = None
+    """Images that batch norm normalises together; all of them where it is None."""
     scan_blocks: bool = False
     remat: bool = False
     """Compute blocks again for the gradient; torch calls it checkpointing."""

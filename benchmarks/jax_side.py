@@ -34,7 +34,7 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
     if case.phase == "ceilings":
         return described | _ceilings(case, began)
     mesh = Mesh(np.asarray([device]), ("data",))
-    make = _inference if case.phase == "inference" else train_program
+    make = inference_program if case.phase == "inference" else train_program
     function, arguments, advance = make(case, mesh)
     jax.block_until_ready(arguments)
     idle = program.device_memory(device)
@@ -107,7 +107,8 @@ def train_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance
     return step, (state, batch), lambda arguments, outcome: (outcome[0], arguments[1])
 
 
-def _inference(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
+def inference_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
+    """Return inference, its arguments, and that the next call's are the same."""
     model = make_model(case)
 
     def logits(variables: Any, images: jax.Array) -> Any:
@@ -128,8 +129,10 @@ def make_model(case: Case) -> flax_resnet.models.Network:
     arguments: dict[str, Any] = dict(remat=case.remat)
     if case.shallow:
         arguments |= dict(stage_sizes=(1,) * 4, widths=(64,) * 4)
-    if case.scan_blocks:  # Not every network has equal blocks.
-        arguments |= dict(scan_blocks=True)
+    # Not every network has equal blocks, or batch norms.
+    for name in ("scan_blocks", "norm_group"):
+        if getattr(case, name):
+            arguments[name] = getattr(case, name)
     return flax_resnet.create_model(
         case.model,
         num_classes=case.num_classes,

@@ -17,14 +17,7 @@ import flax_resnet
 from benchmarks.case import Case
 from benchmarks.environment import record_environment
 from benchmarks.part_table import merge_round, part_tables, ratios, shares
-from benchmarks.report import (
-    QUICK_RESULTS,
-    RESULTS,
-    add_result_options,
-    result_path,
-    shown,
-    write_json,
-)
+from benchmarks.report import add_result_options, shown, target_path, write_json
 from benchmarks.turns import (
     add_case_options,
     add_peer_option,
@@ -69,9 +62,7 @@ def compare(
         "rounds": rounds,
         "cases": entries,
     }
-    folder = options.output or (QUICK_RESULTS if options.quick else RESULTS)
-    kind = f"{'quick ' if options.quick else ''}{benchmark} {' '.join(models)}"
-    path = result_path(folder, kind, device)
+    path = target_path(options, f"{benchmark} {' '.join(models)}", device)
     for name in models:
         case = make_case(name, platform, options)
         entry: dict[str, Any] = {"settings": case_settings(case), "device": device, "parts": {}}

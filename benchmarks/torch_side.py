@@ -32,7 +32,7 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
     numbers, labels = cases.inputs(case)
     # NHWC bytes seen as NCHW: this is what channels_last means.
     images = torch.from_numpy(numbers).to(device).permute(0, 3, 1, 2)
-    make = {"train": _train, "inference": _inference}[case.phase]
+    make = _inference if case.phase == "inference" else _train
     step = make(case, model, images, torch.from_numpy(labels).long().to(device))
     wait = torch.cuda.synchronize if case.platform == "gpu" else _nothing
 
@@ -49,12 +49,13 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
     memory = _Memory(case)
     repeats = cases.timed_repeats(run, case, began)
     loss = cases.said(float(run(1))) if case.phase == "train" else None
+    kept = {"kept": _kept_bytes(run)} if case.phase == "memory" and not case.remat else {}
     return {
         "device": torch.cuda.get_device_name() if case.platform == "gpu" else "cpu",
         "repeats": repeats,
         "first_step_s": first - start,
         "first_step_at": first_at,
-        "memory": memory.peaks(),
+        "memory": memory.peaks() | kept,
         "work": {"parameters": sum(values.numel() for values in model.parameters())},
         "loss": loss,
         "cuda": torch.version.cuda,
@@ -134,6 +135,23 @@ def _autocast(case: Case) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
     kind = "cuda" if case.platform == "gpu" else "cpu"
     return torch.autocast(kind, dtype=getattr(torch, case.dtype))
+
+
+def _kept_bytes(run: Callable[[int], Any]) -> int:
+    """Return what a step's forward pass keeps for its backward pass, each storage once.
+
+    What checkpointing keeps is not seen.
+    """
+    found: dict[int, int] = {}
+
+    def note(values: torch.Tensor) -> torch.Tensor:
+        storage = values.untyped_storage()
+        found[storage.data_ptr()] = storage.nbytes()
+        return values
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda values: values):
+        run(1)
+    return sum(found.values())
 
 
 class _Memory:

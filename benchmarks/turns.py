@@ -82,11 +82,17 @@ def device_name(platform: str, environment: dict[str, Any]) -> str:
 
 def add_case_options(parser: argparse.ArgumentParser) -> None:
     """Add what a case is made of, and how long it is watched."""
-    parser.add_argument("--dtype")
-    for name in ("batch-size", "image-size", "repeats"):
-        parser.add_argument(f"--{name}", type=int)
+    add_size_options(parser)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--repeats", type=int)
     for name in ("repeat-s", "warm-up-s"):
         parser.add_argument(f"--{name}", type=float, help="seconds")
+
+
+def add_size_options(parser: argparse.ArgumentParser) -> None:
+    """Add what makes a network large, but for its batch."""
+    parser.add_argument("--dtype")
+    parser.add_argument("--image-size", type=int)
 
 
 def add_peer_option(parser: argparse.ArgumentParser) -> None:
