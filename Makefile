@@ -27,8 +27,13 @@ types: $(VENV)/installed-dev ## static types
 	@$(BIN)/mypy
 
 bench: $(VENV)/installed-dev ## every benchmark in its quick mode
+	@$(BIN)/python -m benchmarks.train_step --quick
+	@$(BIN)/python -m benchmarks.inference --quick
 	@$(BIN)/python -m benchmarks.trainer_overhead --quick
-	@$(BIN)/python -m benchmarks.depth --quick
+	@$(BIN)/python -m benchmarks.compile_time --quick
+	@$(BIN)/python -m benchmarks.memory --quick
+	@$(BIN)/python -m benchmarks.startup --quick
+	@$(BIN)/python -m benchmarks.scaling --quick
 	@$(BIN)/python -m benchmarks.kill --quick
 	@$(BIN)/python -m benchmarks.soak --quick
 	@$(BIN)/python -m benchmarks.checkpoint --quick

@@ -24,11 +24,14 @@ WEIGHT_DECAY = 1e-4
 
 @dataclass(frozen=True)
 class Case:
-    """A network, a phase (train | inference | ceilings) and how long to watch it."""
+    """A network, a phase (train | inference | memory | ceilings) and how long to watch it.
+
+    `memory` is training, of which a few steps are run or, by JAX on a CPU, none is.
+    """
 
     phase: str
     mode: str
-    """jit for JAX; eager or compile for torch."""
+    """jit or, for inference, folded for JAX; eager, compile or, for inference, frozen for torch."""
     platform: str
     """gpu or cpu; a framework that does not see it refuses."""
     model: str = "resnet50"
@@ -38,6 +41,11 @@ class Case:
     num_classes: int = 1000
     shallow: bool = False
     """One block of 64 channels a stage: a network that shows that things run, and no more."""
+    norm_group: int | None = None
+    """Images that batch norm normalises together; all of them where it is None."""
+    scan_blocks: bool = False
+    remat: bool = False
+    """Compute blocks again for the gradient; torch calls it checkpointing."""
     repeats: int = 8
     repeat_s: float = 1.5
     warm_up_s: float = 3.0
@@ -45,6 +53,8 @@ class Case:
     """After this many seconds no further repeat starts."""
     dump: str | None = None
     """A folder for the text of the compiled program."""
+    cache: str | None = None
+    """A folder in which compilers keep what they compile; without one they start cold."""
 
 
 def inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:

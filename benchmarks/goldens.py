@@ -39,7 +39,7 @@ def golden(name: str, image_size: int) -> tuple[dict[str, Any], tuple[np.ndarray
     import torch
     from torch.nn.functional import cross_entropy
 
-    from benchmarks.torch_side import import_timm
+    from benchmarks.torch_networks import import_timm
 
     model = import_timm().create_model(name)
     shapes = {key: list(value.shape) for key, value in model.state_dict().items()}

@@ -1,6 +1,5 @@
 """flax_resnet's training step and inference, measured in a process that has only jax and flax."""
 
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,9 @@ from jax.sharding import Mesh
 
 import flax_resnet
 from benchmarks import case as cases
+from benchmarks import program
 from benchmarks.case import Case
 from benchmarks.timing import summarize
-from flax_resnet.models import count_macs, count_parameters
 from flax_resnet.training.mesh import put_batch
 from flax_resnet.training.state import init_state
 from flax_resnet.training.step import make_train_step, normalize
@@ -35,17 +34,21 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
     if case.phase == "ceilings":
         return described | _ceilings(case, began)
     mesh = Mesh(np.asarray([device]), ("data",))
-    make = {"train": _train, "inference": _inference}[case.phase]
+    make = inference_program if case.phase == "inference" else train_program
     function, arguments, advance = make(case, mesh)
     jax.block_until_ready(arguments)
-    idle = _memory(device)
+    idle = program.device_memory(device)
 
     start = time.perf_counter()
     lowered = function.lower(*arguments)
     traced = time.perf_counter()
     compiled = lowered.compile()
     done = time.perf_counter()
-    built = _memory(device)
+    built = program.device_memory(device)
+    described |= {"trace_s": traced - start, "compile_s": done - traced}
+    if case.phase == "memory" and case.platform == "cpu":
+        # There the plan is all there is to know, and a large batch would take long.
+        return described | {"memory": program.planned_bytes(compiled) | _kept(case, arguments)}
     state = [arguments]
 
     def run(steps: int) -> Any:
@@ -58,18 +61,20 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
         return jax.block_until_ready(outcome)
 
     run(1)
-    first = time.perf_counter()
+    first, first_at = time.perf_counter(), time.monotonic()
     repeats = cases.timed_repeats(run, case, began)
     loss = cases.said(float(run(1)[1]["loss"])) if case.phase == "train" else None
     if case.dump:
         _dump(case, compiled)
+    memory = program.peaks(idle, built, program.device_memory(device), compiled)
+    if case.phase == "memory":
+        memory |= _kept(case, state[0])
     return described | {
         "repeats": repeats,
         "first_step_s": first - start,
-        "trace_s": traced - start,
-        "compile_s": done - traced,
-        "memory": _peaks(idle, built, _memory(device), compiled),
-        "work": _work(case, compiled),
+        "first_step_at": first_at,
+        "memory": memory,
+        "work": program.work(case, make_model(case), compiled),
         "loss": loss,
     }
 
@@ -77,9 +82,12 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
 Advance = Callable[[tuple[Any, ...], Any], tuple[Any, ...]]
 
 
-def _train(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
-    """Return the trainer's own step, its arguments, and how the next step's follow from them."""
-    model = _model(case)
+def train_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
+    """Return the trainer's own step, its arguments, and how the next step's follow from them.
+
+    The batch is split over the mesh.
+    """
+    model = make_model(case)
 
     def rate(step: jax.Array) -> jax.Array:
         return jnp.full_like(step, cases.LEARNING_RATE, jnp.float32)
@@ -99,8 +107,9 @@ def _train(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
     return step, (state, batch), lambda arguments, outcome: (outcome[0], arguments[1])
 
 
-def _inference(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
-    model = _model(case)
+def inference_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
+    """Return inference, its arguments, and that the next call's are the same."""
+    model = make_model(case)
 
     def logits(variables: Any, images: jax.Array) -> Any:
         return model.apply(variables, normalize(images, cases.MEAN, cases.STD), train=False)
@@ -108,63 +117,35 @@ def _inference(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
     device = mesh.devices.flat[0]
     shape = (1, case.image_size, case.image_size, 3)
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros(shape))
+    if case.mode == "folded":
+        model, folded = flax_resnet.fold_batch_norm(model, variables)
+        variables = jax.device_put(folded, device)
     images = jax.device_put(cases.inputs(case)[0], device)
     return jax.jit(logits), (variables, images), lambda arguments, outcome: arguments
 
 
-def _model(case: Case) -> flax_resnet.models.Network:
-    shallow = dict(stage_sizes=(1,) * 4, widths=(64,) * 4) if case.shallow else {}
+def make_model(case: Case) -> flax_resnet.models.Network:
+    """Return the case's network."""
+    arguments: dict[str, Any] = dict(remat=case.remat)
+    if case.shallow:
+        arguments |= dict(stage_sizes=(1,) * 4, widths=(64,) * 4)
+    # Not every network has equal blocks, or batch norms.
+    for name in ("scan_blocks", "norm_group"):
+        if getattr(case, name):
+            arguments[name] = getattr(case, name)
     return flax_resnet.create_model(
         case.model,
         num_classes=case.num_classes,
         image_size=case.image_size,
         dtype=case.dtype,
-        **shallow,
+        **arguments,
     )
 
 
-def _memory(device: jax.Device) -> dict[str, int]:
-    stats: dict[str, int] = device.memory_stats() or {}
-    return stats
-
-
-def _peaks(
-    idle: dict[str, int], built: dict[str, int], after: dict[str, int], compiled: Any
-) -> dict[str, Any]:
-    """Return bytes; the peak is one of compiling where trying out kernels took more than a step.
-
-    `planned` is what XLA's own plan holds at once: arguments, results and temporaries.
-    """
-    plan = compiled.memory_analysis()
-    planned = plan.argument_size_in_bytes + plan.output_size_in_bytes
-    planned += plan.temp_size_in_bytes - plan.alias_size_in_bytes
-    peak, before = after.get("peak_bytes_in_use"), built.get("peak_bytes_in_use")
-    return {
-        "peak": peak,
-        "peak_is_of_compiling": peak is not None and peak == before,
-        "idle": idle.get("bytes_in_use"),
-        "planned": planned,
-        "process_rss_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
-
-
-def _work(case: Case, compiled: Any) -> dict[str, float]:
-    """Count a step's work: by the network's definition, and by XLA after its optimisations.
-
-    An update counts as three forward passes. XLA does not see into cuDNN's convolutions, so its
-    own flops are low on a GPU; its bytes are those that the kernels read and write.
-    """
-    cost = compiled.cost_analysis() or {}
-    passes = 3 if case.phase == "train" else 1
-    model = _model(case)
-    macs = count_macs(model, case.image_size)
-    return {
-        "parameters": count_parameters(model),
-        "batch_size": case.batch_size,
-        "model_flops": 2.0 * macs * passes * case.batch_size,
-        "xla_flops": float(cost.get("flops", 0)),
-        "xla_bytes": float(cost.get("bytes accessed", 0)),
-    }
+def _kept(case: Case, arguments: tuple[Any, ...]) -> dict[str, int]:
+    state, batch = arguments
+    images = normalize(batch["image"], cases.MEAN, cases.STD)
+    return {"kept": program.kept_bytes(make_model(case), state.variables, images)}
 
 
 def _ceilings(case: Case, began: float) -> dict[str, Any]:

@@ -22,6 +22,12 @@ def add_result_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--note", help="what a reader must know about the machine")
 
 
+def target_path(options: argparse.Namespace, kind: str, device: str) -> Path:
+    """Return where a benchmark with these options writes: quick results lie apart."""
+    folder = options.output or (QUICK_RESULTS if options.quick else RESULTS)
+    return result_path(folder, f"{'quick ' if options.quick else ''}{kind}", device)
+
+
 def result_path(folder: Path, kind: str, device: str) -> Path:
     """Return a path `KIND_DEVICE_DATE.json` in `folder` that no file has yet."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()

@@ -1,29 +1,20 @@
-"""timm's network in torch, channels last, eager or compiled: the peer, in a process of its own."""
+"""The peer's training step and inference, channels last, in a process that has only torch."""
 
 import contextlib
+import importlib.metadata
 import resource
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812, torch's own name for it
-from torch import library
 
 from benchmarks import case as cases
 from benchmarks.case import Case
+from benchmarks.torch_networks import create_network
 
-# A torchvision whose compiled operators do not fit the installed torch fails on import; timm
-# imports it, but the networks here use none of these operators.
-_TORCHVISION_OPERATORS = (
-    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qroi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, "
-    "int pooled_width, int sampling_ratio, bool aligned) -> Tensor",
-)
-# A library of operators goes when it is dropped, and its operators with it.
-_KEPT: list[Any] = []
+_PACKAGES = ("torch", "torchvision", "timm", "triton")
 
 
 def run_case(case: Case, began: float) -> dict[str, Any]:
@@ -37,14 +28,11 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
     device = torch.device("cuda" if case.platform == "gpu" else "cpu")
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
-    shallow = dict(layers=(1,) * 4, channels=(64,) * 4) if case.shallow else {}
-    create_model = import_timm().create_model
-    model = create_model(case.model, num_classes=case.num_classes, **shallow)
-    model = model.to(device, memory_format=torch.channels_last)
+    model = create_network(case).to(device, memory_format=torch.channels_last)
     numbers, labels = cases.inputs(case)
     # NHWC bytes seen as NCHW: this is what channels_last means.
     images = torch.from_numpy(numbers).to(device).permute(0, 3, 1, 2)
-    make = {"train": _train, "inference": _inference}[case.phase]
+    make = _inference if case.phase == "inference" else _train
     step = make(case, model, images, torch.from_numpy(labels).long().to(device))
     wait = torch.cuda.synchronize if case.platform == "gpu" else _nothing
 
@@ -56,20 +44,23 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
 
     start = time.perf_counter()
     run(1)
-    first = time.perf_counter()
+    first, first_at = time.perf_counter(), time.monotonic()
     run(2)  # cuDNN tries its algorithms, with workspaces that later steps do not need.
     memory = _Memory(case)
     repeats = cases.timed_repeats(run, case, began)
     loss = cases.said(float(run(1))) if case.phase == "train" else None
+    kept = {"kept": _kept_bytes(run)} if case.phase == "memory" and not case.remat else {}
     return {
         "device": torch.cuda.get_device_name() if case.platform == "gpu" else "cpu",
         "repeats": repeats,
         "first_step_s": first - start,
-        "memory": memory.peaks(),
+        "first_step_at": first_at,
+        "memory": memory.peaks() | kept,
         "work": {"parameters": sum(values.numel() for values in model.parameters())},
         "loss": loss,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
+        "packages": _versions(),
     }
 
 
@@ -133,7 +124,10 @@ def _normalizer(images: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def _compiled(case: Case, function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function) if case.mode == "compile" else function
+    """Compile as the mode asks; `frozen` takes the weights for constants, and folds norms away."""
+    if case.mode == "eager":
+        return function
+    return torch.compile(function, options={"freezing": True} if case.mode == "frozen" else None)
 
 
 def _autocast(case: Case) -> contextlib.AbstractContextManager[Any]:
@@ -141,6 +135,23 @@ def _autocast(case: Case) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
     kind = "cuda" if case.platform == "gpu" else "cpu"
     return torch.autocast(kind, dtype=getattr(torch, case.dtype))
+
+
+def _kept_bytes(run: Callable[[int], Any]) -> int:
+    """Return what a step's forward pass keeps for its backward pass, each storage once.
+
+    What checkpointing keeps is not seen.
+    """
+    found: dict[int, int] = {}
+
+    def note(values: torch.Tensor) -> torch.Tensor:
+        storage = values.untyped_storage()
+        found[storage.data_ptr()] = storage.nbytes()
+        return values
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda values: values):
+        run(1)
+    return sum(found.values())
 
 
 class _Memory:
@@ -161,27 +172,16 @@ class _Memory:
         }
 
 
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
 def _nothing() -> None:
     """Wait for a CPU, whose steps return when they are done."""
-
-
-def import_timm() -> Any:
-    """Import timm, beside a torchvision that does not fit the installed torch too."""
-    try:
-        import timm
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-        operators = library.Library("torchvision", "DEF")
-        for signature in _TORCHVISION_OPERATORS:
-            operators.define(signature)
-        _KEPT.append(operators)
-        for name in [
-            key for key in sys.modules if key.partition(".")[0] in ("timm", "torchvision")
-        ]:
-            del sys.modules[name]
-        import timm
-    return timm
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu
+from benchmarks import gpu, turns
 
 ROOT = Path(gpu.__file__).parent.parent
 
@@ -61,7 +61,7 @@ def test_a_spent_budget_skips_the_parts_and_still_writes(tmp_path):
 def test_a_missing_framework_of_ours_fails_and_a_missing_peer_does_not(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(gpu, "missing_modules", lambda names: [names[0]])
+    monkeypatch.setattr(turns, "missing_modules", lambda names, python: [names[0]])
     for part, code in (("jax-train", 1), ("torch-eager-train", 0)):
         assert gpu.main(["--tiny", "--parts", part, "--output", str(tmp_path)]) == code
     text = capsys.readouterr().out

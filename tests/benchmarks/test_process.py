@@ -1,4 +1,6 @@
+import dataclasses
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -31,6 +33,7 @@ def test_a_part_gets_its_case_and_hands_back_its_outcome(part):
         "    return {'shape': images.shape, 'labels': len(labels), 'phase': case.phase}\n"
         "child_main(run)\n"
     )
+    assert outcome.pop("started_at") <= time.monotonic()
     assert outcome == {"status": "done", "shape": [3, 4, 4, 3], "labels": 3, "phase": "train"}
 
 
@@ -71,3 +74,30 @@ def _runs(pid):
 
 def test_missing_modules_are_found_without_importing():
     assert missing_modules(["json", "no_such_module"]) == ["no_such_module"]
+
+
+def test_missing_modules_of_another_interpreter_are_found_too(tmp_path):
+    other = tmp_path / "python"
+    other.symlink_to(sys.executable)
+    assert missing_modules(["json", "no_such_module"], str(other)) == ["no_such_module"]
+
+
+def test_an_interpreter_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(SystemExit, match="nowhere is no Python interpreter"):
+        missing_modules(["json"], str(tmp_path / "nowhere"))
+
+
+def test_a_cache_is_kept_and_without_one_compilers_start_cold(part, tmp_path, monkeypatch):
+    names = ("JAX_ENABLE_COMPILATION_CACHE", "JAX_COMPILATION_CACHE_DIR", "TRITON_CACHE_DIR")
+    program = (
+        "import os\n"
+        "from benchmarks.case import child_main\n"
+        f"child_main(lambda case, began: {{name: os.environ.get(name) for name in {names}}})\n"
+    )
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    cold = part(program)
+    assert cold["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+    assert cold["JAX_COMPILATION_CACHE_DIR"] is None
+    monkeypatch.setattr(sys.modules[__name__], "CASE", dataclasses.replace(CASE, cache="kept"))
+    warm = part(program)
+    assert [warm[name] for name in names] == ["true", "kept/jax", "kept/triton_cache_dir"]

@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.gpu_table import gpu_tables, merge_round, ratios, shares
+from benchmarks.part_table import merge_round, part_tables, ratios, shares
 
 
 def measured(seconds, work=None):
@@ -47,7 +47,30 @@ def test_a_part_failed_if_one_of_its_rounds_failed():
 
 
 def test_ratios_are_over_each_peer_and_the_best(parts):
-    assert ratios(parts) == {"train": {"torch-eager": 2.0, "torch-compile": 0.5, "best": 0.5}}
+    medians = {peer: ratio["median"] for peer, ratio in ratios(parts)["train"].items()}
+    assert medians == {"torch-eager": 2.0, "torch-compile": 0.5, "best": 0.5}
+
+
+def test_a_ratio_is_of_one_round_so_that_drift_cancels():
+    parts = {}
+    for seconds in (1.0, 10.0):
+        merge_round(parts, "jax-train", measured([seconds]), 8)
+        merge_round(parts, "torch-eager-train", measured([2 * seconds]), 8)
+    merge_round(parts, "jax-train", measured([5.0]), 8)
+    ratio = ratios(parts)["train"]["best"]
+    assert ratio["values"] == [2.0, 2.0]
+    assert ratio["spread"] == 0.0
+
+
+def test_folded_inference_has_the_peer_that_folds_too():
+    parts = {}
+    merge_round(parts, "jax-inference", measured([1.0]), 8)
+    merge_round(parts, "jax-folded-inference", measured([0.5]), 8)
+    merge_round(parts, "torch-compile-inference", measured([1.0]), 8)
+    merge_round(parts, "torch-frozen-inference", measured([0.25]), 8)
+    found = ratios(parts)
+    assert found["inference"].keys() == {"torch-compile", "best"}
+    assert found["folded-inference"]["best"]["median"] == 0.5
 
 
 def test_without_a_peer_there_is_no_ratio(parts):
@@ -79,7 +102,7 @@ def test_a_peak_of_compiling_gives_way_to_the_plan(memory, cell):
     settings = {"model": "resnet50", "dtype": "bfloat16", "batch_size": 8, "image_size": 224}
     row = next(
         line
-        for line in gpu_tables(result | {"settings": settings}).splitlines()
+        for line in part_tables(result | {"settings": settings}).splitlines()
         if line.startswith("inference")
     )
     assert row.split()[2:] == ["16.0", "0.0%", *cell.split(), "7.0"]
@@ -88,7 +111,7 @@ def test_a_peak_of_compiling_gives_way_to_the_plan(memory, cell):
 def test_the_table_names_what_was_skipped(parts):
     merge_round(parts, "torch-eager-inference", {"status": "skipped", "reason": "no timm"}, 8)
     settings = {"model": "resnet50", "dtype": "bfloat16", "batch_size": 8, "image_size": 224}
-    text = gpu_tables(
+    text = part_tables(
         {
             "settings": settings,
             "device": "a GPU",

@@ -1,5 +1,6 @@
-"""What the GPU benchmark's JSON says: summaries over rounds, ratios to the peer, tables."""
+"""What parts in turns say together: summaries over rounds, ratios to the peers, tables."""
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,14 +9,20 @@ from benchmarks.timing import summarize
 
 TITLES = {
     "jax-train": "training, flax_resnet",
-    "torch-eager-train": "training, timm eager",
-    "torch-compile-train": "training, timm torch.compile",
+    "torch-eager-train": "training, torch eager",
+    "torch-compile-train": "training, torch.compile",
     "jax-inference": "inference, flax_resnet",
-    "torch-eager-inference": "inference, timm eager",
-    "torch-compile-inference": "inference, timm torch.compile",
+    "jax-folded-inference": "inference, flax_resnet, norms folded",
+    "torch-eager-inference": "inference, torch eager",
+    "torch-compile-inference": "inference, torch.compile",
+    "torch-frozen-inference": "inference, torch.compile, frozen",
 }
-PHASES = ("train", "inference")
-PEERS = ("torch-eager", "torch-compile")
+# What is ours, without its `jax-`, and the peers that do the same.
+PEERS = {
+    "train": ("torch-eager", "torch-compile"),
+    "inference": ("torch-eager", "torch-compile"),
+    "folded-inference": ("torch-eager", "torch-compile", "torch-frozen"),
+}
 Parts = dict[str, dict[str, Any]]
 
 
@@ -41,16 +48,25 @@ def merge_round(parts: Parts, name: str, outcome: dict[str, Any], batch_size: in
     parts[name] = part
 
 
-def ratios(parts: Parts) -> dict[str, dict[str, float]]:
-    """Return flax_resnet's images/s over each peer's, and over the best peer's, by phase."""
-    found: dict[str, dict[str, float]] = {}
-    for phase in PHASES:
-        ours = _speed(parts, f"jax-{phase}")
-        peers = {peer: _speed(parts, f"{peer}-{phase}") for peer in PEERS}
-        theirs = {peer: speed for peer, speed in peers.items() if speed}
-        if ours and theirs:
-            found[phase] = {peer: ours / speed for peer, speed in theirs.items()}
-            found[phase]["best"] = ours / max(theirs.values())
+def ratios(parts: Parts) -> dict[str, dict[str, Any]]:
+    """Return flax_resnet's images/s over each peer's, and over the best peer's, summarized.
+
+    There is one ratio a round, of the medians of that round: what slows the machine for longer than
+    a round slows both sides.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for ours, peers in PEERS.items():
+        phase = ours.rpartition("-")[2]
+        mine = _round_speeds(parts, f"jax-{ours}")
+        theirs = {peer: _round_speeds(parts, f"{peer}-{phase}") for peer in peers}
+        against = {}
+        for peer, speeds in theirs.items():
+            both = mine.keys() & speeds.keys()
+            if both:
+                against[peer] = summarize([mine[turn] / speeds[turn] for turn in sorted(both)])
+        if against:
+            best = min(against, key=lambda peer: against[peer]["median"])
+            found[ours] = against | {"best": against[best]}
     return found
 
 
@@ -75,7 +91,7 @@ def shares(parts: Parts) -> dict[str, dict[str, float]]:
     return found
 
 
-def gpu_tables(result: dict[str, Any]) -> str:
+def part_tables(result: dict[str, Any]) -> str:
     """Return the settings in a line, a table of the parts, and the ratios."""
     settings, parts = result["settings"], result["parts"]
     header = ("", "images/s", "spread", "flops", "bytes", "peak GiB", "first step s")
@@ -99,7 +115,7 @@ def gpu_tables(result: dict[str, Any]) -> str:
             f"copy's {moved / 1e12:.3g} TB/s here"
         )
     for phase, values in result["ratios"].items():
-        against = ", ".join(f"{value:.2f} x {peer}" for peer, value in values.items())
+        against = ", ".join(f"{value['median']:.2f} x {peer}" for peer, value in values.items())
         lines.append(f"{phase}: flax_resnet at {against}")
     for name, part in parts.items():
         if part["status"] != "done":
@@ -130,6 +146,15 @@ def _memory_cell(memory: dict[str, Any]) -> str:
 
 def _speed(parts: Parts, name: str) -> float:
     return parts.get(name, {}).get("images_per_second", {}).get("median", 0.0)
+
+
+def _round_speeds(parts: Parts, name: str) -> dict[int, float]:
+    """Return the median images/s, or what is proportional to it, of each round that measured."""
+    return {
+        turn: statistics.median(repeat["steps"] / repeat["seconds"] for repeat in entry["repeats"])
+        for turn, entry in enumerate(parts.get(name, {}).get("rounds", []))
+        if "repeats" in entry
+    }
 
 
 def _last_round(parts: Parts, name: str, key: str) -> dict[str, Any]:
