@@ -11,12 +11,12 @@ import pytest
 from benchmarks import program_bounds
 from benchmarks.program_bounds import CASES, bounds_for, excesses, measure, read_bounds
 
-# Of the programs that differ little from another one.
-SLOW = {"cifar_resnet20, bfloat16, train", "bottleneck, remat, train"}
+# Each takes seconds to compile; these three differ most.
+QUICK = {"cifar_resnet20, train", "bottleneck, train", "bottleneck, folded inference"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CASES]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CASES]
 )
 def test_a_program_stays_under_its_bounds(name):
     bound = bounds_for(jax.__version__, read_bounds())[name]
@@ -40,7 +40,7 @@ def test_bounds_are_those_of_the_nearest_version_before():
 
 def test_an_excess_is_told_and_a_margin_is_left():
     bound = {"xla_flops": 100.0, "copies": 20.0}
-    assert excesses({"xla_flops": 101.0, "copies": 21.0}, bound) == []
+    assert excesses({"xla_flops": 101.0, "copies": 23.0}, bound) == []
     (text,) = excesses({"xla_flops": 102.0, "copies": 1.0}, bound)
     assert text == "xla_flops is 102, at most 100 are expected"
 
