@@ -39,6 +39,7 @@ bench: $(VENV)/installed-dev ## every benchmark in its quick mode
 	@$(BIN)/python -m benchmarks.checkpoint --quick
 	@$(BIN)/python -m benchmarks.augmentation --quick
 	@$(BIN)/python -m benchmarks.mixing --quick
+	@$(BIN)/python -m benchmarks.input_pipeline --quick
 	@PYTHON=$(BIN)/python benchmarks/gpu.sh --tiny
 
 clean: ## remove what the targets above made, but no run

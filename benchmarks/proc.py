@@ -1,6 +1,8 @@
 """Processes as Linux sees them in /proc: who they belong to, and what they hold."""
 
+import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +50,18 @@ def holding(processes: list[int]) -> Holding:
         own += 1024 * (status.get("RssAnon", 0) + status.get("VmSwap", 0))
         threads, counted = threads + status.get("Threads", 0), counted + 1
     return Holding(resident, own, files, threads, counted)
+
+
+def cpu_seconds(processes: Sequence[int]) -> float:
+    """Return the CPU time that these processes have used; one that has ended counts nothing."""
+    ticks = 0
+    for number in processes:
+        try:
+            fields = (PROC / str(number) / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        ticks += int(fields[11]) + int(fields[12])  # of the process itself and of the system for it
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _status(number: int) -> dict[str, int]:

@@ -34,6 +34,7 @@ from benchmarks.timing import summarize
 from benchmarks.trainer_probe import PHASES, TrainerProbe, Turn
 from flax_resnet.data import train_batches
 from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.feeding import training_batches
 from flax_resnet.training.mesh import put_batch
 from flax_resnet.training.parsing import parse
 from flax_resnet.training.setup import Setup, prepare_run
@@ -192,14 +193,13 @@ class _BareLoop:
 
 def _loader_seconds(setup: Setup, batches: int, warm_up: int) -> float:
     """Return what a batch costs the loader when nobody else wants the cores."""
-    config = setup.config
-    total = batches + warm_up
-    stream = train_batches(setup.train_source, config.data, seed=config.seed, num_batches=total)
+    stream = training_batches(setup, 0, batches + warm_up)
     for _ in range(warm_up):
-        next(stream)
+        jax.block_until_ready(next(stream))
     began = time.perf_counter()
     for _ in range(batches):
-        next(stream)
+        # Those that the devices take out of their own memory are not ready at once.
+        jax.block_until_ready(next(stream))
     taken = time.perf_counter() - began
     stream.close()
     return taken / batches

@@ -65,10 +65,10 @@ class TrainerProbe:
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
-        make_step, make_batches = loop.make_train_step, loop.train_batches
+        make_step, make_batches = loop.make_train_step, loop.training_batches
         with (
             mock.patch.object(loop, "make_train_step", self._stepper(make_step)),
-            mock.patch.object(loop, "train_batches", self._feeder(make_batches)),
+            mock.patch.object(loop, "training_batches", self._feeder(make_batches)),
             contextlib.redirect_stdout(_Terminal()),
         ):
             yield

@@ -12,7 +12,7 @@ from flax_resnet.data.augment.config import AugmentConfig
 from flax_resnet.errors import InputError, require_known
 
 CROP_NAMES = ("random_resized_crop", "pad_crop", "none")
-INTERPOLATIONS = ("area", "bilinear", "bicubic", "random", "aliased")
+INTERPOLATIONS = ("area", "smooth", "bilinear", "bicubic", "random", "aliased")
 _ON_ERROR = ("raise", "skip")
 
 
@@ -60,10 +60,10 @@ class DataConfig:
     eval_crop: float = 0.875
     """The centre crop's side over the resized image's short side; 1.0 for small images."""
     interpolation: str = "area"
-    """How images are resized: area (averages where they shrink; fast) | bilinear | bicubic (as
-    Pillow filters, exactly what published weights were made for) | random (bilinear or bicubic,
-    drawn for each training image; evaluation is bicubic) | aliased (no averaging: a core
-    prepares about a third more training images a second)"""
+    """How images are resized: area (averages where they shrink) | smooth (blurs what shrinks: near
+    to Pillow's bilinear filter, in a quarter of its time) | bilinear | bicubic (as Pillow filters,
+    exactly what published weights were made for) | random (bilinear or bicubic, drawn for each
+    training image; evaluation is bicubic) | aliased (no averaging, the fastest)"""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """What else happens to single training images; see AugmentConfig."""
 
@@ -94,6 +94,10 @@ class DataConfig:
     border_sigma: float = 5.0
     """How wide such gaps are, in pixels."""
 
+    on_device: bool = False
+    """Hold all images on every device as uint8, and shuffle, shift (pad_crop) and mirror them
+    there: small data sets then wait for no loader. The same examples in the same order; which way
+    each is shifted and mirrored is another draw than the host's."""
     workers: int = -1
     """-1: chosen from the machine; 0: threads of this process; n: n worker processes."""
     on_error: str = "raise"
@@ -126,6 +130,7 @@ class DataConfig:
         _require(self, "std", min(self.std) > 0, "positive numbers")
         self.augment.check_use(self.source, self.channels)
         _check_masks(self)
+        _check_on_device(self)
         _require(self, "workers", self.workers >= -1, "-1, 0 or a number of processes")
         _require(self, "max_errors", self.max_errors >= 0, "at least 0")
 
@@ -161,6 +166,26 @@ def _check_masks(config: DataConfig) -> None:
     _require(config, "border_weight", config.border_weight >= 0, "at least 0")
     _require(config, "border_sigma", config.border_sigma > 0, "a positive number of pixels")
     _require(config, "class_weights", min(config.class_weights, default=0) >= 0, "at least 0")
+
+
+def _check_on_device(config: DataConfig) -> None:
+    if not config.on_device:
+        return
+    # What a device does not do, and the setting that the host would have to be left.
+    refused: dict[str, tuple[bool, str]] = {
+        "source": (config.source.startswith("masks:"), "a class for each image"),
+        "crop": (config.crop == "random_resized_crop", "'pad_crop' or 'none'"),
+        "interpolation": (config.interpolation == "random", "one filter for all images"),
+        "sizes": (bool(config.sizes), "(), one size for all epochs"),
+        "augment": (bool(config.augment.stages), "nothing but repeats"),
+    }
+    for name, (asked, expected) in refused.items():
+        found = config.augment.stages if name == "augment" else getattr(config, name)
+        if asked:
+            raise InputError(
+                f"config.data.{name} is {found!r}; expected {expected}, for config.data.on_device "
+                "is True. Change it, or leave images to the host: config.data.on_device=False."
+            )
 
 
 def _is_range(values: tuple[float, ...], top: float = float("inf")) -> bool:

@@ -67,6 +67,23 @@ def position_of_row(number: int, row: int, batch_size: int, repeats: int = 1) ->
     return number * batch_size + first + row * repeats
 
 
+def batch_places(
+    number: int, rows: range, batch_size: int, seed: int, length: int, repeats: int = 1
+) -> np.ndarray:
+    """Return the `Place` of each of these rows of global batch `number`, int32 (rows, 3).
+
+    They are what `position_of_row` and `locate` say of one row, at a hundredth of the time.
+    """
+    order = np.concatenate([np.arange(first, batch_size, repeats) for first in range(repeats)])
+    epochs, steps = np.divmod(number * batch_size + order[rows.start : rows.stop], length)
+    turns, copies = np.divmod(steps, repeats)
+    examples = np.empty_like(turns)
+    for epoch in np.unique(epochs).tolist():
+        here = epochs == epoch
+        examples[here] = permutation(seed, epoch, length)[turns[here]]
+    return np.stack([epochs, examples, copies], axis=1).astype(np.int32)
+
+
 def example_rng(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
     """Return the generator of all random choices for one example in one epoch.
 

@@ -35,4 +35,5 @@ def open_source(config: DataConfig, split: str) -> Source:
     source = OPENERS[prefix](config, rest, split)
     if len(source) == 0:
         raise InputError(f"{source.name} has no examples; expected at least one. Widen the slice.")
-    return keep_decoded(source, config.channels)
+    # What lies on the devices is decoded once as it is.
+    return source if config.on_device else keep_decoded(source, config.channels)

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from flax_resnet.data import DataConfig, Source, eval_batches
 from flax_resnet.training.cluster.interrupts import StopRequest
 from flax_resnet.training.mesh import device_rows, put_batch
+from flax_resnet.training.on_device import DeviceData
 from flax_resnet.training.tasks.table import CLASSIFICATION, Batch, Metrics, Task
 
 Evaluate = Callable[[dict[str, Any], Batch], Metrics]
@@ -32,6 +33,7 @@ def evaluate(
     task: Task = CLASSIFICATION,
     request: StopRequest | None = None,
     others: Mapping[str, dict[str, Any]] | None = None,
+    held: DeviceData | None = None,
 ) -> dict[str, float]:
     """Return count, skipped and the figures of the task (loss, top1, top5) over all of `source`.
 
@@ -44,11 +46,15 @@ def evaluate(
       on_batch: called after each batch, for a progress bar.
       others: more variables, under what their figures have before their names: they see the same
         batches.
+      held: what `source` and `config` give, where that lies on the devices.
     """
     config = divisible_eval_batch(config, mesh)
-    batches = eval_batches(
-        source, config, process_index=jax.process_index(), process_count=jax.process_count()
-    )
+    if held is not None:
+        batches: Any = held.evaluation(config)
+    else:
+        batches = eval_batches(
+            source, config, process_index=jax.process_index(), process_count=jax.process_count()
+        )
     request = request or StopRequest()
     several = {"": variables, **(others or {})}
     totals: dict[str, dict[str, np.ndarray]] = {prefix: {} for prefix in several}

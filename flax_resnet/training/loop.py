@@ -9,7 +9,6 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from flax_resnet.data import train_batches
 from flax_resnet.training.averages import fitting_average
 from flax_resnet.training.checkpoints import fallback, store
 from flax_resnet.training.checkpoints.restoring import Restored, restore_state
@@ -17,6 +16,7 @@ from flax_resnet.training.cluster.agreement import meet
 from flax_resnet.training.cluster.interrupts import EXIT_STOPPED, Stopped, stop_requests
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.display import Display
+from flax_resnet.training.feeding import training_batches
 from flax_resnet.training.log import NonFiniteError, TrainingLog
 from flax_resnet.training.mesh import device_rows, put_batch
 from flax_resnet.training.nonfinite import explain_nonfinite
@@ -162,15 +162,7 @@ def _steps(
         max_nonfinite=session.config.max_nonfinite,
         carried=carried,
     )
-    batches = train_batches(
-        setup.train_source,
-        session.config.data,
-        seed=session.config.seed,
-        start_batch=start,
-        num_batches=last - start,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    batches = training_batches(setup, start, last - start)
     step, metrics = start, dict[str, float]()
     try:
         for batch in batches:

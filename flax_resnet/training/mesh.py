@@ -25,19 +25,35 @@ def split(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def device_rows(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def device_rows(batch: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the device needs of a batch: all but the count of skipped records."""
     return {key: value for key, value in batch.items() if key != "skipped"}
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Send this process's rows of a batch to its devices, without waiting for the transfer."""
+def put_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+    """Send this process's rows of a batch to its devices, without waiting for the transfer.
+
+    What is there already, as rows that a device took out of its own memory, stays as it is.
+    """
     sharding = split(mesh)
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)
     return {
-        key: jax.make_array_from_process_local_data(sharding, rows) for key, rows in batch.items()
+        key: rows
+        if isinstance(rows, jax.Array)
+        else jax.make_array_from_process_local_data(sharding, rows)
+        for key, rows in batch.items()
     }
+
+
+def put_copies(arrays: Any, mesh: Mesh) -> Any:
+    """Send arrays, the same in every process, to every device."""
+    sharding = replicated(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(arrays, sharding)
+    return jax.tree.map(
+        lambda array: jax.make_array_from_process_local_data(sharding, array, array.shape), arrays
+    )
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

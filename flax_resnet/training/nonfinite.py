@@ -13,12 +13,12 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Array, Bool
 
-from flax_resnet.data.mask_loading import train_loader
 from flax_resnet.data.positions import locate, position_of_row
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
 from flax_resnet.models import to_layout
 from flax_resnet.training.accumulation import join_rows, split_batch
+from flax_resnet.training.feeding import training_batch
 from flax_resnet.training.gradient import dropout_key, make_gradient, prepare_batch
 from flax_resnet.training.mesh import put_batch
 from flax_resnet.training.setup import Setup
@@ -104,10 +104,7 @@ def find_cause(setup: Setup, state: TrainState, number: int) -> Finding:
     other things at random then; what is not finite seldom depends on that.
     """
     config, names = setup.config, list[str]()
-    load = train_loader(
-        setup.train_source, config.data, config.seed, jax.process_index(), jax.process_count()
-    )
-    batch: dict[str, Any] = dict(load(number))
+    batch = training_batch(setup, number)
     teacher = load_teacher(setup)
     look = _inspection(setup, number, names, teacher)
     inspect = jit_over(setup.mesh, look, config.deterministic, copies=1)

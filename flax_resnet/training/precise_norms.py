@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from flax_resnet.data import train_batches
 from flax_resnet.models.layers.convolution import at_least_float32
 from flax_resnet.models.layers.norms import BatchNorm
+from flax_resnet.training.feeding import training_batches
 from flax_resnet.training.gradient import dropout_key, normalize
 from flax_resnet.training.mesh import put_batch, replicated
 from flax_resnet.training.setup import Setup
@@ -102,15 +102,7 @@ def measured_norms(
     on from `step`.
     """
     config, whole = setup.config, replicated(setup.mesh)
-    batches = train_batches(
-        setup.train_source,
-        config.data,
-        seed=config.seed,
-        start_batch=step,
-        num_batches=config.average.precise_batches,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    batches = training_batches(setup, step, config.average.precise_batches)
     found = [_nothing(variables["batch_stats"], whole) for variables in several]
     try:
         for number, batch in enumerate(batches, start=step):

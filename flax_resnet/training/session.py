@@ -129,6 +129,7 @@ class Session:
             self.task,
             self.request,
             others,
+            self.setup.held_evaluation,
         )
         if metrics:
             self._report("eval", data.eval_split, int(state.step), metrics)

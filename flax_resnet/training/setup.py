@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, MaskSource, Source, open_source
+from flax_resnet.data.held import hold_evaluation, hold_training
 from flax_resnet.data.positions import position_of_row
 from flax_resnet.data.resolution import sizes_of
 from flax_resnet.errors import InputError
@@ -21,6 +22,7 @@ from flax_resnet.training.averages import Averaging, make_averaging
 from flax_resnet.training.config import ModelConfig, TrainConfig
 from flax_resnet.training.mesh import check_batch_size, data_mesh
 from flax_resnet.training.mixing import NEIGHBOURS, MixConfig, partners
+from flax_resnet.training.on_device import DeviceData, check_room, make_take
 from flax_resnet.training.tasks.distillation import distilled_loss
 from flax_resnet.training.tasks.table import TASKS, Loss
 from flax_resnet.training.updates.freezing import check_pattern
@@ -57,6 +59,24 @@ class Setup:
         """Return how the variables are averaged over updates, where they are."""
         return make_averaging(self.config.average, self.steps_per_epoch)
 
+    @functools.cached_property
+    def held_training(self) -> DeviceData | None:
+        """Send the training images to the devices, where the config wants them there."""
+        data = self.config.data
+        if not data.on_device:
+            return None
+        take = make_take(self.mesh, data, self.config.seed)
+        return DeviceData(hold_training(self.train_source, data), self.mesh, take)
+
+    @functools.cached_property
+    def held_evaluation(self) -> DeviceData | None:
+        """Send the evaluation's images to the devices, where the config wants them there."""
+        data = self.config.data
+        if not data.on_device:
+            return None
+        held = hold_evaluation(self.eval_source, data)
+        return DeviceData(held, self.mesh, make_take(self.mesh))
+
 
 def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
     """Open the data and make the parts that `config` names.
@@ -77,6 +97,7 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
     eval_source = open_source(config.data, config.data.eval_split)
     check_classes(train_source, num_classes)
     check_classes(eval_source, num_classes)
+    check_room(config.data, len(train_source), len(eval_source), mesh)
     steps_per_epoch = len(train_source) / config.data.batch_size
     steps = config.steps or math.ceil(config.epochs * steps_per_epoch)
     model = _build_for_training(config)

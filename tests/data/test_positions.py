@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flax_resnet.data.positions import (
+    batch_places,
     example_rng,
     locate,
     permutation,
@@ -51,6 +52,20 @@ def test_the_rows_of_a_batch_hold_all_its_positions(number, batch_size, repeats)
     assert sorted(held) == list(range(number * batch_size, (number + 1) * batch_size))
     if repeats == 1:
         assert held == sorted(held)
+
+
+@given(seeds, st.integers(0, 99), st.integers(1, 40), lengths, st.integers(1, 4), st.data())
+def test_the_places_of_a_batch_are_those_of_its_rows(
+    seed, number, batch_size, length, repeats, data
+):
+    start = data.draw(st.integers(0, batch_size - 1))
+    rows = range(start, data.draw(st.integers(start + 1, batch_size)))
+    expected = [
+        locate(position_of_row(number, row, batch_size, repeats), seed, length, repeats)
+        for row in rows
+    ]
+    found = batch_places(number, rows, batch_size, seed, length, repeats)
+    np.testing.assert_array_equal(found, expected)
 
 
 @given(seeds, st.integers(0, 9), st.integers(2, 4), st.integers(2, 9))

@@ -149,6 +149,30 @@ def test_resizing_is_like_pillows(photo, size):
     assert np.sqrt(np.mean(difference**2)) < 5
 
 
+@pytest.mark.parametrize("size", [(32, 42), (20, 26), (12, 16), (7, 10), (48, 9)])
+def test_smooth_is_nearer_to_pillows_filter_than_area(photo, size):
+    expected = np.asarray(Image.fromarray(photo).resize(size[::-1], Image.Resampling.BILINEAR))
+    area, smooth = (
+        np.sqrt(np.mean((resize(photo, size, name) - expected.astype(float)) ** 2))
+        for name in ("area", "smooth")
+    )
+    assert smooth < area
+
+
+@pytest.mark.parametrize("size", [(48, 96), (60, 64), (96, 128)])
+def test_what_grows_or_stays_is_not_blurred(photo, size):
+    found, expected = (resize(photo, size, name) for name in ("smooth", "aliased"))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 5000, 1), (5000, 1, 3), (30, 40, 1)])
+def test_smooth_keeps_the_mean_of_any_shape(shape):
+    image = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+    small = resize(image, (16, 16), "smooth")
+    assert small.shape == (16, 16, shape[2])
+    assert abs(small.mean() - image.mean()) < 4
+
+
 def test_antialiasing_averages_over_all_pixels():
     stripes = np.zeros((64, 64, 1), np.uint8)
     stripes[:, ::4] = 200
@@ -171,7 +195,7 @@ def test_every_crop_that_a_config_may_name_is_in_the_table():
 
 
 @pytest.mark.parametrize("shape", [(5, 80), (80, 5), (30, 40), (20, 21)])
-@pytest.mark.parametrize("interpolation", ["area", "bilinear", "bicubic", "aliased"])
+@pytest.mark.parametrize("interpolation", ["area", "smooth", "bilinear", "bicubic", "aliased"])
 def test_evaluation_resizes_the_whole_of_images_up_to_16_to_1(shape, interpolation):
     image = np.random.default_rng(0).integers(256, size=(*shape, 3), dtype=np.uint8)
     config = DataConfig(image_size=16, eval_crop=1.0, interpolation=interpolation)

@@ -27,7 +27,7 @@ class AugmentConfig:
     """"" (none) | auto (AutoAugment's policy v0 of the EfficientNet code) | auto_paper (that of
     arXiv:1805.09501, table 9) | rand (RandAugment) | trivial (TrivialAugment-Wide, whose shifts
     of up to 32 pixels are meant for images of 224). What bends or moves images interpolates as
-    config.data.interpolation says, bilinearly for area and aliased."""
+    config.data.interpolation says, bilinearly for area, smooth and aliased."""
     operations: int = 2
     """How many operations rand draws for an image (N of arXiv:1909.13719)."""
     magnitude: float = 9.0

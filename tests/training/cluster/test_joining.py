@@ -104,10 +104,11 @@ def rows(workdir: Path, kind: str) -> list[dict[str, float]]:
     return [row for row in map(json.loads, lines) if row["kind"] == kind]
 
 
+@pytest.mark.parametrize("on_device", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_any_number_of_processes_gives_the_curve_of_one_across_restarts(
-    processes: Processes, tiny_config: Configs, devices: Any, tmp_path: Path
+    on_device: bool, processes: Processes, tiny_config: Configs, devices: Any, tmp_path: Path
 ) -> None:
-    config = tiny_config(steps=20, eval_every_epochs=10 / 64)
+    config = tiny_config(steps=20, eval_every_epochs=10 / 64, data__on_device=on_device)
     train(config, tmp_path / "one", mesh=devices(1))
     for count, stop_after in ((2, 13), (1, None)):
         processes.start([config] * count, tmp_path / "many", stop_after=stop_after)
