@@ -98,9 +98,16 @@ def measurements(folder: Path = RESULTS) -> dict[str, str]:
                 spread = f" ({least:.2%} to {largest:.2%})" if count > 1 else ""
                 runs = f"{count} seeds" if count > 1 else "1 seed"
                 found.setdefault(name, []).append(
-                    f"{variant}, {figure}: {mean:.2%}{spread}, {runs}"
+                    f"{variant}{_changed(result)}, {figure}: {mean:.2%}{spread}, {runs}"
                 )
     return {name: "; ".join(lines) for name, lines in found.items()}
+
+
+def _changed(result: Mapping[str, Any]) -> str:
+    """Return the settings in which all runs differed from the recipe, in brackets."""
+    names = {each: each.partition("=")[0].rpartition(".")[2] for each in result["shared"]}
+    told = [f"`{each}`" for each, name in names.items() if name not in _LEFT_OUT]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,7 +20,8 @@ def test_what_was_measured_is_told_by_recipe_and_variant(tmp_path):
         {"variant": "plain", "seed": seed, "evaluations": [{"top1": top1}], "test": None}
         for seed, top1 in enumerate((0.5, 0.7))
     ]
-    result = {"config": "configs/digits.py", "runs": runs}
+    shared = ["epochs=1.0", "data.eval_split=test"]
+    result = {"config": "configs/digits.py", "shared": shared, "runs": runs}
     (tmp_path / "accuracy-digits_2-cores.json").write_text(json.dumps(result))
-    expected = "plain, top1: 60.00% (50.00% to 70.00%), 2 seeds"
+    expected = "plain (`epochs=1.0`), top1: 60.00% (50.00% to 70.00%), 2 seeds"
     assert measurements(tmp_path) == {"digits": expected}
