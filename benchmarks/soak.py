@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train, sample, fit; print a table and the verdict and write the JSON."""
     options = _parser().parse_args(arguments)
     require_proc()
-    minutes = options.minutes or (0.5 if options.quick else 30.0)
+    minutes = options.minutes or (0.2 if options.quick else 30.0)
     environment = record_environment(options.note)
     settings = _settings(options)
     with tempfile.TemporaryDirectory() as name:
@@ -174,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--minutes", type=float, help="default: 30, quick 0.5")
+    parser.add_argument("--minutes", type=float, help="default: 30, quick 0.2")
     parser.add_argument("--workers", type=int, default=0, help="processes of the loader; default 0")
     parser.add_argument("--memory-bound", type=float, default=0.02, help="a share; default: 0.02")
     parser.add_argument("--count-bound", type=int, default=2, help="default: 2")
