@@ -171,7 +171,7 @@ def _check_masks(config: DataConfig) -> None:
 def _check_on_device(config: DataConfig) -> None:
     if not config.on_device:
         return
-    # What a device does not do, and the setting that the host would have to be left.
+    # By setting: whether it asks for what devices do not do, and what is expected instead.
     refused: dict[str, tuple[bool, str]] = {
         "source": (config.source.startswith("masks:"), "a class for each image"),
         "crop": (config.crop == "random_resized_crop", "'pad_crop' or 'none'"),
