@@ -85,7 +85,9 @@ def _speed_rows(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
                 key = (result["device"], network, WORDS[ours])
                 speed = entry["parts"][f"jax-{ours}"]["images_per_second"]["median"]
                 cells = [_ratio(against.get(peer)) for peer in PEERS]
-                found.setdefault(key, (*key, f"{speed:,.0f}", *cells))
+                found.setdefault(
+                    key, (*key, f"{speed:,.3g}" if speed < 100 else f"{speed:,.0f}", *cells)
+                )
     yield from (found[key] for key in sorted(found))
 
 
@@ -157,7 +159,11 @@ def _network(settings: dict[str, Any]) -> str:
 
 
 def _ratio(ratio: dict[str, Any] | None) -> str:
-    return f"{ratio['median']:.2f} ({ratio['spread']:.0%})" if ratio else ""
+    if not ratio:
+        return ""
+    # One round has no spread.
+    spread = "" if len(ratio["values"]) == 1 else f" ({ratio['spread']:.0%})"
+    return f"{ratio['median']:.2f}{spread}"
 
 
 def _markdown(cells: Sequence[str]) -> str:

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from benchmarks import speed_table
 from benchmarks.speed_table import BEGIN, END, PAGE, block, load_results, main, page_with
 
 
 def speed(value):
-    return {"median": value, "spread": 0.1}
+    return {"median": value, "spread": 0.1, "values": [value, value]}
 
 
 def result(benchmark="train_step", date="2026-01-01", ratio=2.0, **more):
@@ -91,3 +92,7 @@ def test_only_what_lies_between_the_markers_changes(tmp_path):
 def test_a_page_without_markers_is_refused():
     with pytest.raises(SystemExit, match="the page has no"):
         page_with("nothing", "new")
+
+
+def test_a_single_round_claims_no_spread():
+    assert speed_table._ratio({"median": 0.684, "spread": 0.0, "values": [0.684]}) == "0.68"
