@@ -1,5 +1,7 @@
-"""Channels times a matrix: as a plain product, under every transformation."""
+"""Channels times a matrix and convolutions: as plain ones, under every transformation."""
 
+import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flax_resnet.models.layers.product import times_matrix
+from flax_resnet.models.layers.product import convolve, times_matrix
 
 Operands = tuple[jax.Array, jax.Array]
 Function = Callable[[jax.Array, jax.Array], jax.Array]
@@ -53,6 +55,61 @@ def test_every_transformation_sees_a_plain_product(transform: str, shape: tuple[
         for product in (times_matrix, jnp.matmul)
     )
     chex.assert_trees_all_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("stride, dilation, pad", [(1, 1, 1), (2, 1, 1), (1, 2, 2), (3, 1, 0)])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_every_transformation_sees_a_plain_convolution(
+    transform: str, stride: int, dilation: int, pad: int
+) -> None:
+    rng = np.random.default_rng(0)
+    x, kernel = rng.standard_normal((2, 7, 6, 2)), rng.standard_normal((3, 3, 2, 3))
+
+    def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            (stride, stride),
+            [(pad, pad), (pad, pad)],
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    found, expected = (
+        seen_by(transform, curved(function), jnp.asarray(x), jnp.asarray(kernel))
+        for function in (lambda x, kernel: convolve(x, kernel, stride, dilation, pad), plain)
+    )
+    chex.assert_trees_all_close(found, expected, rtol=1e-12, atol=1e-11)
+
+
+def test_the_gradient_of_a_kernel_computes_nothing_again() -> None:
+    """Neither branch of a residual sum is in the fusion that turns images around for it."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((8, 16, 16, 8)), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((3, 3, 8, 8)), jnp.float32)
+
+    def blocks(convolution: Function, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        for _ in range(3):
+            x = jax.nn.relu(x + jnp.tanh(convolution(x, kernel)))
+        return (x**2).sum()
+
+    def turned(convolution: Function) -> list[int]:
+        """Return how many arrays each fusion reads that turns images around."""
+        step = jax.jit(jax.grad(functools.partial(blocks, convolution), 1))
+        text = step.lower(x, kernel).compile().as_text()
+        turns = r"%transpose_copy_fusion[.\d]* = f32\[(?:8,)?16,16.*? fusion\((.*?)\)"
+        fusions = re.findall(turns, text)
+        return [len(operands.split(",")) for operands in fusions]
+
+    plain = functools.partial(
+        jax.lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    assert max(turned(plain)) > 1, "this jax needs no care any more"
+    assert set(turned(lambda x, kernel: convolve(x, kernel, 1, 1, 1))) == {1}
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (5, 3)])

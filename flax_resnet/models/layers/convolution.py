@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from flax_resnet.models.layers.product import times_matrix
+from flax_resnet.models.layers.product import convolve, times_matrix
 
 Dtype = Any
 Initializer = Callable[..., Array]
@@ -38,8 +38,6 @@ def conv2d(
       pad: rows and columns of zeros on each side; None: half of the kernel's extent.
     """
     pad = dilation * (kernel.shape[0] - 1) // 2 if pad is None else pad
-    if groups == 1 and not _is_matrix_product(x, kernel, stride, dilation, pad):
-        return _convolution(x, kernel, stride, dilation, groups, pad)
     # Accelerators know what XLA:CPU does not.
     return lax.platform_dependent(
         x,
@@ -80,7 +78,7 @@ def _on_cpu(x: Images, kernel: Array, stride: int, dilation: int, groups: int, p
     if groups == 1:
         if _is_matrix_product(x, kernel, stride, dilation, pad):
             return _matrix_product(x, kernel, stride, dilation, pad)
-        return _convolution(x, kernel, stride, dilation, 1, pad)
+        return convolve(x, kernel, stride, dilation, pad)
     # The gradient of a grouped convolution takes XLA:CPU ten to twenty times as long as that of
     # a few dense ones which see several groups each, and zeros between them.
     blocks = math.gcd(groups, 4)
