@@ -1,0 +1,87 @@
+"""A run, or weights, that pictures can be shown to."""
+
+from pathlib import Path
+
+import chex
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from flax_resnet import InputError, restore, save_pretrained, train
+from flax_resnet.inference.predictor import Predictor, open_predictor
+from flax_resnet.models.variants import VARIANTS
+from flax_resnet.training.parsing import parse
+from flax_resnet.training.step import normalize
+from flax_resnet.weights import Preprocessing
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        row = dict(stage_sizes=(1, 1), widths=(8, 16), stem="cifar", image_size=8)
+        patch.setitem(VARIANTS, "tiny", row)
+        data = dict(source="synthetic:10", batch_size=16, image_size=8, crop="none", flip=False)
+        folder = tmp_path_factory.mktemp("runs") / "run"
+        train(parse({"steps": 1, "model": {"name": "tiny"}, "data": data}), folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def predictor(run: Path) -> Predictor:
+    return open_predictor(run, batch_size=8)
+
+
+@pytest.mark.parametrize("count", [1, 8, 19])
+def test_probabilities_are_those_of_the_run_whatever_the_batch(
+    run: Path, predictor: Predictor, count: int
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
+    restored = restore(run)
+    images = normalize(pixels, restored.config.data.mean, restored.config.data.std)
+    logits = restored.model.apply(restored.variables, images, train=False)
+    found = predictor.probabilities(pixels)
+    assert found.shape == (count, 10)
+    chex.assert_trees_all_close(found, np.asarray(jax.nn.softmax(logits)), rtol=1e-4, atol=1e-6)
+
+
+def test_no_pictures_have_no_probabilities(predictor: Predictor) -> None:
+    assert predictor.probabilities(np.zeros((0, 8, 8, 3), np.uint8)).shape == (0, 10)
+
+
+def test_features_are_a_stages_channels_averaged(run: Path, predictor: Predictor) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    restored = restore(run)
+    images = normalize(pixels, restored.config.data.mean, restored.config.data.std)
+    maps = restored.model.apply(restored.variables, images, train=False, method="features")
+    for stage in ("stem", "layer2"):
+        found = predictor.features(pixels, stage)
+        chex.assert_trees_all_close(
+            found, np.asarray(maps[stage].mean((1, 2))), rtol=1e-4, atol=1e-6
+        )
+    with pytest.raises(InputError, match=r"no stage 'layer9' in tiny .*; it has stem, layer1"):
+        predictor.features(pixels, "layer9")
+
+
+def test_pictures_of_any_size_and_colour_are_prepared(predictor: Predictor) -> None:
+    grey = np.full((30, 50), 77, np.uint8)
+    encoded = cv2.imencode(".png", grey)[1].tobytes()
+    assert predictor.prepare(encoded).tolist() == np.full((8, 8, 3), 77).tolist()
+    assert predictor.prepare(grey[..., None]).shape == (8, 8, 3)
+
+
+def test_weights_bring_their_preprocessing_and_classes_without_names(
+    run: Path, tmp_path: Path
+) -> None:
+    restored = restore(run)
+    images = Preprocessing(12, 1.0, "bicubic", (0.4,) * 3, (0.2,) * 3)
+    save_pretrained(
+        restored.model,
+        restored.variables,
+        tmp_path / "saved",
+        architecture="tiny",
+        preprocessing=images,
+    )
+    predictor = open_predictor(tmp_path / "saved")
+    assert (predictor.data.test_size, predictor.data.interpolation) == (12, "bicubic")
+    assert predictor.class_names == tuple("0123456789")
