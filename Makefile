@@ -26,20 +26,15 @@ lint: $(VENV)/installed-dev ## style and format
 types: $(VENV)/installed-dev ## static types
 	@$(BIN)/mypy
 
-bench: $(VENV)/installed-dev ## every benchmark in its quick mode
-	@$(BIN)/python -m benchmarks.train_step --quick
-	@$(BIN)/python -m benchmarks.inference --quick
-	@$(BIN)/python -m benchmarks.trainer_overhead --quick
-	@$(BIN)/python -m benchmarks.compile_time --quick
-	@$(BIN)/python -m benchmarks.memory --quick
-	@$(BIN)/python -m benchmarks.startup --quick
-	@$(BIN)/python -m benchmarks.scaling --quick
-	@$(BIN)/python -m benchmarks.kill --quick
-	@$(BIN)/python -m benchmarks.soak --quick
-	@$(BIN)/python -m benchmarks.checkpoint --quick
-	@$(BIN)/python -m benchmarks.augmentation --quick
-	@$(BIN)/python -m benchmarks.mixing --quick
-	@$(BIN)/python -m benchmarks.input_pipeline --quick
+QUICK := train_step inference trainer_overhead compile_time memory startup scaling kill soak checkpoint \
+  augmentation mixing input_pipeline
+
+bench: $(QUICK:%=bench-%) bench-gpu ## every benchmark in its quick mode
+
+bench-%: $(VENV)/installed-dev
+	@$(BIN)/python -m benchmarks.$* --quick
+
+bench-gpu: $(VENV)/installed-dev
 	@PYTHON=$(BIN)/python benchmarks/gpu.sh --tiny
 
 clean: ## remove what the targets above made, but no run
