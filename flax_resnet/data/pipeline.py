@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import shutil
-import sys
 import weakref
 from collections.abc import Iterator
 from typing import cast
@@ -16,17 +14,18 @@ from grain.multiprocessing import SharedMemoryArray
 
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.decoded import is_small
+from flax_resnet.data.lending import Borrower, Lender, can_lend
 from flax_resnet.data.loading import Batch, EvalLoader, TrainLoader
 from flax_resnet.data.mask_loading import eval_loader, train_loader
 from flax_resnet.data.resolution import at_largest
 from flax_resnet.data.source import Source
 from flax_resnet.data.workers import (
-    SHARED_MEMORY,
     available_cores,
-    check_shared_memory,
+    check_memory,
     choose_threads,
     choose_workers,
     mark_flags_as_parsed,
+    memory_for_batches,
     single_threaded_opencv,
     start_worker,
 )
@@ -124,25 +123,27 @@ def has_small_images(source: Source) -> bool:
 
 def _prefetched(loader: TrainLoader | EvalLoader, numbers: range) -> grain.DatasetIterator[Batch]:
     config, cores, small = loader.config, available_cores(), has_small_images(loader.source)
-    # Where there is no such folder, as on macOS, shared memory has no limit of its own.
-    memory = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.exists() else sys.maxsize
+    lent = can_lend()
+    memory = memory_for_batches(lent)
     largest = dataclasses.replace(loader, config=at_largest(config)).empty(1)
     row_bytes = sum(np.asarray(value).nbytes for value in largest.values())
     workers = config.workers
     if workers < 0:
         workers = choose_workers(config, small, cores, memory, row_bytes)
-    dataset = grain.MapDataset.range(numbers.start, numbers.stop).map(loader)
+    dataset = grain.MapDataset.range(numbers.start, numbers.stop)
     if workers == 0:
         single_threaded_opencv()
         threads = choose_threads(small, cores)
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
-        batches = dataset.to_iter_dataset(options)
+        batches = dataset.map(loader).to_iter_dataset(options)
     else:
-        check_shared_memory(config, workers, memory, row_bytes)
+        check_memory(config, workers, memory, row_bytes)
         mark_flags_as_parsed()
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        batches = dataset.to_iter_dataset(options).mp_prefetch(processes, start_worker).map(_own)
+        made, own = (Lender(loader), Borrower()) if lent else (loader, _own)
+        made_there = dataset.map(made).to_iter_dataset(options)
+        batches = made_there.mp_prefetch(processes, start_worker).map(own)
     iterator = iter(batches)
     iterator.start_prefetch()
     return iterator

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -20,19 +22,19 @@ _MOST_THREADS = 8
 
 
 def choose_workers(
-    config: DataConfig, small: bool, cores: int, shared_memory: int, row_bytes: int = 0
+    config: DataConfig, small: bool, cores: int, memory: int, row_bytes: int = 0
 ) -> int:
     """Return the number of worker processes that `config.workers` = -1 stands for.
 
     0 means threads of the training process: they start at once, and OpenCV decodes and resizes
     outside Python's lock, so that on two cores they prepared as many 224-pixel crops a second as
     two processes did. On more cores the lock, which the training loop needs too, becomes the
-    limit, and processes pay, provided that their batches fit the memory (bytes) they share.
+    limit, and processes pay, provided that their batches fit the memory (bytes) there is for them.
     """
     if small or cores <= _FEW_CORES:
         return 0
     # Two cores stay free for the training loop and for Grain's side of the queues.
-    return min(cores - 2, shared_memory // _shared_memory_per_worker(config, row_bytes))
+    return min(cores - 2, memory // _memory_per_worker(config, row_bytes))
 
 
 def choose_threads(small: bool, cores: int) -> int:
@@ -74,26 +76,39 @@ def mark_flags_as_parsed() -> None:
         flags.FLAGS.mark_as_parsed()
 
 
-def check_shared_memory(config: DataConfig, workers: int, memory: int, row_bytes: int) -> None:
-    """Raise `InputError` unless the workers' batches fit the memory (bytes) that they share."""
-    # Linux kills a process that touches shared memory beyond its limit, without a word.
-    needed = workers * _shared_memory_per_worker(config, row_bytes)
+def memory_for_batches(lent: bool) -> int:
+    """Return how many bytes of batches all workers together may hold.
+
+    Args:
+      lent: they lend memory of their own; otherwise they use the system's shared memory, which
+        containers keep small.
+    """
+    if lent:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if "MemAvailable" in line)
+    # Where there is no such folder, as on macOS, shared memory has no limit of its own.
+    return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.exists() else sys.maxsize
+
+
+def check_memory(config: DataConfig, workers: int, memory: int, row_bytes: int) -> None:
+    """Raise `InputError` unless the workers' batches fit the memory (bytes) there is for them."""
+    # Linux kills a process that touches more than there is, without a word.
+    needed = workers * _memory_per_worker(config, row_bytes)
     if memory < needed:
         raise InputError(
-            f"config.data.workers is {workers}, whose batches need {needed >> 20} MiB of "
-            f"{SHARED_MEMORY}; {memory >> 20} MiB are free. Use fewer workers, or 0 for threads, "
-            "or give the container more (docker run --shm-size)."
+            f"config.data.workers is {workers}, whose batches need {needed >> 20} MiB of memory; "
+            f"{memory >> 20} MiB are free for them. Use fewer workers, or 0 for threads."
         )
 
 
-def _shared_memory_per_worker(config: DataConfig, row_bytes: int = 0) -> int:
-    """Return the bytes of the batch that a process makes, of the ready one and the one in use.
+def _memory_per_worker(config: DataConfig, row_bytes: int = 0) -> int:
+    """Return the bytes of the batch that a process makes, of two ready ones and the one in use.
 
     Args:
       row_bytes: of a row, where it is more than an image of image_size.
     """
     rows = max(config.batch_size, config.eval_batch_size)
-    return 3 * rows * max(config.image_size**2 * config.channels, row_bytes)
+    return 4 * rows * max(config.image_size**2 * config.channels, row_bytes)
 
 
 def _end_with(parent: int) -> None:

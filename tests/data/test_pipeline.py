@@ -111,11 +111,11 @@ def test_skipping_stops_past_the_limit_of_an_epoch(folder):
 
 def test_workers_are_chosen_from_the_machine_and_the_images(source):
     config, gib = DataConfig(), 2**30
-    assert choose_workers(config, small=False, cores=2, shared_memory=gib) == 0
-    assert choose_workers(config, small=False, cores=16, shared_memory=64 * gib) == 14
-    assert choose_workers(config, small=False, cores=16, shared_memory=2**26) == 0  # Docker's.
-    assert choose_workers(config, False, cores=16, shared_memory=64 * gib, row_bytes=2**24) == 5
-    assert choose_workers(config, small=True, cores=16, shared_memory=gib) == 0
+    assert choose_workers(config, small=False, cores=2, memory=gib) == 0
+    assert choose_workers(config, small=False, cores=16, memory=64 * gib) == 14
+    assert choose_workers(config, small=False, cores=16, memory=2**26) == 0
+    assert choose_workers(config, False, cores=16, memory=64 * gib, row_bytes=2**24) == 4
+    assert choose_workers(config, small=True, cores=16, memory=gib) == 0
     assert choose_threads(small=False, cores=2) == 2
     assert choose_threads(small=True, cores=16) == 1
     assert has_small_images(source)
@@ -123,7 +123,7 @@ def test_workers_are_chosen_from_the_machine_and_the_images(source):
     assert not has_small_images(open_source(large, "train"))
 
 
-def test_batches_that_shared_memory_cannot_hold_are_an_error(source):
+def test_batches_that_memory_cannot_hold_are_an_error(source):
     config = dataclasses.replace(CONFIG, image_size=4096, batch_size=2**14, workers=64)
     with pytest.raises(InputError, match=r"workers is 64, whose batches need .* MiB"):
         train_batches(source, config, seed=0, num_batches=1)
