@@ -1,12 +1,18 @@
-"""`python -m flax_resnet COMMAND`."""
+"""Residual networks in JAX, on the command line."""
 
 import argparse
 import sys
+from pathlib import Path
+from types import ModuleType
 
-from flax_resnet.commands import evaluate, lab, models, prepare, segment, summary
-from flax_resnet.commands.reporting import clear_errors
+import shtab
 
-COMMANDS = {
+from flax_resnet.commands import doctor, evaluate, lab, models, prepare, segment, summary
+from flax_resnet.commands.reporting import clear_errors, no_tracebacks
+from flax_resnet.version import VERSION
+
+COMMANDS: dict[str, ModuleType] = {
+    "doctor": doctor,
     "eval": evaluate,
     "lab": lab,
     "models": models,
@@ -14,22 +20,52 @@ COMMANDS = {
     "segment": segment,
     "summary": summary,
 }
+_STATUS = """\
+exit status: 0 done, 1 done in part, 2 bad input, 69 another process was lost, 70 a fault of ours,
+75 interrupted and saved, 130 interrupted"""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that the arguments name and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m flax_resnet", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
-        module.add_arguments(commands.add_parser(name, help=module.HELP, description=module.HELP))
-    parsed, late = parser.parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser = make_parser()
+    parsed, late = parser.parse_known_args([word for word in words if word != "--debug"])
     # argparse takes no positional words behind an option: `lab depth --out here seeds=1`.
     if any(word.startswith("-") for word in late) or (late and not hasattr(parsed, "settings")):
         parser.error(f"unrecognized arguments: {' '.join(late)}")
     if late:
         parsed.settings += late
-    with clear_errors():
-        return COMMANDS[parsed.command].run(parsed)
+    debug = "--debug" in words
+    with no_tracebacks(debug), clear_errors(debug):
+        status: int = COMMANDS[parsed.command].run(parsed)
+    return status
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands, each with its help and an example."""
+    module = "python -m flax_resnet"
+    parser = argparse.ArgumentParser(
+        prog=module if Path(sys.argv[0]).name == "__main__.py" else "flax-resnet",
+        description=__doc__,
+        epilog=_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"flax_resnet {VERSION}")
+    parser.add_argument(
+        "--debug", action="store_true", help="show where an error comes from; also after a command"
+    )
+    shtab.add_argument_to(parser, help="print what completes commands in a shell: eval it there")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        command.add_arguments(
+            commands.add_parser(
+                name,
+                help=command.HELP,
+                description=command.HELP,
+                epilog=f"example: {parser.prog} {command.EXAMPLE}",
+            )
+        )
+    return parser
 
 
 if __name__ == "__main__":

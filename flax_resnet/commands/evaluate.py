@@ -10,6 +10,7 @@ from rich.table import Table
 from flax_resnet.errors import InputError
 
 HELP = "evaluate a run, or published weights, on a split"
+EXAMPLE = "eval runs/digits --step latest"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

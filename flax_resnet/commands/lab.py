@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 HELP = "show what skip connections do: numbers, a plot and a sentence (no name: list them)"
+EXAMPLE = "lab degradation depth=20"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

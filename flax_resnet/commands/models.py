@@ -6,6 +6,7 @@ import textwrap
 from collections import defaultdict
 
 HELP = "list networks: parameters, multiply-adds, input size, published weights"
+EXAMPLE = "models 'resnet50*'"
 _ROW = "{:26} {:>13} {:>16} {:>6} {:>7}  "
 
 

@@ -14,6 +14,7 @@ from rich.progress import Progress, TimeRemainingColumn
 from flax_resnet.errors import InputError
 
 HELP = "prepare a data set: pack the ImageNet archives, or fetch and convert one of TFDS"
+EXAMPLE = "prepare imagenet --train ILSVRC2012_img_train.tar --val ILSVRC2012_img_val.tar"
 # Where there is no terminal to draw bars on.
 _SECONDS_PER_LINE = 10.0
 

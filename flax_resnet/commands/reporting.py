@@ -1,19 +1,52 @@
-"""How every command tells of bad input: one message, no traceback, exit status 2."""
+"""How every command tells of what went wrong: one message, no traceback, an exit status."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 
 from flax_resnet.errors import InputError
 from flax_resnet.printable import printable
 
+BAD_INPUT, FAULT, INTERRUPTED = 2, 70, 130
+
 
 @contextlib.contextmanager
-def clear_errors() -> Iterator[None]:
-    """Turn an `InputError` into a message on standard error and exit status 2."""
+def clear_errors(debug: bool = False) -> Iterator[None]:
+    """Turn an exception into a message on standard error and an exit status.
+
+    Args:
+      debug: let exceptions pass, so that Python shows where they come from.
+    """
     try:
         yield
     except InputError as error:
+        if debug:
+            raise
         # A name in it may hold what a terminal takes for a command.
-        print("error:", printable(str(error), keep="\n"), file=sys.stderr)
-        raise SystemExit(2) from None
+        _end(BAD_INPUT, "error:", str(error))
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        _end(INTERRUPTED, "interrupted")
+    except BrokenPipeError:
+        # Whoever read this has seen enough, as `head` does. Python would complain at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+
+
+@contextlib.contextmanager
+def no_tracebacks(debug: bool) -> Iterator[None]:
+    """Tell of faults of ours in a line, too, and say how to see more."""
+    try:
+        yield
+    except Exception as error:
+        if debug:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        _end(FAULT, "internal error:", f"{what}\nThat is a fault of ours; --debug shows where.")
+
+
+def _end(status: int, *words: str) -> None:
+    print(*(printable(word, keep="\n") for word in words), file=sys.stderr)
+    raise SystemExit(status) from None

@@ -14,6 +14,7 @@ from flax_resnet.commands.overlays import Row, draw_overlay, draw_panel
 from flax_resnet.errors import InputError
 
 HELP = "write masks of images, or of a split, as a run of segmentation sees them"
+EXAMPLE = "segment runs/unet_isbi cells.png --out masks"
 # Rows of the panel: what fits on a screen.
 _SHOWN = 4
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 HELP = "describe a network's parts: shapes, parameters, multiply-adds, memory, receptive field"
+EXAMPLE = "summary resnet50 --image-size 224"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

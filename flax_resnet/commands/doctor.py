@@ -1,0 +1,161 @@
+"""Tell what this installation has, and what is wrong with it: `python -m flax_resnet doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flax_resnet.version import VERSION
+
+HELP = "print versions, devices, memory, cores and data folders, and what is wrong with them"
+EXAMPLE = "doctor"
+_DISTRIBUTION = "flax-resnet"
+# A run of ResNet-50 keeps two checkpoints of 200 MB each, and writes a third before it drops one.
+_LEAST_DISK = 2**30
+_GIB = 2**30
+
+Facts = dict[str, str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what was found; return 1 if something is wrong, else 0."""
+    facts = {"versions": versions(), "devices": devices(), "machine": machine(), "data": data()}
+    problems = [*unmet_requirements(), *wrong_with_devices(), *wrong_with_folders()]
+    if args.json:
+        print(json.dumps({**facts, "problems": problems}, indent=1))
+        return bool(problems)
+    table = Table(show_header=False)
+    for room, found in facts.items():
+        table.add_section()
+        for at, (name, value) in enumerate(found.items()):
+            table.add_row(room if at == 0 else "", name, Text(value))
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(table)
+    for problem in problems:
+        console.print(f"wrong: {problem}")
+    console.print(f"{len(problems)} things are wrong" if problems else "nothing is wrong")
+    return bool(problems)
+
+
+def versions() -> Facts:
+    """Return the versions of Python, of this and of the packages that it needs."""
+    names = sorted({each.name for each in _requirements()})
+    found = {name: _version(name) or "missing" for name in names}
+    return {"python": platform.python_version(), "flax_resnet": VERSION, **found}
+
+
+def devices() -> Facts:
+    """Return what JAX computes on."""
+    import jax
+
+    return {
+        f"{device.platform}:{device.id}": f"{device.device_kind}{_device_memory(device)}"
+        for device in jax.local_devices()
+    }
+
+
+def machine() -> Facts:
+    """Return cores, memory and disk of this machine."""
+    from flax_resnet.data.workers import available_cores
+
+    facts = {"system": platform.platform(), "cores": str(available_cores())}
+    if hasattr(os, "sysconf"):
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        facts["memory"] = f"{pages / _GIB:.1f} GiB"
+    facts["free on disk here"] = f"{shutil.disk_usage(Path.cwd()).free / _GIB:.1f} GiB"
+    return facts
+
+
+def data() -> Facts:
+    """Return where data and weights are looked for, and whether there are any."""
+    return {
+        name: f"{folder} ({'exists' if folder.is_dir() else 'not there yet'})"
+        for name, folder in _folders().items()
+    }
+
+
+def unmet_requirements() -> list[str]:
+    """Return a sentence for each package that is missing or of another version than needed."""
+    problems = []
+    for requirement in _requirements():
+        version = _version(requirement.name)
+        if version is None:
+            problems.append(f"{requirement.name} is missing: pip install '{requirement}'")
+        elif not requirement.specifier.contains(version, prereleases=True):
+            problems.append(
+                f"{requirement.name} is {version}; expected {requirement.specifier}: "
+                f"pip install '{requirement}'"
+            )
+    return problems
+
+
+def wrong_with_devices() -> list[str]:
+    """Return what keeps JAX from this machine's accelerators."""
+    import jax
+
+    on_cpu = jax.local_devices()[0].platform == "cpu"
+    if on_cpu and Path("/dev/nvidia0").exists():
+        return ["there is a GPU that JAX does not see: pip install 'flax-resnet[cuda]'"]
+    return []
+
+
+def wrong_with_folders() -> list[str]:
+    """Return which folders cannot be used."""
+    problems = []
+    chosen = os.environ.get("TFDS_DATA_DIR")
+    if chosen and not Path(chosen).expanduser().is_dir():
+        problems.append(f"TFDS_DATA_DIR is {chosen}, which is no folder: make it, or unset it")
+    if not os.access(Path.cwd(), os.W_OK):
+        problems.append(f"{Path.cwd()} cannot be written to, so runs need another --workdir")
+    free = shutil.disk_usage(Path.cwd()).free
+    if free < _LEAST_DISK:
+        problems.append(
+            f"{free / _GIB:.2f} GiB are free here; a run may need 1 GiB for checkpoints"
+        )
+    return problems
+
+
+def _folders() -> dict[str, Path]:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    tfds = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
+    return {"TFDS": tfds.expanduser(), "published weights": Path(HF_HUB_CACHE)}
+
+
+def _requirements() -> list[Requirement]:
+    """Return what the installed package says that it needs; () where it is not installed."""
+    try:
+        lines = importlib.metadata.requires(_DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    every = [Requirement(line) for line in lines]
+    return [each for each in every if each.marker is None or each.marker.evaluate({"extra": ""})]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _device_memory(device: Any) -> str:
+    stats = device.memory_stats() or {}
+    limit = stats.get("bytes_limit")
+    return f", {limit / _GIB:.0f} GiB" if limit else ""

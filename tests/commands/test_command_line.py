@@ -1,0 +1,64 @@
+"""The program around the commands: help, completion, errors, exit statuses."""
+
+import re
+import shlex
+import subprocess
+import sys
+from typing import NoReturn
+
+import pytest
+
+from flax_resnet.__main__ import COMMANDS, main, make_parser
+from flax_resnet.commands import models
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example_that_is_understood(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert re.search(rf"example: (flax-resnet|python -m flax_resnet) {command}\b", printed)
+    make_parser().parse_known_args(shlex.split(COMMANDS[command].EXAMPLE))
+
+
+def test_a_shell_is_told_how_to_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--print-completion", "bash"])
+    printed = capsys.readouterr().out
+    assert "summary" in printed
+    shell = subprocess.run(["bash", "-n"], input=printed, text=True, capture_output=True)
+    assert (shell.returncode, shell.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "error, status, told",
+    [
+        (ZeroDivisionError("by nothing"), 70, "internal error: ZeroDivisionError: by nothing"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_goes_wrong_is_told_without_a_traceback(
+    error: BaseException,
+    status: int,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(args: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(models, "run", fail)
+    with pytest.raises(SystemExit, match=str(status)):
+        main(["models"])
+    assert capsys.readouterr().err.startswith(told)
+    for words in (["--debug", "models"], ["models", "--debug"]):
+        with pytest.raises(type(error)):
+            main(words)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    program = f"{sys.executable} -m flax_resnet models 'resnet[13][84]' | head -n 1"
+    shell = subprocess.run(["bash", "-c", program], text=True, capture_output=True, check=True)
+    assert (len(shell.stdout.splitlines()), shell.stderr) == (1, "")
