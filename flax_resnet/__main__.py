@@ -3,11 +3,12 @@
 import argparse
 import sys
 
-from flax_resnet.commands import evaluate, lab, models, prepare, segment, summary
+from flax_resnet.commands import evaluate, finetune, lab, models, prepare, segment, summary
 from flax_resnet.commands.reporting import clear_errors
 
 COMMANDS = {
     "eval": evaluate,
+    "finetune": finetune,
     "lab": lab,
     "models": models,
     "prepare": prepare,
