@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import shlex
 import warnings
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import Progress
 
+from flax_resnet.commands.prepare import progress_report
 from flax_resnet.printable import printable
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ def _split(args: argparse.Namespace, workdir: Path, console: Console) -> list[Ro
     from flax_resnet.data.pictures import single_classes
     from flax_resnet.training.held_out import TABLE, settle_split
 
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bars:
-        task = bars.add_task("looking at the pictures", total=None)
+    with progress_report() as report:
+        look = functools.partial(report, "looking at the pictures")
         rows, reasons = settle_split(
-            workdir, args.photos, args.csv, args.validation, args.seed, lambda: bars.advance(task)
+            workdir, args.photos, args.csv, args.validation, args.seed, look
         )
     counts = Counter(row.split for row in rows)
     known = ("train", "validation", "test")
@@ -102,7 +103,7 @@ def _split(args: argparse.Namespace, workdir: Path, console: Console) -> list[Ro
     if reasons:
         lines = [f"  {printable(file)}: {reason}" for file, reason in reasons.items()]
         more = [f"  and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-        console.print(f"warning: {len(reasons)} pictures cannot be read and are left out:")
+        console.print(f"warning: pictures that cannot be read are left out ({len(reasons)}):")
         console.print("\n".join(lines[:_LISTED] + more))
     if single := single_classes(rows):
         names = ", ".join(map(printable, single[:_LISTED]))

@@ -19,6 +19,9 @@ from flax_resnet.data.workers import available_cores
 from flax_resnet.errors import InputError
 from flax_resnet.printable import printable
 
+# (how many were looked at, of how many): for a progress bar.
+Report = Callable[[int, int], None]
+
 
 def find_pictures(photos: Path, table: Path | None = None) -> list[Row]:
     """Return the pictures in a folder's class folders, or those of a table; paths are absolute.
@@ -47,27 +50,31 @@ def find_pictures(photos: Path, table: Path | None = None) -> list[Row]:
 
 
 def leave_out_unreadable(
-    rows: list[Row], on_picture: Callable[[], None] = lambda: None
+    rows: list[Row], report: Report = lambda done, total: None
 ) -> tuple[list[Row], dict[str, str]]:
     """Return the rows whose pictures can be decoded, and by file what is wrong with the others.
 
     Raises:
       InputError: a class has none to train with.
     """
-    with ThreadPoolExecutor(available_cores()) as pool:
-        reasons = {}
-        for row, reason in zip(rows, pool.map(_reason, (row.file for row in rows)), strict=True):
+    reasons: dict[str, str] = {}
+    pool = ThreadPoolExecutor(available_cores())
+    try:
+        found = pool.map(_reason, [row.file for row in rows])
+        for done, (row, reason) in enumerate(zip(rows, found, strict=True), 1):
             if reason:
                 reasons[row.file] = reason
-            on_picture()
+            report(done, len(rows))
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for a hundred thousand others.
     good = [row for row in rows if row.file not in reasons]
     lost = {row.label for row in rows} - {row.label for row in good if row.split == "train"}
     if lost:
         label = min(lost)
         bad = [row.file for row in rows if row.label == label and row.file in reasons]
-        found = f"; {printable(bad[0])}: {reasons[bad[0]]}" if bad else ""
+        example = f"; {printable(bad[0])}: {reasons[bad[0]]}" if bad else ""
         raise InputError(
-            f"the class {label!r} has no picture to train with that can be read{found}. Repair "
+            f"the class {label!r} has no picture to train with that can be read{example}. Repair "
             "them, or remove the class."
         )
     return good, reasons

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from flax_resnet.data.csv_source import Row, read_table, write_table
-from flax_resnet.data.pictures import find_pictures, hold_out, leave_out_unreadable
+from flax_resnet.data.pictures import Report, find_pictures, hold_out, leave_out_unreadable
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
 from flax_resnet.printable import printable
@@ -25,7 +24,7 @@ def settle_split(
     table: Path | None = None,
     fraction: float = 0.2,
     seed: int = 0,
-    on_picture: Callable[[], None] = lambda: None,
+    report: Report = lambda done, total: None,
 ) -> tuple[list[Row], dict[str, str]]:
     """Return the rows of WORKDIR/split.csv, which is made where there is none.
 
@@ -34,7 +33,7 @@ def settle_split(
     Args:
       photos, table: see `find_pictures`.
       fraction, seed: see `hold_out`.
-      on_picture: called for each picture that is looked at.
+      report: called for each picture that is looked at.
 
     Returns:
       The rows, and by file what is wrong with pictures that were left out now.
@@ -52,7 +51,7 @@ def settle_split(
     }
     if _earlier_choices(workdir, choices):
         return read_table(workdir / TABLE), {}
-    readable, reasons = leave_out_unreadable(find_pictures(photos, table), on_picture)
+    readable, reasons = leave_out_unreadable(find_pictures(photos, table), report)
     rows = [
         row._replace(file=_relative(Path(row.file), home))
         for row in hold_out(readable, fraction, seed)

@@ -48,7 +48,7 @@ def test_a_folder_becomes_a_run_and_a_second_start_trains_nothing(
     assert figures["count"] == 8
     for text in (
         f"41 pictures of 3 classes: 33 train, 8 validation ({workdir}/split.csv)",
-        "warning: 1 pictures cannot be read and are left out:",
+        "warning: pictures that cannot be read are left out (1):",
         "dark/bad.jpg: its 5 bytes start with",
         "warning: classes with a single picture, which no evaluation sees: rare",
         f"accuracy {figures['top1']:.2%}: ",

@@ -92,7 +92,7 @@ def test_a_bad_table_is_an_error(tmp_path, text, message):
 
 
 def test_a_table_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(InputError, match="gone.csv cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"gone\.csv cannot be read: No such file"):
         opened(tmp_path / "gone.csv")
 
 

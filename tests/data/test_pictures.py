@@ -52,9 +52,9 @@ def test_what_is_no_picture_is_left_out_with_a_reason(folder):
     bad.write_bytes(b"hello world")
     rows = [*find_pictures(folder), Row(str(folder / "gone.png"), "cat")]
     seen = []
-    good, reasons = leave_out_unreadable(rows, lambda: seen.append(1))
+    good, reasons = leave_out_unreadable(rows, lambda *progress: seen.append(progress))
     assert len(good) == len(rows) - 2
-    assert len(seen) == len(rows)
+    assert seen == [(done, len(rows)) for done in range(1, len(rows) + 1)]
     assert set(reasons) == {str(bad), str(folder / "gone.png")}
     assert "expected a JPEG" in reasons[str(bad)]
     assert "No such file" in reasons[str(folder / "gone.png")]
