@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HELP = "train on a folder of pictures, starting from weights; then show what is mixed up with what"
 _WEIGHTS = "timm/resnet50.a1_in1k"
-# Of pictures that cannot be read, or of classes with a single one.
+# Of what a warning is about, so many.
 _LISTED = 5
 
 
@@ -98,21 +98,19 @@ def _split(args: argparse.Namespace, workdir: Path, console: Console) -> list[Ro
     counts = Counter(row.split for row in rows)
     known = ("train", "validation", "test")
     parts = ", ".join(f"{counts[name]:,} {name}" for name in known if counts[name])
-    classes = len({row.label for row in rows})
-    console.print(f"{len(rows):,} pictures of {classes} classes: {parts} ({workdir / TABLE})")
-    if reasons:
-        lines = [f"  {printable(file)}: {reason}" for file, reason in reasons.items()]
-        more = [f"  and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-        console.print(f"warning: pictures that cannot be read are left out ({len(reasons)}):")
-        console.print("\n".join(lines[:_LISTED] + more))
-    if single := single_classes(rows):
-        names = ", ".join(map(printable, single[:_LISTED]))
-        more = [f" and {len(single) - _LISTED} more"] if len(single) > _LISTED else []
-        console.print(
-            f"warning: classes with a single picture, which no evaluation sees: {names}"
-            + "".join(more)
-        )
+    classes, table = len({row.label for row in rows}), printable(workdir / TABLE)
+    console.print(f"{len(rows):,} pictures of {classes} classes: {parts} ({table})")
+    bad = [f"{printable(file)}: {reason}" for file, reason in reasons.items()]
+    _warn(console, "pictures that cannot be read are left out", bad)
+    single = [printable(label) for label in single_classes(rows)]
+    _warn(console, "classes with a single picture, which no evaluation sees", single)
     return rows
+
+
+def _warn(console: Console, what: str, items: list[str]) -> None:
+    if items:
+        more = [f"and {len(items) - _LISTED} more"] if len(items) > _LISTED else []
+        console.print("\n  ".join([f"warning: {what} ({len(items)}):", *items[:_LISTED], *more]))
 
 
 def _config(args: argparse.Namespace, workdir: Path, rows: list[Row]) -> TrainConfig:

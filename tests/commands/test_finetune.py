@@ -50,7 +50,7 @@ def test_a_folder_becomes_a_run_and_a_second_start_trains_nothing(
         f"41 pictures of 3 classes: 33 train, 8 validation ({workdir}/split.csv)",
         "warning: pictures that cannot be read are left out (1):",
         "dark/bad.jpg: its 5 bytes start with",
-        "warning: classes with a single picture, which no evaluation sees: rare",
+        "warning: classes with a single picture, which no evaluation sees (1):\n  rare",
         f"accuracy {figures['top1']:.2%}: ",
         f"python -m flax_resnet eval {workdir}",
     ):
