@@ -29,11 +29,11 @@ Confusion = Int[np.ndarray, "classes classes"]
 
 
 class Mistake(NamedTuple):
-    """How often pictures of one class are taken for another."""
+    """How many pictures of one class are taken for another."""
 
     truth: int
     found: int
-    count: int
+    pictures: int
 
 
 def confusion_matrix(

@@ -43,7 +43,7 @@ def settle_split(
         choices, or it cannot be written to.
     """
     home = Path(os.path.realpath(workdir))
-    choices = {
+    choices: dict[str, object] = {
         "photos": _relative(photos, home),
         "csv": None if table is None else _relative(table, home),
         "validation": fraction,

@@ -1,5 +1,7 @@
 """A confusion matrix on the screen."""
 
+import io
+
 import numpy as np
 from rich.console import Console
 
@@ -8,9 +10,9 @@ from flax_resnet.commands.confusions import confusion_table
 
 def shown(confusion: np.ndarray, names: list[str]) -> list[list[str]]:
     """Return the words of each line of the table."""
-    console = Console(width=200, record=True, quiet=True)
+    console = Console(width=200, file=io.StringIO())
     console.print(confusion_table(confusion, names))
-    lines = console.export_text().splitlines()
+    lines = console.file.getvalue().splitlines()
     return [line.replace("│", " ").replace("┃", " ").split() for line in lines]
 
 
