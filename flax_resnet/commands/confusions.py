@@ -3,20 +3,27 @@
 from collections.abc import Sequence
 
 import numpy as np
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from flax_resnet.inference.confusion import worst_mistakes
 from flax_resnet.printable import printable
 
-# A matrix of more classes is wider than most screens.
+# Of more classes nobody reads a matrix.
 _SHOWN = 12
 
 
-def confusion_table(confusion: np.ndarray, names: Sequence[str]) -> Table:
-    """Return the matrix as a table, or of many classes the pairs that are mixed up most."""
+def confusion_table(console: Console, confusion: np.ndarray, names: Sequence[str]) -> Table:
+    """Return the matrix as a table, or the pairs that are mixed up most where it is too large.
+
+    Args:
+      console: what it has to fit on.
+    """
     names = [printable(name) for name in names]
-    return (_whole if len(names) <= _SHOWN else _worst)(confusion, names)
+    table = _whole(confusion[:_SHOWN, :_SHOWN], names[:_SHOWN])
+    fits = len(names) <= _SHOWN and console.measure(table).maximum <= console.width
+    return table if fits else _worst(confusion, names)
 
 
 def _whole(confusion: np.ndarray, names: Sequence[str]) -> Table:

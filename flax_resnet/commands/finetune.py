@@ -140,7 +140,7 @@ def _report(
     from flax_resnet.commands.confusions import confusion_table
 
     right, total = int(confusion.trace()), int(confusion.sum())
-    console.print(confusion_table(confusion, names))
+    console.print(confusion_table(console, confusion, names))
     console.print(f"accuracy {right / max(total, 1):.2%}: {right} of {total} pictures ({what})")
     console.print(f"run: {workdir}\nconfusion matrix: {workdir / 'confusion.csv'}")
     folder = shlex.quote(str(workdir))
