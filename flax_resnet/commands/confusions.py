@@ -22,8 +22,10 @@ def confusion_table(console: Console, confusion: np.ndarray, names: Sequence[str
     """
     names = [printable(name) for name in names]
     table = _whole(confusion[:_SHOWN, :_SHOWN], names[:_SHOWN])
-    fits = len(names) <= _SHOWN and console.measure(table).maximum <= console.width
-    return table if fits else _worst(confusion, names)
+    # Of itself a measure ends at the width of the screen.
+    wide = console.options.update(max_width=2**16)
+    fits = console.measure(table, options=wide).maximum <= console.width
+    return table if fits and len(names) <= _SHOWN else _worst(confusion, names)
 
 
 def _whole(confusion: np.ndarray, names: Sequence[str]) -> Table:
@@ -44,8 +46,10 @@ def _whole(confusion: np.ndarray, names: Sequence[str]) -> Table:
 
 def _worst(confusion: np.ndarray, names: Sequence[str]) -> Table:
     table = Table(title="the classes that are mixed up most")
-    for column in ("truth", "taken for", "pictures", "of"):
-        table.add_column(column, justify="left" if column in ("truth", "taken for") else "right")
+    for column in ("truth", "taken for"):
+        table.add_column(column, overflow="fold")
+    for column in ("pictures", "of"):
+        table.add_column(column, justify="right")
     for truth, found, count in worst_mistakes(confusion):
         total = str(confusion[truth].sum())
         table.add_row(Text(names[truth]), Text(names[found]), str(count), total)

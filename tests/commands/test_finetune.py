@@ -67,7 +67,7 @@ def test_a_folder_becomes_a_run_and_a_second_start_trains_nothing(
 
 def test_a_run_and_a_saved_folder_are_started_from(photos: Path, tmp_path: Path) -> None:
     first = tmp_path / "first"
-    finetune(photos, first, *SCRATCH)
+    finetune(photos, first, *SCRATCH[:-1], "1")
     run = restore(first)
     save_pretrained(run.model, run.variables, tmp_path / "saved", architecture="tiny")
     (photos / "rare" / "0.png").unlink()
