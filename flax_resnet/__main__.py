@@ -7,13 +7,14 @@ from types import ModuleType
 
 import shtab
 
-from flax_resnet.commands import doctor, evaluate, lab, models, prepare, segment, summary
+from flax_resnet.commands import doctor, evaluate, finetune, lab, models, prepare, segment, summary
 from flax_resnet.commands.reporting import clear_errors, no_tracebacks
 from flax_resnet.version import VERSION
 
 COMMANDS: dict[str, ModuleType] = {
     "doctor": doctor,
     "eval": evaluate,
+    "finetune": finetune,
     "lab": lab,
     "models": models,
     "prepare": prepare,

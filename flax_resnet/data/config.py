@@ -21,11 +21,13 @@ class DataConfig:
     """Say which images to read, how to crop them and how to batch them."""
 
     source: str = "digits"
-    """digits | tfds:NAME[/config][:version] | folder:PATH | masks:PATH | synthetic[:CLASSES]"""
+    """digits | tfds:NAME[/config][:version] | folder:PATH | csv:PATH | masks:PATH |
+    synthetic[:CLASSES]"""
     data_dir: str | None = None
     """Where TFDS data lies; None is TFDS's own default, which $TFDS_DATA_DIR sets."""
     follow_links: bool = False
-    """Let symbolic links lead out of the folder of folder:PATH and masks:PATH."""
+    """Let symbolic links lead out of the folder of folder:PATH and masks:PATH, and let rows of
+    csv:PATH lead out of the file's folder."""
     train_split: str = "train"
     eval_split: str = "validation"
     """Watched while training: it chooses the best checkpoint."""

@@ -22,7 +22,7 @@ _ALIASES = {
     "validation": ("validation", "valid", "val"),
     "test": ("test", "testing"),
 }
-_LAYOUT = "expected PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg, or PATH/CLASS/*.jpg"
+LAYOUT = "expected PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg, or PATH/CLASS/*.jpg"
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ def open_folder(config: DataConfig, rest: str, split: str) -> FolderSource:
     Without any split folders the classes below PATH are the train split; slices make the others.
     Slices cut a fixed shuffled order, for a prefix of the sorted files would miss classes.
     """
-    tree = open_tree(config, rest, _LAYOUT)
+    tree = open_tree(config, rest, LAYOUT)
     name = f"{config.source} {split}"
-    folders = split_folders(tree, name, _LAYOUT)
+    folders = split_folders(tree, name, LAYOUT)
     classes = tree.folders(folders["train"])
     if not classes:
-        raise InputError(f"{folders['train']} has no class folders; {_LAYOUT}.")
+        raise InputError(f"{folders['train']} has no class folders; {LAYOUT}.")
     spec = canonical_split(split)
     wanted = [known for known in folders if known in spec] or list(folders)
     listed = {known: _listing(tree, folders[known], classes, known == "train") for known in wanted}
@@ -76,7 +76,7 @@ def open_folder(config: DataConfig, rest: str, split: str) -> FolderSource:
     parts = resolve_split(config.source, spec, sizes)
     if split_size(parts) == 0:
         raise InputError(f"{name} has no images; expected at least one. Widen the slice.")
-    chosen = [(listed[known], _shuffled(sizes[known], positions)) for known, positions in parts]
+    chosen = [(listed[known], shuffled(sizes[known], positions)) for known, positions in parts]
     return FolderSource(
         name=name,
         root=str(tree.root),
@@ -138,9 +138,10 @@ def _listing(
         files += [os.fsencode(os.path.relpath(path, tree.root)) for path in images]
         counts.append(len(images))
     if not files:
-        raise InputError(f"{folder} has no images in its class folders; {_LAYOUT}.")
+        raise InputError(f"{folder} has no images in its class folders; {LAYOUT}.")
     return np.array(files), np.repeat(np.arange(len(classes)), counts)
 
 
-def _shuffled(length: int, positions: range) -> np.ndarray:
+def shuffled(length: int, positions: range) -> np.ndarray:
+    """Return the examples of a slice of a split: slices cut one fixed shuffled order."""
     return permutation(0, 0, length)[positions.start : positions.stop]

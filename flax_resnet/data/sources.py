@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flax_resnet.data.config import DataConfig
+from flax_resnet.data.csv_source import open_csv
 from flax_resnet.data.decoded import keep_decoded
 from flax_resnet.data.digits import open_digits
 from flax_resnet.data.folder import open_folder
@@ -16,6 +17,7 @@ from flax_resnet.errors import InputError, expected_names
 
 # The prefix of `config.source` -> what opens (config, the rest of the name, split).
 OPENERS: dict[str, Callable[[DataConfig, str, str], Source]] = {
+    "csv": open_csv,
     "digits": open_digits,
     "folder": open_folder,
     "masks": open_masks,
@@ -30,7 +32,8 @@ def open_source(config: DataConfig, split: str) -> Source:
     if prefix not in OPENERS:
         raise InputError(
             f"config.data.source is {config.source!r}: {expected_names(prefix, OPENERS)} "
-            "They are written digits, tfds:NAME, folder:PATH, masks:PATH and synthetic:CLASSES."
+            "They are written digits, tfds:NAME, folder:PATH, csv:PATH, masks:PATH and "
+            "synthetic:CLASSES."
         )
     source = OPENERS[prefix](config, rest, split)
     if len(source) == 0:

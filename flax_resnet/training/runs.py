@@ -18,6 +18,7 @@ from flax_resnet.models import Network, variable_shapes
 from flax_resnet.training.averages import fitting_average
 from flax_resnet.training.checkpoints import store
 from flax_resnet.training.checkpoints.fallback import first_whole, none_whole
+from flax_resnet.training.checkpoints.quiet import quiet_orbax
 from flax_resnet.training.checkpoints.restoring import (
     restore_average,
     restore_run_values,
@@ -133,7 +134,8 @@ def _checkpoints_of(workdir: Path) -> ocp.CheckpointManager:
     damaged = store.unrankable(workdir)
     if damaged:
         raise none_whole(workdir / store.FOLDER, damaged)
-    return store.open_checkpoints(workdir)
+    with quiet_orbax():  # It warns of what is wanted: that nothing will be written.
+        return store.open_checkpoints(workdir)
 
 
 def evaluate_run(

@@ -11,7 +11,7 @@ from flax_resnet.errors import InputError
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("foldr:images", "expected one of digits, folder, .* Did you mean 'folder'"),
+        ("foldr:images", "expected one of csv, digits, folder, .* Did you mean 'folder'"),
         ("digits:train", "expected 'digits' alone"),
         ("synthetic:many", "expected a number of classes"),
         ("synthetic:0", "expected a number of classes"),

@@ -54,6 +54,16 @@ def masks(change: Callable[[Path], object], **settings: object) -> Callable[[Pat
     return run
 
 
+def table(text: str) -> Callable[[Path], None]:
+    """Read the images that a table lists."""
+
+    def run(folder: Path) -> None:
+        (folder / "labels.csv").write_text(text)
+        read(f"csv:{folder / 'labels.csv'}")
+
+    return run
+
+
 IMAGES = [
     Case(
         "a truncated JPEG",
@@ -141,6 +151,17 @@ IMAGES = [
         "a path of 5,000 letters",
         lambda folder: read("folder:" + "a" * 5000),
         "which cannot be opened (File name too long)",
+    ),
+    Case(
+        "a table that lists a file outside of its folder",
+        table("file,label\n/etc/hostname,ant\n"),
+        "labels.csv lists /etc/hostname, which lies outside of ~. Set "
+        "config.data.follow_links=True if you trust it, or remove the row.",
+    ),
+    Case(
+        "a table that is no text",
+        table("\0\xff\0"),
+        "labels.csv begins with ~; expected a first line 'file,label'",
     ),
     Case(
         "a mask that is a decompression bomb",

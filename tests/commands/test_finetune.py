@@ -1,0 +1,130 @@
+"""`python -m flax_resnet finetune`: from a folder of pictures to a run, once."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from flax_resnet import evaluate_run, load_pretrained, restore, save_pretrained
+from flax_resnet.__main__ import main
+from flax_resnet.models.variants import VARIANTS
+
+
+@pytest.fixture(autouse=True)
+def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = dict(stage_sizes=(1,), widths=(8,), stem="cifar", image_size=8)
+    monkeypatch.setitem(VARIANTS, "tiny", row)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Dark and light noise, 20 each, and one picture of something else."""
+    rng = np.random.default_rng(0)
+    for name, low, count in (("dark", 0, 20), ("light", 128, 20), ("rare", 64, 1)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(count):
+            image = rng.integers(low, low + 128, (12, 10, 3), np.uint8)
+            cv2.imwrite(str(tmp_path / "photos" / name / f"{number}.png"), image)
+    return tmp_path / "photos"
+
+
+def finetune(photos: Path, workdir: Path, *arguments: str) -> int:
+    return main(["finetune", str(photos), "--workdir", str(workdir), *arguments])
+
+
+SCRATCH = ("--weights", "none", "--model", "tiny", "--epochs", "10")
+
+
+def test_a_folder_becomes_a_run_and_a_second_start_trains_nothing(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "dark" / "bad.jpg").write_bytes(b"hello")
+    workdir = tmp_path / "run"
+    assert finetune(photos, workdir, *SCRATCH) == 0
+    printed = capsys.readouterr().out
+    run = restore(workdir)
+    figures = evaluate_run(run)
+    assert figures["count"] == 8
+    for text in (
+        f"41 pictures of 3 classes: 33 train, 8 validation ({workdir}/split.csv)",
+        "warning: pictures that cannot be read are left out (1):",
+        "dark/bad.jpg: its 5 bytes start with",
+        "warning: classes with a single picture, which no evaluation sees (1):\n  rare",
+        f"accuracy {figures['top1']:.2%}: ",
+        f"python -m flax_resnet eval {workdir}",
+    ):
+        assert text in printed
+    lines = (workdir / "confusion.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["truth", "dark", "light", "rare"]
+    assert figures["top1"] > 0.7
+    metrics = (workdir / "metrics.jsonl").read_text()
+    (photos / "dark" / "bad.jpg").unlink()
+    assert finetune(photos, workdir, *SCRATCH) == 0
+    assert (workdir / "metrics.jsonl").read_text() == metrics
+    assert main(["eval", str(workdir)]) == 0
+
+
+def test_a_run_and_a_saved_folder_are_started_from(photos: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    finetune(photos, first, *SCRATCH[:-1], "1")
+    run = restore(first)
+    save_pretrained(run.model, run.variables, tmp_path / "saved", architecture="tiny")
+    (photos / "rare" / "0.png").unlink()
+    (photos / "rare").rmdir()
+    for weights in (first, tmp_path / "saved"):
+        workdir = tmp_path / f"from-{weights.name}"
+        assert finetune(photos, workdir, "--weights", str(weights), "--epochs", "1") == 0
+        config = restore(workdir).config
+        assert (config.model.name, config.data.image_size) == ("tiny", 8)
+        assert load_pretrained(workdir)[0].num_classes == 2
+        # Frozen statistics are those of the start.
+        kept = restore(workdir, "latest").variables["batch_stats"]["bn1"]["mean"]
+        np.testing.assert_array_equal(kept, run.variables["batch_stats"]["bn1"]["mean"])
+
+
+def test_a_table_with_a_test_split_is_evaluated_on_it(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        f"{name}/{number}.png,{label},{split}"
+        for name, label in (("dark", "night"), ("light", "day"))
+        for number, split in enumerate(["train"] * 8 + ["val"] * 4 + ["test"] * 3)
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label,split", *rows]))
+    table = ("--csv", str(tmp_path / "labels.csv"))
+    assert finetune(photos, tmp_path / "run", *table, *SCRATCH, "--image-size", "16") == 0
+    printed = capsys.readouterr().out
+    assert "30 pictures of 2 classes: 16 train, 8 validation, 6 test" in printed
+    assert "of 6 pictures (step" in printed
+    run = restore(tmp_path / "run")
+    assert run.class_names == ("day", "night")
+    assert run.config.data.image_size == 16
+
+
+def test_bad_input_is_one_error_and_status_2(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one" / "cat").mkdir(parents=True)
+    for folder, arguments, message in (
+        (tmp_path / "gone", (), "which is no folder"),
+        (tmp_path / "one", (), "cat has no images"),
+        (photos / "dark", (), "has no class folders"),
+        (photos, ("--validation", "2"), "expected one between 0 and 1"),
+        (photos, ("--weights", "none", "--model", "tinny"), "Did you mean 'tiny'"),
+        (photos, ("--weights", "./gone"), "there is no file or folder"),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            finetune(folder, tmp_path / "run", *arguments)
+        printed = capsys.readouterr().err
+        assert printed.startswith("error: ")
+        assert message in printed
+
+
+def test_the_folder_of_a_run_is_named_after_pictures_and_weights(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["finetune", "photos", *SCRATCH[:-1], "1"]) == 0
+    assert restore("runs/photos-tiny").config.data.source == "csv:runs/photos-tiny/split.csv"

@@ -1,0 +1,56 @@
+"""Which classes are taken for which, counted once each."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from flax_resnet import InputError, evaluate_run, restore, train
+from flax_resnet.inference.confusion import confusion_matrix, worst_mistakes, write_confusion
+from flax_resnet.models.variants import VARIANTS
+from flax_resnet.training.mesh import data_mesh
+from flax_resnet.training.parsing import parse
+from flax_resnet.training.runs import Run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        row = dict(stage_sizes=(1,), widths=(8,), stem="cifar", image_size=8)
+        patch.setitem(VARIANTS, "tiny", row)
+        data = dict(source="synthetic:5", batch_size=16, image_size=8, crop="none", flip=False)
+        folder = tmp_path_factory.mktemp("runs") / "run"
+        train(parse({"steps": 8, "model": {"name": "tiny"}, "data": data}), folder)
+        return restore(folder)
+
+
+@pytest.mark.parametrize(("batch", "devices"), [(7, 1), (16, 8), (256, 2)])
+def test_every_picture_counts_once_in_its_row(run: Run, batch: int, devices: int) -> None:
+    data = dataclasses.replace(run.config.data, eval_batch_size=batch)
+    mesh = data_mesh(jax.devices()[:devices])
+    found = confusion_matrix(run, data, "test[:101]", mesh)
+    # The class of a made-up image is its number modulo the classes.
+    assert found.sum(1).tolist() == [21, 20, 20, 20, 20]
+    figures = evaluate_run(run, data, "test[:101]", mesh)
+    assert found.trace() == round(figures["top1"] * 101)
+    np.testing.assert_array_equal(found, confusion_matrix(run, split="test[:101]"))
+
+
+def test_a_run_of_another_task_has_none(run: Run) -> None:
+    config = dataclasses.replace(run.config, task="segmentation")
+    with pytest.raises(InputError, match="is a run of segmentation"):
+        confusion_matrix(dataclasses.replace(run, config=config))
+
+
+def test_the_worst_mistakes_come_first() -> None:
+    confusion = np.array([[9, 0, 2], [5, 9, 0], [1, 0, 9]])
+    assert worst_mistakes(confusion, 2) == [(1, 0, 5), (0, 2, 2)]
+    assert worst_mistakes(confusion) == [(1, 0, 5), (0, 2, 2), (2, 0, 1)]
+    assert worst_mistakes(np.eye(3, dtype=np.int64)) == []
+
+
+def test_the_file_has_a_row_for_each_class(tmp_path: Path) -> None:
+    write_confusion(tmp_path / "c.csv", np.array([[3, 1], [0, 2]]), ("a,b", "c"))
+    assert (tmp_path / "c.csv").read_text() == 'truth,"a,b",c\n"a,b",3,1\nc,0,2\n'
