@@ -7,16 +7,29 @@ from types import ModuleType
 
 import shtab
 
-from flax_resnet.commands import doctor, evaluate, finetune, lab, models, prepare, segment, summary
+from flax_resnet.commands import (
+    doctor,
+    embed,
+    evaluate,
+    finetune,
+    lab,
+    models,
+    predict,
+    prepare,
+    segment,
+    summary,
+)
 from flax_resnet.commands.reporting import clear_errors, no_tracebacks
 from flax_resnet.version import VERSION
 
 COMMANDS: dict[str, ModuleType] = {
     "doctor": doctor,
+    "embed": embed,
     "eval": evaluate,
     "finetune": finetune,
     "lab": lab,
     "models": models,
+    "predict": predict,
     "prepare": prepare,
     "segment": segment,
     "summary": summary,

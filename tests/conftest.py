@@ -111,3 +111,40 @@ def load_golden(name: str) -> Golden:
 def golden() -> Any:
     """Return the function that loads the golden of a published name."""
     return load_golden
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return the folder of a run of one step, of a network that `VARIANTS` calls tiny."""
+    from flax_resnet import train
+    from flax_resnet.models.variants import VARIANTS
+    from flax_resnet.training.parsing import parse
+
+    with pytest.MonkeyPatch.context() as patch:
+        row = dict(stage_sizes=(1, 1), widths=(8, 16), stem="cifar", image_size=8)
+        patch.setitem(VARIANTS, "tiny", row)
+        data = dict(source="synthetic:10", batch_size=16, image_size=8, crop="none", flip=False)
+        folder = tmp_path_factory.mktemp("runs") / "run"
+        train(parse({"steps": 1, "model": {"name": "tiny"}, "data": data}), folder)
+        yield folder
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Return a folder of pictures of every kind, and one file that is none."""
+    import cv2
+    from PIL import Image
+
+    folder = tmp_path / "pictures"
+    (folder / "deep").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "a.png")
+    Image.fromarray(pixels[..., 0]).save(folder / "b grey.PNG")
+    Image.fromarray(pixels).convert("CMYK").save(folder / "c.jpg")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(pixels).save(folder / "deep" / "d.jpg", exif=turned)
+    cv2.imwrite(str(folder / "e.webp"), np.zeros((3000, 9, 3), np.uint8))
+    (folder / "f.jpg").write_bytes(b"no picture")
+    return folder

@@ -23,6 +23,7 @@ from flax_resnet.training.mesh import data_mesh, put_batch, replicated
 from flax_resnet.training.pretrained import data_settings, is_run, load_pretrained
 from flax_resnet.training.runs import restore
 from flax_resnet.training.step import jit_over
+from flax_resnet.weights.published import OWNER, imagenet_classes, list_pretrained
 
 Pixels = UInt8[np.ndarray, "n h w c"]
 
@@ -72,18 +73,18 @@ class Predictor:
         """Return the probability of each class for prepared pictures, as many as there are."""
         return self._in_batches(self._classify, pixels)
 
-    def features(self, pixels: Pixels, stage: str) -> Float[np.ndarray, "n features"]:
+    def features(self, pixels: Pixels, stage: str | None = None) -> Float[np.ndarray, "n channels"]:
         """Return a stage's channels, averaged over the picture, for prepared pictures.
 
         Args:
-          stage: `stem`, `layer1` ... as the model's `features` calls them.
+          stage: `stem`, `layer1` ... as the model's `features` calls them; None: the last.
 
         Raises:
           InputError: the network has no such stage.
         """
         return self._in_batches(self._embed, pixels, stage)
 
-    def _in_batches(self, function: Any, pixels: Pixels, *chosen: str) -> np.ndarray:
+    def _in_batches(self, function: Any, pixels: Pixels, *chosen: str | None) -> np.ndarray:
         parts = [
             np.asarray(
                 function(self.variables, put_batch({"image": batch}, self._mesh)["image"], *chosen)
@@ -103,14 +104,14 @@ class Predictor:
 
     @functools.cached_property
     def _embed(self) -> Any:
-        def embed(variables: dict[str, Any], pixels: Array, stage: str) -> Array:
+        def embed(variables: dict[str, Any], pixels: Array, stage: str | None) -> Array:
             images = normalize(pixels, self.data.mean, self.data.std)
             maps: Any = self.model.apply(variables, images, train=False, method="features")
-            if stage not in maps:
+            if stage is not None and stage not in maps:
                 raise InputError(
                     f"there is no stage {stage!r} in {self.name}; it has {', '.join(maps)}"
                 )
-            return maps[stage].astype(jnp.float32).mean((1, 2))
+            return maps[stage or list(maps)[-1]].astype(jnp.float32).mean((1, 2))
 
         return jit_over(self._mesh, embed, static_argnums=2)
 
@@ -134,8 +135,8 @@ def open_predictor(
     if not is_run(source):
         model, variables = load_pretrained(source)
         data = DataConfig(**data_settings(source))
-        name = os.fspath(source)
-        return Predictor(name, model, variables, data, (), batch_size, mesh)
+        name, names = os.fspath(source), class_names(os.fspath(source), model.num_classes)
+        return Predictor(name, model, variables, data, names, batch_size, mesh)
     run = restore(source, step, mesh, average)
     if run.config.task != "classification":
         raise InputError(
@@ -145,6 +146,12 @@ def open_predictor(
     name = f"{run.config.model.name} of {run.workdir}, step {run.step}"
     data, names = run.config.data, run.class_names
     return Predictor(name, run.model, run.variables, data, names, batch_size, mesh)
+
+
+def class_names(weights: str, classes: int) -> tuple[str, ...]:
+    """Return the names of published weights' classes; () where they are not known."""
+    published = weights.removeprefix(OWNER) in list_pretrained()
+    return imagenet_classes() if published and classes == len(imagenet_classes()) else ()
 
 
 def _batches(pixels: Pixels, size: int) -> Iterator[Pixels]:

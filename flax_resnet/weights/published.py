@@ -106,6 +106,12 @@ def find_published(name: str) -> Published:
     return _table()[short]
 
 
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the names of ImageNet's 1,000 classes, in the order of their WordNet numbers."""
+    file = importlib.resources.files("flax_resnet.weights").joinpath("imagenet_classes.txt")
+    return tuple(file.read_text("utf-8").splitlines())
+
+
 @functools.cache
 def _table() -> dict[str, Published]:
     text = importlib.resources.files("flax_resnet.weights").joinpath(TABLE).read_text("utf-8")

@@ -8,36 +8,23 @@ import jax
 import numpy as np
 import pytest
 
-from flax_resnet import InputError, restore, save_pretrained, train
-from flax_resnet.inference.predictor import Predictor, open_predictor
-from flax_resnet.models.variants import VARIANTS
-from flax_resnet.training.parsing import parse
+from flax_resnet import InputError, restore, save_pretrained
+from flax_resnet.inference.predictor import Predictor, class_names, open_predictor
 from flax_resnet.training.step import normalize
 from flax_resnet.weights import Preprocessing
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        row = dict(stage_sizes=(1, 1), widths=(8, 16), stem="cifar", image_size=8)
-        patch.setitem(VARIANTS, "tiny", row)
-        data = dict(source="synthetic:10", batch_size=16, image_size=8, crop="none", flip=False)
-        folder = tmp_path_factory.mktemp("runs") / "run"
-        train(parse({"steps": 1, "model": {"name": "tiny"}, "data": data}), folder)
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def predictor(run: Path) -> Predictor:
-    return open_predictor(run, batch_size=8)
+def predictor(tiny_run: Path) -> Predictor:
+    return open_predictor(tiny_run, batch_size=8)
 
 
 @pytest.mark.parametrize("count", [1, 8, 19])
 def test_probabilities_are_those_of_the_run_whatever_the_batch(
-    run: Path, predictor: Predictor, count: int
+    tiny_run: Path, predictor: Predictor, count: int
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
-    restored = restore(run)
+    restored = restore(tiny_run)
     images = normalize(pixels, restored.config.data.mean, restored.config.data.std)
     logits = restored.model.apply(restored.variables, images, train=False)
     found = predictor.probabilities(pixels)
@@ -49,9 +36,9 @@ def test_no_pictures_have_no_probabilities(predictor: Predictor) -> None:
     assert predictor.probabilities(np.zeros((0, 8, 8, 3), np.uint8)).shape == (0, 10)
 
 
-def test_features_are_a_stages_channels_averaged(run: Path, predictor: Predictor) -> None:
+def test_features_are_a_stages_channels_averaged(tiny_run: Path, predictor: Predictor) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
-    restored = restore(run)
+    restored = restore(tiny_run)
     images = normalize(pixels, restored.config.data.mean, restored.config.data.std)
     maps = restored.model.apply(restored.variables, images, train=False, method="features")
     for stage in ("stem", "layer2"):
@@ -59,6 +46,7 @@ def test_features_are_a_stages_channels_averaged(run: Path, predictor: Predictor
         chex.assert_trees_all_close(
             found, np.asarray(maps[stage].mean((1, 2))), rtol=1e-4, atol=1e-6
         )
+    chex.assert_trees_all_equal(predictor.features(pixels), found)  # the last one
     with pytest.raises(InputError, match=r"no stage 'layer9' in tiny .*; it has stem, layer1"):
         predictor.features(pixels, "layer9")
 
@@ -71,9 +59,9 @@ def test_pictures_of_any_size_and_colour_are_prepared(predictor: Predictor) -> N
 
 
 def test_weights_bring_their_preprocessing_and_classes_without_names(
-    run: Path, tmp_path: Path
+    tiny_run: Path, tmp_path: Path
 ) -> None:
-    restored = restore(run)
+    restored = restore(tiny_run)
     images = Preprocessing(12, 1.0, "bicubic", (0.4,) * 3, (0.2,) * 3)
     save_pretrained(
         restored.model,
@@ -85,3 +73,14 @@ def test_weights_bring_their_preprocessing_and_classes_without_names(
     predictor = open_predictor(tmp_path / "saved")
     assert (predictor.data.test_size, predictor.data.interpolation) == (12, "bicubic")
     assert predictor.class_names == tuple("0123456789")
+
+
+def test_published_weights_have_the_names_of_imagenet() -> None:
+    names = class_names("timm/resnet50.a1_in1k", 1000)
+    assert len(names) == 1000
+    assert [names[at] for at in (0, 281, 999)] == [
+        "tench, Tinca tinca",
+        "tabby, tabby cat",
+        "toilet tissue, toilet paper, bathroom tissue",
+    ]
+    assert class_names("resnet50.a1_in1k", 7) == class_names("somewhere/else", 1000) == ()

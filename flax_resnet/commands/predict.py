@@ -1,0 +1,132 @@
+"""Say what is on pictures: `python -m flax_resnet predict runs/photos holiday/`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from flax_resnet.printable import printable
+
+if TYPE_CHECKING:
+    from flax_resnet.inference.stream import Output
+
+HELP = "say what is on pictures, with a probability: a table, CSV or JSON lines"
+EXAMPLE = "predict runs/photos holiday/ --top 3 --csv found.csv"
+Write = Callable[["Output", list[tuple[str, float]]], None]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_picture_arguments(parser)
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes (default: 5)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", metavar="FILE", help="write a table; - is standard output")
+    form.add_argument("--jsonl", metavar="FILE", help="write a JSON object a line; - likewise")
+
+
+def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare which network sees which pictures."""
+    parser.add_argument(
+        "run", help="folder of a run, such as runs/photos, or weights, such as resnet50.a1_in1k"
+    )
+    parser.add_argument(
+        "images", nargs="+", help="files, folders, patterns; - reads paths from standard input"
+    )
+    parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
+    parser.add_argument("--raw", action="store_true", help="not the average that the run keeps")
+    parser.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="pictures at a time (default: 32)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write a row for each picture; return 1 if some could not be read, else 0."""
+    from flax_resnet.inference.listing import listed_pictures
+    from flax_resnet.inference.predictor import open_predictor
+    from flax_resnet.inference.stream import outputs
+
+    files = listed_pictures(args.images, sys.stdin)
+    predictor = open_predictor(args.run, args.step, not args.raw, args.batch_size)
+    top = max(1, min(args.top, predictor.model.num_classes))
+    failed = 0
+    with _writer(args, top) as write:
+        for output in outputs(predictor, files, predictor.probabilities):
+            failed += tell_error(output)
+            write(output, _best(output, predictor.class_names, top))
+    return bool(failed)
+
+
+def _best(output: Output, names: tuple[str, ...], top: int) -> list[tuple[str, float]]:
+    if output.values is None:
+        return []
+    order = (-output.values).argsort(kind="stable")[:top]
+    return [(names[at], float(output.values[at])) for at in order]
+
+
+def tell_error(output: Output) -> bool:
+    """Say on standard error what is wrong with a file; return whether something is."""
+    if output.error is not None:
+        print(printable(f"error: {output.file}: {output.error}"), file=sys.stderr)
+    return output.error is not None
+
+
+@contextlib.contextmanager
+def written(path: str) -> Iterator[TextIO]:
+    """Open a file that is there, whole, when all is done; `-` is standard output."""
+    if path == "-":
+        yield sys.stdout
+        return
+    part = Path(f"{path}.part")
+    with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        yield file
+    os.replace(part, path)  # noqa: PTH105
+
+
+@contextlib.contextmanager
+def _writer(args: argparse.Namespace, top: int) -> Iterator[Write]:
+    if args.csv is not None:
+        with written(args.csv) as file:
+            yield _csv_rows(file, top)
+    elif args.jsonl is not None:
+        with written(args.jsonl) as file:
+            yield _json_lines(file)
+    else:
+        yield _print
+
+
+def _csv_rows(file: TextIO, top: int) -> Write:
+    table = csv.writer(file, lineterminator="\n")
+    columns = [f"{what}_{at}" for at in range(1, top + 1) for what in ("class", "score")]
+    table.writerow(["file", *columns, "error"])
+
+    def write(output: Output, found: list[tuple[str, float]]) -> None:
+        cells = [cell for name, score in found for cell in (name, f"{score:.6f}")]
+        cells += [""] * (2 * top - len(cells))
+        table.writerow([output.file, *cells, output.error or ""])
+
+    return write
+
+
+def _json_lines(file: TextIO) -> Write:
+    def write(output: Output, found: list[tuple[str, float]]) -> None:
+        classes = [{"class": name, "score": score} for name, score in found]
+        row: dict[str, object] = {"file": output.file, "classes": classes}
+        if output.error is not None:
+            row = {"file": output.file, "error": output.error}
+        print(json.dumps(row), file=file)
+
+    return write
+
+
+def _print(output: Output, found: list[tuple[str, float]]) -> None:
+    if output.error is None:
+        print(printable(output.file))
+        for name, score in found:
+            print(f"  {score:7.2%}  {printable(name)}", flush=True)
