@@ -52,7 +52,10 @@ def run(args: argparse.Namespace) -> int:
             found.append(output)
     if not found:
         raise InputError("none of the pictures can be read, so there are no features to write")
-    write(args.out, found)
+    try:
+        write(args.out, found)
+    except OSError as error:
+        raise InputError(f"{args.out} cannot be written to: {error.strerror or error}") from None
     print(f"{len(found)} pictures, {np.asarray(found[0].values).size} features each, in {args.out}")
     return bool(failed)
 

@@ -6,12 +6,12 @@ import argparse
 import contextlib
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from flax_resnet.errors import InputError
 from flax_resnet.printable import printable
 
 if TYPE_CHECKING:
@@ -84,9 +84,14 @@ def written(path: str) -> Iterator[TextIO]:
         yield sys.stdout
         return
     part = Path(f"{path}.part")
-    with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        yield file
-    os.replace(part, path)  # noqa: PTH105
+    try:
+        with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield file
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written to: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -92,3 +92,27 @@ def test_a_form_that_is_not_known_is_refused_at_once(
     with pytest.raises(SystemExit, match="2"):
         main(["embed", str(tiny_run), str(pictures), "--out", str(tmp_path / "x.txt")])
     assert "expected a name that ends in .npy or .parquet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["predict", "--csv", "x.csv"], ["embed", "--out", "x.npy"]])
+def test_a_folder_that_is_not_there_cannot_be_written_to(
+    words: list[str],
+    tiny_run: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command, option, name = words
+    out = tmp_path / "gone" / name
+    with pytest.raises(SystemExit, match="2"):
+        main([command, str(tiny_run), str(pictures / "a.png"), option, str(out)])
+    assert f"{out} cannot be written to: No such file or directory" in capsys.readouterr().err
+
+
+def test_a_result_is_there_whole_or_not_at_all(
+    tiny_run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "found.csv"
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", str(tiny_run), str(pictures), str(tmp_path / "*.gif"), "--csv", str(out)])
+    assert not list(tmp_path.glob("found*"))
