@@ -18,6 +18,7 @@ from flax_resnet.commands import (
     prepare,
     segment,
     summary,
+    train,
 )
 from flax_resnet.commands.reporting import clear_errors, no_tracebacks
 from flax_resnet.version import VERSION
@@ -33,6 +34,7 @@ COMMANDS: dict[str, ModuleType] = {
     "prepare": prepare,
     "segment": segment,
     "summary": summary,
+    "train": train,
 }
 _STATUS = """\
 exit status: 0 done, 1 done in part, 2 bad input, 69 another process was lost, 70 a fault of ours,
@@ -44,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     parser = make_parser()
     parsed, late = parser.parse_known_args([word for word in words if word != "--debug"])
+    if hasattr(parsed, "flags"):
+        parsed.flags, late = late, []
     # argparse takes no positional words behind an option: `lab depth --out here seeds=1`.
     if any(word.startswith("-") for word in late) or (late and not hasattr(parsed, "settings")):
         parser.error(f"unrecognized arguments: {' '.join(late)}")

@@ -10,14 +10,17 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from flax_resnet.commands.recipes import recipe_file, recipes
 from flax_resnet.commands.reporting import clear_errors
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, expected_names
 from flax_resnet.training.parsing import check_overrides
+
+_CONFIG = ("-config", "--config")
 
 
 def config_flag() -> Any:
     """Define `--config` and return its holder; `.value` is the config, overrides applied."""
-    holder = config_flags.DEFINE_config_file("config", help_string="a recipe such as configs/x.py")
+    holder = config_flags.DEFINE_config_file("config", help_string="a recipe: its name or file")
     flags.mark_flag_as_required("config")
     return holder
 
@@ -28,13 +31,17 @@ def config_name(path: str) -> str:
     return re.sub(r"[^\w.]+", "-", f"{Path(file).stem} {argument}".strip())
 
 
-def run(main: Callable[[list[str]], Any]) -> None:
-    """Parse the command line and call `main`, as `absl.app.run` does, with clear errors."""
+def run_flags(main: Callable[[list[str]], Any], words: list[str]) -> None:
+    """Parse a command line and call `main`, as `absl.app.run` does, with clear errors."""
+    for flag in flags.FLAGS.get_flags_for_module(main.__module__):
+        # What --helpshort shows are those of the program itself.
+        flags.FLAGS.register_key_flag_for_module(words[0], flag)
     with clear_errors():
-        app.run(main, flags_parser=_parse)
+        app.run(main, argv=words, flags_parser=_parse)
 
 
-def _parse(arguments: list[str]) -> list[str]:
+def _parse(words: list[str]) -> list[str]:
+    arguments = _with_files(words)
     path = _config_path(arguments)
     if path is not None:
         check_overrides(_load(path), arguments[1:])
@@ -51,12 +58,25 @@ def _parse(arguments: list[str]) -> list[str]:
     return rest
 
 
+def _with_files(words: list[str]) -> list[str]:
+    """Put the file of a recipe in the place of its name."""
+    arguments = []
+    for before, word in zip(["", *words], words, strict=False):
+        flag, equals, value = word.partition("=")
+        if equals and flag in _CONFIG:
+            word = f"{flag}={recipe_file(value)}"
+        elif before in _CONFIG:
+            word = recipe_file(word)
+        arguments.append(word)
+    return arguments
+
+
 def _config_path(arguments: list[str]) -> str | None:
     """Return the value of the last `--config`, which is the one that counts."""
     path = None
     for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
         name, equals, value = argument.partition("=")
-        if name in ("-config", "--config"):
+        if name in _CONFIG:
             path = value if equals else following
     return path
 
@@ -67,7 +87,8 @@ def _load(path: str) -> ConfigDict:
     file = Path(name)
     if not _is_file(file):
         known = ", ".join(sorted(map(str, (file.parent or Path()).glob("*.py")))) or "none"
-        raise InputError(f"there is no config file {file}; python files beside it: {known}")
+        near = f"; of recipes {expected_names(name, recipes())}" if name == file.stem else ""
+        raise InputError(f"there is no config file {file}; python files beside it: {known}{near}")
     try:
         config = runpy.run_path(name)["get_config"](*argument)
     except (Exception, SystemExit) as error:  # whatever a user's file raises

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flax_resnet.commands.flags import config_name
+from flax_resnet.commands.recipes import recipe_file, recipes
 from flax_resnet.errors import InputError
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.parsing import parse
@@ -30,7 +31,9 @@ def run_train(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["--config=configs/digits.py", "--config.data.batchsize=3"], "'batch_size'"),
         (["--config=configs/digits.py", "--config.data.batch_size=x"], "batch_size=x"),
+        (["--config", "digits", "--config.data.batchsize=3"], "'batch_size'"),
         (["--config=configs/digit.py"], "configs/digits.py"),
+        (["--config=digit"], "Did you mean 'digits'?"),
         ([], "--config"),
     ],
 )
@@ -107,3 +110,16 @@ def test_whatever_an_argument_says_gives_a_config_or_an_input_error(
 )
 def test_a_run_is_called_after_its_recipe_and_argument(path: str, name: str) -> None:
     assert config_name(path) == name
+
+
+def test_a_name_means_the_recipe_and_everything_else_itself() -> None:
+    assert recipes()["digits"] == ROOT / "configs" / "digits.py"
+    assert recipe_file("rsb_a3:resnet18") == f"{ROOT / 'configs' / 'rsb_a3.py'}:resnet18"
+    assert recipe_file("elsewhere/digits.py:x") == "elsewhere/digits.py:x"
+
+
+def test_the_program_trains_as_the_script_does(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flax_resnet", "train", "--config", "digits", "--stop_after=1"]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "run in runs/digits" in finished.stdout
+    assert (tmp_path / "runs" / "digits" / "metrics.jsonl").is_file()

@@ -1,0 +1,64 @@
+"""Train a network: `python train.py`, and where there is no train.py, `flax-resnet train`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from flax_resnet.commands.flags import config_flag, config_name, run_flags
+from flax_resnet.commands.recipes import recipes
+
+HELP = "train what a recipe describes, or go on with the run that is in its folder"
+EXAMPLE = "train --config digits --config.epochs=5 --workdir runs/short"
+_FLAGS = """\
+flags: --config, a recipe's file or name; --config.KEY=VALUE; --workdir FOLDER; --helpshort lists them
+recipes: """
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take what the command line holds as flags of train.py."""
+    parser.epilog = f"{parser.epilog}\n\n{_FLAGS}{', '.join(recipes())}"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.set_defaults(flags=[])
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; return 0."""
+    main([sys.argv[0], *args.flags])
+    return 0
+
+
+def main(words: list[str]) -> None:
+    """Train as the flags behind the program's name say; leaves through `SystemExit`."""
+    from flax_resnet.training.cluster.joining import PATIENCE, joined
+
+    config = config_flag()
+    workdir = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/RECIPE")
+    stop_after = flags.DEFINE_integer("stop_after", None, "stop and save after this step")
+    allow = flags.DEFINE_bool("allow_config_change", False, "go on with a run of other settings")
+    coordinator = flags.DEFINE_string(
+        "coordinator", None, "host:port of the first of several processes; off: be a lone one"
+    )
+    process_id = flags.DEFINE_integer("process_id", None, "which of several this is, from 0")
+    process_count = flags.DEFINE_integer("process_count", None, "how many processes train together")
+    patience = flags.DEFINE_integer(
+        "patience", PATIENCE, "seconds of silence after which another process counts as lost"
+    )
+
+    def train(arguments: list[str]) -> None:
+        del arguments
+        import flax_resnet
+
+        cluster = (coordinator.value, process_id.value, process_count.value)
+        recipe: Any = flags.FLAGS["config"]
+        with joined(*cluster, patience=patience.value):
+            flax_resnet.train(
+                config.value,
+                workdir.value or Path("runs") / config_name(recipe.config_filename),
+                stop_after=stop_after.value,
+                allow_config_change=allow.value,
+            )
+
+    run_flags(train, words)
