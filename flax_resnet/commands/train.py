@@ -13,7 +13,7 @@ from flax_resnet.commands.recipes import recipes
 HELP = "train what a recipe describes, or go on with the run that is in its folder"
 EXAMPLE = "train --config digits --config.epochs=5 --workdir runs/short"
 _FLAGS = """\
-flags: --config, a recipe's file or name; --config.KEY=VALUE; --workdir FOLDER; --helpshort lists them
+flags: --config FILE or NAME, --config.KEY=VALUE, --workdir FOLDER; all of them: --helpshort
 recipes: """
 
 
