@@ -76,6 +76,23 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class LoggingConfig:
+    """Choose what is written down besides numbers, and who gets it besides TensorBoard."""
+
+    images: int = 8
+    """So many of the first batch, as the network sees them but for mixing; 0: none."""
+    histograms: bool = False
+    """Of every parameter, at every evaluation."""
+    wandb: str | None = None
+    """A project of Weights & Biases; its own WANDB_* variables say where, who and whether."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be shown."""
+        if self.images < 0:
+            raise InputError(f"config.logging.images is {self.images}; expected 0 or more")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """All settings of a run."""
 
@@ -121,6 +138,7 @@ class TrainConfig:
     distill: DistillConfig = field(default_factory=DistillConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work together."""

@@ -67,7 +67,7 @@ def train(
             start = restored.run["position"]["next_batch"]
             main_process = jax.process_index() == 0
             display = Display(setup.steps, start, main_process)
-            writers = Writers(workdir, start, restored.history, main_process)
+            writers = Writers(workdir, setup.config, start, restored.history, main_process)
             session = Session(setup, workdir, manager, writers, display, request)
             try:
                 session.greet(start)
@@ -166,6 +166,8 @@ def _steps(
     step, metrics = start, dict[str, float]()
     try:
         for batch in batches:
+            if step == 0:
+                session.show_images(batch)
             rows = device_rows(batch) | request.votes(len(batch["skipped"]))
             state, device_metrics = step_fn(state, put_batch(rows, setup.mesh))
             step += 1

@@ -1,13 +1,14 @@
 """A run while it goes, and what it does between its steps: evaluate, save, report."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict
 
 from flax_resnet.training.averages import PREFIXES, shown_average
 from flax_resnet.training.checkpoints import store
@@ -59,6 +60,12 @@ class Session:
         )
         if start:
             self.display.say(f"going on from step {start}")
+
+    def show_images(self, batch: Mapping[str, Any]) -> None:
+        """Write down images of a batch; none where the devices make them themselves."""
+        shown = self.config.logging.images
+        if shown and "image" in batch:
+            self.writers.images(0, batch["image"][:shown])
 
     def is_due(self, step: int) -> tuple[bool, bool]:
         """Say whether an evaluation and whether a checkpoint is due after `step`."""
@@ -133,6 +140,7 @@ class Session:
         )
         if metrics:
             self._report("eval", data.eval_split, int(state.step), metrics)
+            self._show_parameters(state)
         else:
             self.display.evaluated("the evaluation waits for the next start")
         return metrics
@@ -162,6 +170,11 @@ class Session:
             "position": position,
         }
         store.save(self.manager, state, run, self.writers.history, metrics)
+
+    def _show_parameters(self, state: TrainState) -> None:
+        if self.config.logging.histograms:
+            parameters = flatten_dict(state.variables["params"], sep=".")
+            self.writers.histograms(int(state.step), jax.device_get(parameters))
 
     def _report(self, kind: str, split: str, step: int, metrics: dict[str, float]) -> None:
         self.writers.write(kind, step, metrics)

@@ -1,28 +1,18 @@
-"""Where metrics go: `metrics.jsonl` and TensorBoard, in the run's folder."""
+"""All that a run writes down as it goes: `metrics.jsonl`, and the boards that people watch."""
 
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from tensorboardX import SummaryWriter
+import numpy as np
 
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
-
-Row = dict[str, Any]
-
-
-class Writer(Protocol):
-    """A sink for rows of metrics."""
-
-    def write(self, row: Row) -> None:
-        """Take a row: `kind`, `step`, and names with numbers."""
-
-    def close(self) -> None:
-        """Finish what is still to be written."""
+from flax_resnet.training.boards import Images, Row, TensorBoard, WeightsAndBiases, Writer
+from flax_resnet.training.config import TrainConfig
 
 
 class JsonLines:
@@ -50,41 +40,44 @@ class JsonLines:
         self._file.write(line + "\n")
         self._file.flush()
 
+    def images(self, step: int, images: Images) -> None:
+        """Leave images to the boards."""
+
+    def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Leave distributions to the boards."""
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-class TensorBoard:
-    """Write numbers as scalars called `kind/name`; later ones replace those past `start`."""
-
-    def __init__(self, folder: Path, start: int) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=start + 1)
-
-    def write(self, row: Row) -> None:
-        """Write every number of a row."""
-        for name, value in row.items():
-            if isinstance(value, float):
-                self._writer.add_scalar(f"{row['kind']}/{name}", value, row["step"])
-
-    def close(self) -> None:
-        """Flush and close the event file."""
-        self._writer.close()
 
 
 class Writers:
     """All sinks of a run as one; none where this process is not the one that writes."""
 
     def __init__(
-        self, workdir: Path, start: int, history: list[str] | None = None, active: bool = True
+        self,
+        workdir: Path,
+        config: TrainConfig,
+        start: int = 0,
+        history: list[str] | None = None,
+        active: bool = True,
     ) -> None:
+        """Open the sinks for a run that goes on from step `start` and the rows so far.
+
+        Raises:
+          InputError: one cannot be opened.
+        """
         self._workdir = workdir
         self._rows: JsonLines | None = None
-        self._board: TensorBoard | None = None
-        if active:
-            with self._explained():
-                self._rows = JsonLines(workdir / "metrics.jsonl", history or [])
-                self._board = TensorBoard(workdir / "tensorboard", start)
+        self._writers: list[Writer] = []
+        if not active:
+            return
+        with self._explained():
+            self._rows = JsonLines(workdir / "metrics.jsonl", history or [])
+            self._writers = [self._rows, TensorBoard(workdir / "tensorboard", start)]
+            if config.logging.wandb is not None:
+                board = WeightsAndBiases(config.logging.wandb, workdir, config.to_dict())
+                self._writers.append(board)
 
     @property
     def history(self) -> list[str]:
@@ -97,18 +90,26 @@ class Writers:
         Raises:
           InputError: it cannot be written.
         """
-        with self._explained():
-            for writer in self._writers():
-                writer.write({"kind": kind, "step": step, **values})
+        self._each(lambda writer: writer.write({"kind": kind, "step": step, **values}))
+
+    def images(self, step: int, images: Images) -> None:
+        """Send images to every sink, with the errors of `write`."""
+        self._each(lambda writer: writer.images(step, images))
+
+    def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Send the values of arrays to every sink, with the errors of `write`."""
+        self._each(lambda writer: writer.histograms(step, arrays))
 
     def close(self) -> None:
         """Close every sink."""
-        for writer in self._writers():
+        for writer in self._writers:
             with contextlib.suppress(OSError):  # What cannot be written was told by `write`.
                 writer.close()
 
-    def _writers(self) -> list[Writer]:
-        return [writer for writer in (self._rows, self._board) if writer is not None]
+    def _each(self, send: Callable[[Writer], None]) -> None:
+        with self._explained():
+            for writer in self._writers:
+                send(writer)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

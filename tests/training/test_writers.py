@@ -5,9 +5,9 @@ import math
 from pathlib import Path
 
 import pytest
-from tensorboardX.proto.event_pb2 import Event
 
 from flax_resnet.errors import InputError
+from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.writers import JsonLines, Writers
 
 
@@ -33,7 +33,7 @@ def test_a_resumed_file_has_the_rows_of_the_checkpoint(tmp_path: Path) -> None:
 def test_a_row_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(InputError, match=f"metrics could not be written to {tmp_path}"):
-        Writers(tmp_path, 0)
+        Writers(tmp_path, TrainConfig())
 
 
 def test_rows_are_json_also_where_numbers_are_not_finite(tmp_path: Path) -> None:
@@ -45,21 +45,7 @@ def test_rows_are_json_also_where_numbers_are_not_finite(tmp_path: Path) -> None
 
 
 def test_a_process_that_does_not_write_leaves_no_file(tmp_path: Path) -> None:
-    writers = Writers(tmp_path, 0, active=False)
+    writers = Writers(tmp_path, TrainConfig(), active=False)
     writers.write("train", 1, {"loss": 1.0})
     writers.close()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_numbers_reach_tensorboard_under_their_kind(tmp_path: Path) -> None:
-    writers = Writers(tmp_path, 0)
-    writers.write("train", 3, {"loss": 1.5})
-    writers.close()
-    (events,) = (tmp_path / "tensorboard").glob("events*")
-    data, scalars = events.read_bytes(), {}
-    while data:  # length, its checksum, the event, its checksum
-        length = int.from_bytes(data[:8], "little")
-        event = Event.FromString(data[12 : 12 + length])
-        scalars |= {v.tag: (event.step, v.simple_value) for v in event.summary.value}
-        data = data[16 + length :]
-    assert scalars == {"train/loss": (3, 1.5)}

@@ -1,0 +1,138 @@
+"""Where people watch a run: TensorBoard, and Weights & Biases for those who ask for it."""
+
+import logging
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import UInt8
+from tensorboardX import SummaryWriter
+
+from flax_resnet.errors import InputError
+from flax_resnet.files import replace_text
+
+Row = dict[str, Any]
+Images = UInt8[np.ndarray, "n h w c"]
+_IMAGES = "train/images"
+
+
+class Writer(Protocol):
+    """A sink of what a run has to tell."""
+
+    def write(self, row: Row) -> None:
+        """Take a row: `kind`, `step`, and names with numbers."""
+
+    def images(self, step: int, images: Images) -> None:
+        """Take images as the network saw them at a step."""
+
+    def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take the values of named arrays, of which their distribution is shown."""
+
+    def close(self) -> None:
+        """Finish what is still to be written."""
+
+
+class TensorBoard:
+    """Write numbers as scalars called `kind/name`; later ones replace those past `start`."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        # Its own warnings are of values that are not finite, which the run tells of itself.
+        logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
+        self._writer = SummaryWriter(str(folder), purge_step=start + 1)
+
+    def write(self, row: Row) -> None:
+        """Write every number of a row."""
+        for name, value in _numbers(row).items():
+            self._writer.add_scalar(name, value, row["step"])
+
+    def images(self, step: int, images: Images) -> None:
+        """Write one picture of all images."""
+        self._writer.add_images(_IMAGES, images, step, dataformats="NHWC")
+
+    def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write a histogram of every array that is finite."""
+        for name, values in _finite(arrays).items():
+            self._writer.add_histogram(name, values, step)
+
+    def close(self) -> None:
+        """Flush and close the event file."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """Send numbers, images and histograms to a project, as one run across restarts.
+
+    A run that goes on from a checkpoint does steps again that it told of before. W&B drops those,
+    and as they are the same, nothing is lost.
+    """
+
+    def __init__(self, project: str, workdir: Path, config: Mapping[str, Any]) -> None:
+        """Start, or go on with, the run whose name is in the folder.
+
+        Raises:
+          InputError: wandb is not installed, or will not start.
+        """
+        try:
+            import wandb
+        except ModuleNotFoundError:
+            raise InputError(
+                "config.logging.wandb needs wandb: pip install 'flax-resnet[wandb]'"
+            ) from None
+        self._wandb = wandb
+        try:
+            self._run = wandb.init(
+                project=project,
+                dir=workdir,
+                id=_lasting_name(workdir / "wandb_id.txt"),
+                name=workdir.name,
+                resume="allow",
+                config=dict(config),
+                settings=wandb.Settings(silent=True, console="off"),
+            )
+        except wandb.errors.Error as error:
+            raise InputError(
+                f"Weights & Biases does not start: {error}. Run `wandb login`, or set "
+                "WANDB_MODE=offline to write to the run's folder alone"
+            ) from None
+        self._last = 0
+
+    def write(self, row: Row) -> None:
+        """Send every number of a row."""
+        self._log(row["step"], _numbers(row))
+
+    def images(self, step: int, images: Images) -> None:
+        """Send images, each by itself."""
+        self._log(step, {_IMAGES: [self._wandb.Image(image.squeeze()) for image in images]})
+
+    def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Send a histogram of every array that is finite."""
+        found = _finite(arrays).items()
+        self._log(step, {name: self._wandb.Histogram(values.tolist()) for name, values in found})
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._run.finish()
+
+    def _log(self, step: int, values: Mapping[str, Any]) -> None:
+        # The test comes last and is of the best checkpoint, an earlier one; W&B takes later steps
+        # alone.
+        self._last = max(self._last, step)
+        self._run.log(dict(values), step=self._last)
+
+
+def _numbers(row: Row) -> dict[str, float]:
+    return {f"{row['kind']}/{name}": value for name, value in row.items() if type(value) is float}
+
+
+def _finite(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays that have a histogram, as float32."""
+    several = {name: np.asarray(values, np.float32).ravel() for name, values in arrays.items()}
+    return {name: values for name, values in several.items() if np.isfinite(values).all()}
+
+
+def _lasting_name(file: Path) -> str:
+    if not file.is_file():
+        replace_text(file, uuid.uuid4().hex)
+    return file.read_text().strip()
