@@ -6,6 +6,7 @@ import argparse
 import functools
 import re
 import shlex
+import sys
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from flax_resnet.commands.prepare import progress_report
+from flax_resnet.commands.report import report_when_done
 from flax_resnet.printable import printable
 
 if TYPE_CHECKING:
@@ -144,9 +146,10 @@ def _report(
     console.print(confusion_table(console, confusion, names))
     console.print(f"accuracy {right / max(total, 1):.2%}: {right} of {total} pictures ({what})")
     console.print(f"run: {workdir}\nconfusion matrix: {workdir / 'confusion.csv'}")
+    report_when_done(workdir, shlex.join(["python", "-m", "flax_resnet", *sys.argv[1:]]))
     folder = shlex.quote(str(workdir))
     console.print(
-        f"next:\n  python -m flax_resnet eval {folder}\n"
+        f"next:\n  python -m flax_resnet predict {folder} MORE_PHOTOS\n"
         f"  python -m flax_resnet finetune MORE_PHOTOS --weights {folder}\n"
         f"  flax_resnet.restore({str(workdir)!r})  # in Python: .model, .variables, .class_names"
     )

@@ -1,6 +1,7 @@
 """Train a network: `python train.py`, and where there is no train.py, `flax-resnet train`."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from absl import flags
 
 from flax_resnet.commands.flags import config_flag, config_name, run_flags
 from flax_resnet.commands.recipes import recipes
+from flax_resnet.commands.report import report_when_done
 
 HELP = "train what a recipe describes, or go on with the run that is in its folder"
 EXAMPLE = "train --config digits --config.epochs=5 --workdir runs/short"
@@ -43,6 +45,7 @@ def main(words: list[str]) -> None:
     )
     process_id = flags.DEFINE_integer("process_id", None, "which of several this is, from 0")
     process_count = flags.DEFINE_integer("process_count", None, "how many processes train together")
+    report = flags.DEFINE_bool("report", True, "write report.html at the end")
     patience = flags.DEFINE_integer(
         "patience", PATIENCE, "seconds of silence after which another process counts as lost"
     )
@@ -53,12 +56,22 @@ def main(words: list[str]) -> None:
 
         cluster = (coordinator.value, process_id.value, process_count.value)
         recipe: Any = flags.FLAGS["config"]
+        folder = Path(workdir.value or Path("runs") / config_name(recipe.config_filename))
         with joined(*cluster, patience=patience.value):
             flax_resnet.train(
                 config.value,
-                workdir.value or Path("runs") / config_name(recipe.config_filename),
+                folder,
                 stop_after=stop_after.value,
                 allow_config_change=allow.value,
             )
+            if report.value:
+                report_when_done(folder, _again(words))
 
     run_flags(train, words)
+
+
+def _again(words: list[str]) -> str:
+    """Return what a person typed, for them to type again."""
+    script = Path(words[0]).name
+    program = {"train.py": "python train.py", "__main__.py": "python -m flax_resnet train"}
+    return f"{program.get(script, 'flax-resnet train')} {shlex.join(words[1:])}"

@@ -1,0 +1,45 @@
+"""Write a page about runs: `python -m flax_resnet report runs/digits`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from flax_resnet.errors import InputError
+from flax_resnet.printable import printable
+
+HELP = "write a page about a run, or one that compares several: curves, classes, mistakes, settings"
+EXAMPLE = "report runs/digits runs/digits2 --out compared.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("run", nargs="+", type=Path, help="folders of runs, such as runs/digits")
+    parser.add_argument(
+        "--out", type=Path, help="file (default: report.html in the first run's folder)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page; return 0."""
+    from flax_resnet.report.page import write_report
+
+    if len(args.run) > 1 and args.out is None:
+        raise InputError("a page about several runs needs a place: add --out FILE.html")
+    print(f"report: {printable(write_report(args.run, args.out))}")
+    return 0
+
+
+def report_when_done(workdir: Path, command: str) -> None:
+    """Write a finished run's page; a run is never lost to a fault in it."""
+    import jax
+
+    from flax_resnet.report.page import write_report
+
+    if jax.process_count() > 1:  # A single one of several cannot evaluate; `report` can, later.
+        return
+    try:
+        print(f"report: {printable(write_report([workdir], command=command))}")
+    except Exception as error:
+        print(printable(f"warning: no report was written: {error}"), file=sys.stderr)

@@ -1,0 +1,131 @@
+"""Curves as lines, ready to be drawn: the template turns them into SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+WIDTH, HEIGHT = 460, 230
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 24
+# More points than that no screen shows, and a page is to stay small.
+_POINTS = 400
+COLORS = 7
+
+Row = dict[str, Any]
+Points = list[tuple[float, float]]
+
+# Title, and the kind and name of each of its lines in `metrics.jsonl`.
+_CHARTS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    ("loss", (("train", "loss"), ("eval", "loss"), ("eval", "ema_loss"), ("eval", "swa_loss"))),
+    (
+        "accuracy",
+        (("train", "accuracy"), ("eval", "top1"), ("eval", "ema_top1"), ("eval", "swa_top1")),
+    ),
+    ("Dice", (("eval", "dice"), ("eval", "ema_dice"), ("eval", "swa_dice"))),
+    ("learning rate", (("train", "learning_rate"),)),
+    ("images per second", (("train", "images_per_second"),)),
+    ("norm of the gradient", (("train", "gradient_norm"),)),
+)
+
+
+class Line(NamedTuple):
+    """A curve in the chart's coordinates."""
+
+    name: str
+    color: int
+    trained: bool
+    """Of training, which is drawn thinner than evaluations."""
+    parts: list[str]
+    """Each without a gap, as SVG's `points`."""
+    ends: tuple[float, float]
+    """The last point, for curves of one."""
+
+
+class Chart(NamedTuple):
+    """Curves over the steps, with what the axes say: places and their labels."""
+
+    title: str
+    lines: list[Line]
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    best: float | None
+    """Where the checkpoint lies that the page is about; None: nowhere, or there are several."""
+
+
+def charts(runs: Sequence[tuple[str, list[Row]]], best: int | None = None) -> list[Chart]:
+    """Return the charts of one run, or of several on top of each other.
+
+    Args:
+      runs: the name and the rows of each.
+      best: a step to mark.
+    """
+    several = len(runs) > 1
+    found = []
+    for title, kinds in _CHARTS:
+        curves = []
+        for at, (name, rows) in enumerate(runs):
+            for which, (kind, key) in enumerate(kinds):
+                points = _points(rows, kind, key)
+                if any(math.isfinite(value) for _, value in points):
+                    label = f"{name}: {kind} {key}" if several else f"{kind} {key}"
+                    curves.append((label, at if several else which, kind == "train", points))
+        if curves:
+            found.append(_chart(title, curves, best))
+    return found
+
+
+def _points(rows: Iterable[Row], kind: str, key: str) -> Points:
+    """Return steps and values; NaN where the file says null."""
+    found = [
+        (row["step"], math.nan if row[key] is None else float(row[key]))
+        for row in rows
+        if row["kind"] == kind and key in row
+    ]
+    every = -(-len(found) // _POINTS)
+    # From the last one backwards, which is the one that counts.
+    return found[::-1][:: max(every, 1)][::-1]
+
+
+def _chart(title: str, curves: list[tuple[str, int, bool, Points]], best: int | None) -> Chart:
+    every = np.array([point for *_, points in curves for point in points], float)
+    finite = every[np.isfinite(every[:, 1])]
+    x_low, x_high = 0.0, max(float(every[:, 0].max()), 1.0)
+    y_ticks = MaxNLocator(5, min_n_ticks=2).tick_values(finite[:, 1].min(), finite[:, 1].max())
+    y_low, y_high = float(y_ticks[0]), float(y_ticks[-1])
+    x_ticks = MaxNLocator(5, integer=True).tick_values(x_low, x_high)
+
+    def x(step: float) -> float:
+        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * (step - x_low) / (x_high - x_low), 1)
+
+    def y(value: float) -> float:
+        share = (value - y_low) / (y_high - y_low or 1)
+        return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * share, 1)
+
+    lines = []
+    for name, color, trained, points in curves:
+        known = [point for point in points if math.isfinite(point[1])]
+        parts = [" ".join(f"{x(s)},{y(v)}" for s, v in part) for part in _unbroken(points)]
+        ends = (x(known[-1][0]), y(known[-1][1]))
+        lines.append(Line(name, color % COLORS, trained, parts, ends))
+    return Chart(
+        title,
+        lines,
+        [(x(tick), f"{tick:,.0f}") for tick in x_ticks if tick <= x_high],
+        [(y(tick), f"{tick:.6g}") for tick in y_ticks],
+        None if best is None or best > x_high else x(best),
+    )
+
+
+def _unbroken(points: Points) -> list[Points]:
+    """Cut a curve where its values are not finite."""
+    parts: list[Points] = [[]]
+    for point in points:
+        if math.isfinite(point[1]):
+            parts[-1].append(point)
+        else:
+            parts.append([])
+    return [part for part in parts if part]

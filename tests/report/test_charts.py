@@ -1,0 +1,64 @@
+"""Curves as a page draws them: nothing invented between points, nothing lost at the end."""
+
+import itertools
+
+import pytest
+
+from flax_resnet.report.charts import HEIGHT, WIDTH, Chart, charts
+
+
+def rows(*losses: float | None) -> list[dict[str, object]]:
+    return [dict(kind="train", step=at, loss=loss) for at, loss in enumerate(losses, 1)]
+
+
+def only(found: list[Chart]) -> Chart:
+    (chart,) = found
+    return chart
+
+
+def points(part: str) -> list[tuple[float, float]]:
+    return [tuple(map(float, pair.split(","))) for pair in part.split()]  # type: ignore[misc]
+
+
+def test_a_falling_loss_falls_from_left_to_right_inside_the_picture() -> None:
+    (line,) = only(charts([("run", rows(4.0, 2.0, 1.0))])).lines
+    (part,) = line.parts
+    for (x, y), (later, lower) in itertools.pairwise(points(part)):
+        assert 0 < x < later < WIDTH
+        assert 0 < y < lower < HEIGHT  # SVG counts from the top.
+    assert line.ends == points(part)[-1]
+
+
+def test_a_curve_is_cut_where_its_values_are_not_finite() -> None:
+    (line,) = only(charts([("run", rows(4.0, 3.0, None, 2.0, None))])).lines
+    assert [len(points(part)) for part in line.parts] == [2, 1]
+    assert line.ends == points(line.parts[1])[-1]
+
+
+@pytest.mark.parametrize("losses", [(), (None,), (None, None)])
+def test_what_has_no_finite_value_has_no_chart(losses: tuple[None, ...]) -> None:
+    assert charts([("run", rows(*losses))]) == []
+
+
+def test_one_constant_point_is_a_chart() -> None:
+    (line,) = only(charts([("run", rows(0.0))])).lines
+    assert len(points(line.parts[0])) == 1
+
+
+def test_long_curves_are_thinned_but_keep_their_end() -> None:
+    long = only(charts([("run", rows(*range(1, 5001)))]))
+    (line,) = long.lines
+    assert len(points(line.parts[0])) <= 400
+    assert line.ends[0] == pytest.approx(WIDTH - 10)
+
+
+def test_several_runs_lie_on_top_of_each_other_in_colours_of_their_own() -> None:
+    chart = only(charts([("a", rows(1.0)), ("b", rows(2.0))]))
+    assert [line.name for line in chart.lines] == ["a: train loss", "b: train loss"]
+    assert len({line.color for line in chart.lines}) == 2
+
+
+def test_the_best_step_is_marked_where_the_curve_passes_it() -> None:
+    chart = only(charts([("run", rows(3.0, 2.0, 1.0))], best=2))
+    (line,) = chart.lines
+    assert chart.best == points(line.parts[0])[1][0]

@@ -1,0 +1,135 @@
+"""The page about runs: whole, by itself, and true."""
+
+import dataclasses
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flax_resnet import InputError, restore
+from flax_resnet.__main__ import main
+from flax_resnet.commands.report import report_when_done
+from flax_resnet.report import page
+from flax_resnet.report.page import read_rows, write_report
+
+EMPTY = {"meta", "img", "line", "circle", "polyline", "br"}
+
+
+class Reader(HTMLParser):
+    """Collect text and attributes, and fail where a tag is not closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("p", "li"):  # May close by themselves, but ours never do.
+            assert self.open[-1] == tag
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(path: Path) -> Reader:
+    return Reader(path.read_text("utf-8"))
+
+
+def test_a_page_tells_of_its_run_and_needs_nothing_else(tiny_run: Path, tmp_path: Path) -> None:
+    found = read(write_report([tiny_run], tmp_path / "page.html", "python train.py --x='<y>'"))
+    run = restore(tiny_run)
+    assert f"{run.metrics['loss']:.4f}" in found.text
+    assert "python train.py --x='<y>'" in found.text
+    for part in ("eval loss", "class by class", "mistakes", "model.name", "jaxlib"):
+        assert part in found.text
+    assert {tag for tag, _ in found.tags} & {"script", "link", "iframe", "object"} == set()
+    sources = [value for _, own in found.tags for name, value in own.items() if name == "src"]
+    assert sources
+    assert all(str(source).startswith("data:image/") for source in sources)
+    assert not any(name == "href" for _, own in found.tags for name in own)
+    assert "url(" not in (tmp_path / "page.html").read_text()
+
+
+def test_a_class_called_by_html_stays_text(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evil = "<script>alert('x')</script>&amp;"
+    run = restore(tiny_run)
+    named = dataclasses.replace(run, class_names=(evil, *run.class_names[1:]))
+    monkeypatch.setattr(page, "restore", lambda workdir: named)
+    found = read(write_report([tiny_run], tmp_path / "page.html"))
+    assert evil in found.text
+    assert "script" not in {tag for tag, _ in found.tags}
+
+
+def test_a_page_of_two_runs_marks_what_differs(tiny_run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "<other>"
+    shutil.copytree(tiny_run, other)
+    found = read(write_report([tiny_run, other], tmp_path / "page.html"))
+    assert f"{other}: eval loss" in found.text
+    assert ("tr", {"class": "marked"}) not in found.tags  # Their settings are the same.
+    alone = read(write_report([tiny_run], tmp_path / "alone.html"))
+    assert ("tr", {"class": "marked"}) in alone.tags
+
+
+def rewrite(workdir: Path, lines: list[str]) -> None:
+    (workdir / "metrics.jsonl").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [json.dumps(dict(kind="train", step=1, loss=None, accuracy=None))],
+        [json.dumps(dict(kind="train", step=1, loss=1.0)), '{"kind": "train", "st'],
+    ],
+    ids=["none", "not finite", "torn"],
+)
+def test_metrics_of_every_kind_have_a_page(
+    tiny_run: Path, tmp_path: Path, lines: list[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_run, copy)
+    rewrite(copy, lines)
+    assert len(read_rows(copy)) <= 1
+    assert "class by class" in read(write_report([copy])).text
+    assert (copy / "report.html").is_file()
+
+
+def test_a_fault_in_a_report_never_costs_a_run(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: Any, **settings: Any) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(page, "write_report", fail)
+    report_when_done(tiny_run, "again")
+    assert capsys.readouterr().err == "warning: no report was written: by nothing\n"
+
+
+def test_the_command_writes_into_the_run_and_several_need_a_place(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(tiny_run), "--out", str(tmp_path / "a.html")]) == 0
+    assert capsys.readouterr().out == f"report: {tmp_path / 'a.html'}\n"
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", str(tiny_run), str(tiny_run)])
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", str(tmp_path)])
+    with pytest.raises(InputError, match="cannot be written to"):
+        write_report([tiny_run], tmp_path / "nowhere" / "a.html")
