@@ -19,6 +19,7 @@ from flax_resnet.commands import (
     report,
     segment,
     summary,
+    sweep,
     train,
 )
 from flax_resnet.commands.reporting import clear_errors, no_tracebacks
@@ -36,6 +37,7 @@ COMMANDS: dict[str, ModuleType] = {
     "report": report,
     "segment": segment,
     "summary": summary,
+    "sweep": sweep,
     "train": train,
 }
 _STATUS = """\

@@ -44,7 +44,7 @@ def _parse(words: list[str]) -> list[str]:
     arguments = _with_files(words)
     path = _config_path(arguments)
     if path is not None:
-        check_overrides(_load(path), arguments[1:])
+        check_overrides(load_recipe(path), arguments[1:])
     try:
         rest: list[str] = flags.FLAGS(arguments)
     except flags.Error as error:
@@ -81,7 +81,7 @@ def _config_path(arguments: list[str]) -> str | None:
     return path
 
 
-def _load(path: str) -> ConfigDict:
+def load_recipe(path: str) -> ConfigDict:
     """Run a config file as `config_flags` will, but with errors that a reader can use."""
     name, *argument = path.split(":", 1)
     file = Path(name)

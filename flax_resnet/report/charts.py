@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
+
+from flax_resnet.report.rows import Row
 
 WIDTH, HEIGHT = 460, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 24
@@ -15,7 +17,6 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 24
 _POINTS = 400
 COLORS = 7
 
-Row = dict[str, Any]
 Points = list[tuple[float, float]]
 
 # Title, and the kind and name of each of its lines in `metrics.jsonl`.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import importlib.metadata
 import io
-import json
 import platform
 import shlex
 from collections.abc import Sequence
@@ -22,8 +21,9 @@ from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
 from flax_resnet.inference.confusion import worst_mistakes
 from flax_resnet.printable import printable
-from flax_resnet.report.charts import COLORS, HEIGHT, WIDTH, Row, charts
+from flax_resnet.report.charts import COLORS, HEIGHT, WIDTH, charts
 from flax_resnet.report.judging import Judged, judge
+from flax_resnet.report.rows import Row, read_rows
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.runs import Run, restore
 from flax_resnet.training.tasks.table import TASKS
@@ -72,17 +72,6 @@ def write_report(
     except OSError as error:
         raise InputError(f"{path} cannot be written to: {error.strerror or error}") from None
     return path
-
-
-def read_rows(workdir: Path) -> list[Row]:
-    """Return the rows of a run's metrics; what a dying run tore is left out."""
-    rows = []
-    for line in (workdir / "metrics.jsonl").read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
 
 
 def _subject(workdir: Path, command: str | None) -> Subject:

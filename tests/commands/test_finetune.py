@@ -52,7 +52,8 @@ def test_a_folder_becomes_a_run_and_a_second_start_trains_nothing(
         "dark/bad.jpg: its 5 bytes start with",
         "warning: classes with a single picture, which no evaluation sees (1):\n  rare",
         f"accuracy {figures['top1']:.2%}: ",
-        f"python -m flax_resnet eval {workdir}",
+        f"report: {workdir}/report.html",
+        f"python -m flax_resnet predict {workdir}",
     ):
         assert text in printed
     lines = (workdir / "confusion.csv").read_text().splitlines()

@@ -13,7 +13,8 @@ from flax_resnet import InputError, restore
 from flax_resnet.__main__ import main
 from flax_resnet.commands.report import report_when_done
 from flax_resnet.report import page
-from flax_resnet.report.page import read_rows, write_report
+from flax_resnet.report.page import write_report
+from flax_resnet.report.rows import read_rows
 
 EMPTY = {"meta", "img", "line", "circle", "polyline", "br"}
 

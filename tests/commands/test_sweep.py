@@ -1,0 +1,72 @@
+"""`python -m flax_resnet sweep`: many runs, one table."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from flax_resnet.__main__ import main
+
+QUICK = (
+    "--config.steps=1",
+    "--config.model.name=mnist_resnet",
+    "--config.data.eval_split=train[:16]",
+    "--config.data.train_split=test",
+)
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "sweep.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_combination_and_seed_is_a_run_and_none_is_trained_twice(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path), *QUICK]
+    assert main(["sweep", "digits", "--grid", "lr=0.1,0.5", *out]) == 0
+    assert capfd.readouterr().out.count("step 1  train[:16]:") == 2
+    rows = table(tmp_path)
+    assert {row["schedule.learning_rate"] for row in rows} == {"0.1", "0.5"}
+    means = [float(row["top1"]) for row in rows]
+    assert means == sorted(means, reverse=True)
+    assert main(["sweep", "digits", "--grid", "lr=0.1", "--seeds", "2", *out]) == 0
+    assert capfd.readouterr().out.count("step 1  train[:16]:") == 1
+    assert [(row["seeds"], row["failed"]) for row in table(tmp_path)] == [("2", "0")]
+    files = tmp_path.glob("*/config.json")
+    settings = [json.loads(file.read_text()) for file in files]
+    pairs = {(each["schedule"]["learning_rate"], each["seed"]) for each in settings}
+    assert pairs == {(0.1, 0), (0.1, 1), (0.5, 0)}
+
+
+def test_a_run_that_fails_is_counted_and_the_others_go_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    grid = ["--grid", "data.batch_size=16,-3", "--out", str(tmp_path)]
+    assert main(["sweep", "digits", *grid, *QUICK]) == 1
+    assert "batch_size is -3" in capfd.readouterr().err
+    found = [(row["data.batch_size"], row["seeds"], row["failed"]) for row in table(tmp_path)]
+    assert found == [
+        ("16", "1", "0"),
+        ("-3", "0", "1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--grid", "lr"], "expected KEY=V1,V2"),
+        (["--grid", "learning_rat=1"], "'schedule.learning_rate'"),
+        (["--grid", "name=a,b"], "model.name or"),
+        (["--grid", "seed=1,2"], "--seeds"),
+        (["--seeds", "0"], "--seeds is 0"),
+    ],
+)
+def test_a_mistake_is_one_error_before_anything_runs(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["sweep", "digits", "--out", str(tmp_path), *words])
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
