@@ -113,20 +113,31 @@ def golden() -> Any:
     return load_golden
 
 
+TINY = dict(stage_sizes=(1, 1), widths=(8, 16), stem="cifar", image_size=8)
+
+
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return the folder of a run of one step, of a network that `VARIANTS` calls tiny."""
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run of one step; `tiny_run` is what tests take."""
     from flax_resnet import train
     from flax_resnet.models.variants import VARIANTS
     from flax_resnet.training.parsing import parse
 
+    data = dict(source="synthetic:10", batch_size=16, image_size=8, crop="none", flip=False)
+    folder = tmp_path_factory.mktemp("runs") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        row = dict(stage_sizes=(1, 1), widths=(8, 16), stem="cifar", image_size=8)
-        patch.setitem(VARIANTS, "tiny", row)
-        data = dict(source="synthetic:10", batch_size=16, image_size=8, crop="none", flip=False)
-        folder = tmp_path_factory.mktemp("runs") / "run"
+        patch.setitem(VARIANTS, "tiny", TINY)
         train(parse({"steps": 1, "model": {"name": "tiny"}, "data": data}), folder)
-        yield folder
+    return folder
+
+
+@pytest.fixture
+def tiny_run(trained_once: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a run of a network that `VARIANTS` calls tiny, for this test alone."""
+    from flax_resnet.models.variants import VARIANTS
+
+    monkeypatch.setitem(VARIANTS, "tiny", TINY)
+    return trained_once
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from flax_resnet.training.step import normalize
 from flax_resnet.weights import Preprocessing
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def predictor(tiny_run: Path) -> Predictor:
     return open_predictor(tiny_run, batch_size=8)
 
