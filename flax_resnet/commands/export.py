@@ -1,0 +1,89 @@
+"""Write a network for other programs: `python -m flax_resnet export runs/photos`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flax_resnet.errors import InputError, require_known
+from flax_resnet.printable import printable
+
+if TYPE_CHECKING:
+    from flax_resnet.inference.predictor import Predictor
+
+HELP = "write a network as StableHLO, as a SavedModel, or as safetensors that timm reads"
+EXAMPLE = "export runs/photos --format stablehlo --preprocess"
+# Each with its place in a run's folder.
+_PLACES = {"stablehlo": "network.stablehlo", "savedmodel": "savedmodel", "safetensors": "hub"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "run", help="folder of a run, such as runs/photos, or weights, such as resnet50.a1_in1k"
+    )
+    parser.add_argument(
+        "--format", default="stablehlo", help="stablehlo | savedmodel | safetensors"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="default: called after the format, in the run's folder, or here"
+    )
+    parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
+    parser.add_argument("--raw", action="store_true", help="not the average that the run keeps")
+    parser.add_argument(
+        "--preprocess", action="store_true", help="take uint8 pictures and normalise them inside"
+    )
+    parser.add_argument("--no-fold", action="store_true", help="leave batch norms as they are")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the file or folder and say what is in it; return 0."""
+    if args.format == "onnx":
+        raise InputError(
+            "--format onnx is not supported yet; docs/export.md says why, and what serves instead"
+        )
+    require_known("--format", args.format, _PLACES)
+    if args.format == "safetensors" and (args.preprocess or args.no_fold):
+        raise InputError("safetensors hold weights alone: leave --preprocess and --no-fold out")
+    from flax_resnet.inference.predictor import open_predictor
+    from flax_resnet.training.pretrained import is_run
+
+    home = Path(args.run) if is_run(args.run) else Path()
+    predictor = open_predictor(args.run, args.step, not args.raw)
+    path = args.out or home / _PLACES[args.format]
+    if args.format == "safetensors":
+        _weights(args, predictor, path)
+    else:
+        _function(args, predictor, path)
+    return 0
+
+
+def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> None:
+    from flax_resnet.export.network import as_function
+    from flax_resnet.export.savedmodel import write_savedmodel
+    from flax_resnet.export.stablehlo import PLATFORMS, write_stablehlo
+
+    network = as_function(predictor, not args.no_fold, args.preprocess)
+    write = write_stablehlo if args.format == "stablehlo" else write_savedmodel
+    difference = write(network, path)
+    shape = ", ".join(map(str, network.image_shape))
+    kind = "pictures" if network.preprocess else "normalised pictures"
+    print(
+        f"{printable(path)}, for {', '.join(PLATFORMS)}\n"
+        f"input: {network.dtype} (b, {shape}), {kind}\n"
+        f"output: float32 (b, {len(network.class_names)}), logits\n"
+        f"classes, sizes, mean and deviation: {printable(path)}.json\n"
+        f"read back: logits differ by at most {difference:.0e} of the largest"
+    )
+
+
+def _weights(args: argparse.Namespace, predictor: Predictor, folder: Path) -> None:
+    from flax_resnet.export.hub import write_hub
+    from flax_resnet.export.network import as_function
+    from flax_resnet.training.pretrained import is_run
+    from flax_resnet.training.runs import restore_config
+
+    architecture = restore_config(args.run).model.name if is_run(args.run) else None
+    write_hub(as_function(predictor, fold=False), folder, architecture)
+    print(f"{printable(folder)}: model.safetensors, config.json; load_pretrained and timm read it")

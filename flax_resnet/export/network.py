@@ -1,0 +1,80 @@
+"""What is exported: a network with its weights, as a function of images alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from flax_resnet.data import DataConfig
+from flax_resnet.inference.predictor import Predictor
+from flax_resnet.training.gradient import normalize
+from flax_resnet.weights import fold_batch_norm
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A network as a function from images to logits.
+
+    Attributes:
+      preprocess: take uint8 pictures and normalise them, instead of normalised float32 ones.
+    """
+
+    name: str
+    model: nn.Module
+    variables: dict[str, Any]
+    data: DataConfig
+    class_names: tuple[str, ...]
+    preprocess: bool = False
+
+    def __call__(self, images: Array) -> Float[Array, "n classes"]:
+        """Return the logits of images, in float32."""
+        if self.preprocess:
+            images = normalize(images, self.data.mean, self.data.std)
+        logits: Any = self.model.apply(self.variables, images, train=False)
+        return logits.astype(jnp.float32)
+
+    @property
+    def dtype(self) -> str:
+        """Return the type of the images."""
+        return "uint8" if self.preprocess else "float32"
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return height, width and channels of the images."""
+        size = self.data.test_size
+        return size, size, self.data.channels
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a program has to know that shows it pictures, as JSON values."""
+        data = self.data
+        return {
+            "network": self.name,
+            "input": {"shape": ["b", *self.image_shape], "dtype": self.dtype},
+            "output": {"shape": ["b", len(self.class_names)], "dtype": "float32", "is": "logits"},
+            "resize_short_side_to": int(data.test_size / data.eval_crop),
+            "interpolation": data.interpolation,
+            "centre_crop": data.test_size,
+            "normalised_inside": self.preprocess,
+            "mean_of_0_to_1": list(data.mean),
+            "std_of_0_to_1": list(data.std),
+            "classes": list(self.class_names),
+        }
+
+
+def as_function(predictor: Predictor, fold: bool = True, preprocess: bool = False) -> Exported:
+    """Take a predictor's network, with its batch norms folded into its convolutions.
+
+    Args:
+      fold: False leaves the norms as they are; networks without batch norms always keep theirs.
+    """
+    model: Any = predictor.model
+    variables = jax.device_get(predictor.variables)
+    if fold and model.norm == "batch":
+        model, variables = fold_batch_norm(model, variables)
+    names = predictor.class_names
+    return Exported(predictor.name, model, variables, predictor.data, names, preprocess)

@@ -1,0 +1,151 @@
+"""Exported networks, each run by its own runtime: the same logits as here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from flax_resnet import InputError, create_model, load_pretrained, restore
+from flax_resnet.__main__ import main
+from flax_resnet.data import DataConfig
+from flax_resnet.export.network import Exported, as_function
+from flax_resnet.export.savedmodel import write_savedmodel
+from flax_resnet.export.stablehlo import write_stablehlo
+from flax_resnet.inference.predictor import Predictor, open_predictor
+
+# What a program needs that has jax and nothing of ours.
+ELSEWHERE = """
+import sys
+import numpy as np
+from jax import export
+
+file, images, logits = sys.argv[1:]
+with open(file, "rb") as opened:
+    network = export.deserialize(bytearray(opened.read()))
+images = np.load(images)
+found = [np.asarray(network.call(images[:count])) for count in (1, 3)]
+np.testing.assert_array_equal(found[1][:1].argmax(), found[0].argmax())
+np.save(logits, found[1])
+assert "flax_resnet" not in sys.modules and "flax" not in sys.modules
+"""
+
+
+def small(name: str, size: int = 32, **arguments: object) -> Predictor:
+    model = create_model(name, num_classes=5, image_size=size, **arguments)
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, size, size, 3)))
+    noisy = jax.tree.map(lambda leaf: leaf + 0.1 * jnp.abs(jnp.sin(leaf + 1)), variables)
+    return Predictor(name, model, noisy, DataConfig(image_size=size))
+
+
+def images_for(network: Exported) -> np.ndarray:
+    noise = np.random.default_rng(1).standard_normal((3, *network.image_shape))
+    return (128 + 40 * noise).astype(np.uint8) if network.preprocess else noise.astype(np.float32)
+
+
+def logits_elsewhere(file: Path, images: np.ndarray, folder: Path) -> np.ndarray:
+    np.save(folder / "images.npy", images)
+    command = [sys.executable, "-I", "-c", ELSEWHERE, file, folder / "images.npy"]
+    subprocess.run([*command, folder / "logits.npy"], cwd=folder, check=True)
+    logits: np.ndarray = np.load(folder / "logits.npy")
+    return logits
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
+
+
+@pytest.mark.parametrize("preprocess", [False, True])
+@pytest.mark.parametrize(
+    "predictor",
+    [
+        ("cifar_resnet20", {}),
+        ("resnet50d", {"stage_sizes": (1, 1), "widths": (16, 32), "gate": "se"}),
+    ],
+    ids=lambda row: row[0],
+)
+def test_another_program_gets_the_same_logits_from_stablehlo(
+    predictor: tuple[str, dict[str, object]], preprocess: bool, tmp_path: Path
+) -> None:
+    opened = small(predictor[0], **predictor[1])
+    network = as_function(opened, preprocess=preprocess)
+    assert write_stablehlo(network, tmp_path / "n.stablehlo") < 1e-5
+    plain = as_function(opened, fold=False, preprocess=preprocess)
+    images = images_for(network)
+    expected = np.asarray(jax.jit(plain.__call__)(images))
+    assert_close(logits_elsewhere(tmp_path / "n.stablehlo", images, tmp_path), expected)
+
+
+def test_a_network_without_batch_norms_is_exported_as_it_is(tmp_path: Path) -> None:
+    network = as_function(small("resnet18", norm="group", stage_sizes=(1, 1), widths=(32, 64)))
+    assert write_stablehlo(network, tmp_path / "n.stablehlo") < 1e-5
+
+
+def test_the_description_says_how_pictures_are_prepared(tiny_run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "n.stablehlo"
+    assert main(["export", str(tiny_run), "--preprocess", "--out", str(file)]) == 0
+    told = json.loads(file.with_name("n.stablehlo.json").read_text())
+    run, opened = restore(tiny_run), open_predictor(tiny_run)
+    assert told["classes"] == list(run.class_names)
+    assert told["input"] == {"shape": ["b", 8, 8, 3], "dtype": "uint8"}
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    logits = logits_elsewhere(file, pixels, tmp_path)
+    assert_close(np.asarray(jax.nn.softmax(logits)), opened.probabilities(pixels))
+
+
+def test_a_saved_model_gives_tensorflow_the_same_logits(tmp_path: Path) -> None:
+    tf = pytest.importorskip("tensorflow")
+    network = as_function(small("cifar_resnet20"))
+    assert write_savedmodel(network, tmp_path / "saved") < 1e-5
+    serve = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"]
+    images = images_for(network)
+    expected = np.asarray(jax.jit(network.__call__)(images))
+    for count in (1, 3):
+        found = serve(images=tf.constant(images[:count]))["logits"].numpy()
+        assert_close(found, expected[:count])
+
+
+def test_safetensors_have_the_published_keys_and_are_loaded_back(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    words = ["export", str(tiny_run), "--format", "safetensors", "--out", str(tmp_path / "hub")]
+    assert main(words) == 0
+    tensors = load_file(tmp_path / "hub" / "model.safetensors")
+    assert {"conv1.weight", "layer1.0.bn1.running_mean", "fc.weight"} <= set(tensors)
+    model, variables = load_pretrained(tmp_path / "hub")
+    run = restore(tiny_run)
+    images = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(np.float32)
+    expected = run.model.apply(run.variables, images, train=False)
+    assert_close(np.asarray(model.apply(variables, images, train=False)), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--format", "onnx"], "docs/export.md"),
+        (["--format", "stablehl"], "Did you mean 'stablehlo'?"),
+        (["--format", "safetensors", "--preprocess"], "weights alone"),
+        (["--out", "nowhere/n.stablehlo"], "cannot be written to"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_error(
+    tiny_run: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["export", str(tiny_run), *words])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif("tensorflow" in sys.modules, reason="TensorFlow is here")
+def test_a_saved_model_without_tensorflow_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(InputError, match=r"flax-resnet\[savedmodel\]"):
+        write_savedmodel(as_function(small("cifar_resnet20")), tmp_path / "saved")
