@@ -1,0 +1,103 @@
+"""Answer over HTTP what is on pictures: `python -m flax_resnet serve runs/photos`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from flax_resnet.errors import InputError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+HELP = "serve a network over HTTP: for programs, and with a page to drop photos on"
+EXAMPLE = "serve runs/photos --port 8000"
+# So long a stop waits for requests that are being answered.
+_LAST_ANSWERS = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "run", help="folder of a run, such as runs/photos, or weights, such as resnet50.a1_in1k"
+    )
+    parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
+    parser.add_argument("--raw", action="store_true", help="not the average that the run keeps")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="default: 127.0.0.1, this machine alone"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0: any free one")
+    parser.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="pictures at a time (default: 8)"
+    )
+    parser.add_argument(
+        "--max-bytes", type=int, default=20 * 2**20, metavar="N", help="of a picture (20 MiB)"
+    )
+    parser.add_argument(
+        "--max-pixels", type=int, default=2**26, metavar="N", help="of a picture (67 million)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM; then answer what is under way, and return 0."""
+    try:
+        import uvicorn
+
+        from flax_resnet.serving.app import Limits, make_app
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "starlette", "uvicorn"):
+            raise
+        raise InputError("serve needs FastAPI: pip install 'flax-resnet[serve]'") from None
+    from flax_resnet.inference.predictor import open_predictor
+
+    with _listening(args.host, args.port) as listener:
+        predictor = open_predictor(args.run, args.step, not args.raw, args.batch_size)
+        app = make_app(predictor, Limits(args.max_bytes, args.max_pixels))
+        config = uvicorn.Config(
+            app, log_level="warning", timeout_graceful_shutdown=_LAST_ANSWERS, access_log=False
+        )
+        # After its own stop uvicorn raises the signal again, and that is how it would end.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        asyncio.run(_serve(uvicorn.Server(config), listener, args.host))
+    print("stopped")
+    return 0
+
+
+async def _serve(server: uvicorn.Server, listener: socket.socket, host: str) -> None:
+    """Serve, and say where once the network is compiled."""
+    serving = asyncio.create_task(server.serve([listener]))
+    while not serving.done() and not server.started:
+        await asyncio.sleep(0.05)
+    if not serving.done():
+        name = f"[{host}]" if ":" in host else host
+        print(f"http://{name}:{listener.getsockname()[1]}/ (Ctrl-C stops)", flush=True)
+    await serving
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(
+                f"{host}:{port} cannot be listened on: {reason}. Choose another --host or --port"
+            ) from None
+        if not _is_loopback(listener.getsockname()[0]):
+            print(f"warning: whoever reaches {host} can use this: no login", file=sys.stderr)
+        yield listener
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback

@@ -1,0 +1,1 @@
+"""A network behind HTTP: for programs, and as a page for people."""

@@ -1,0 +1,189 @@
+"""`python -m flax_resnet serve` as a process: under load, with bad requests among the good."""
+
+import asyncio
+import base64
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flax_resnet.inference.predictor import Predictor, open_predictor
+
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+
+TRAIN = ("train", "--config=digits", "--config.steps=1", "--config.model.name=mnist_resnet")
+MOST = 100_000
+
+
+class Service(NamedTuple):
+    """A process that serves, and the network that it serves."""
+
+    process: subprocess.Popen[str]
+    address: str
+    predictor: Predictor
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("served")
+    module = [sys.executable, "-m", "flax_resnet"]
+    subprocess.run([*module, *TRAIN, "--noreport"], cwd=folder, check=True)
+    words = ["serve", "runs/digits", "--port=0", f"--max-bytes={MOST}", "--max-pixels=1000000"]
+    environment = dict(os.environ, PYTHONUNBUFFERED="1")
+    process = subprocess.Popen(
+        [*module, *words], cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        found = re.match(r"http://127\.0\.0\.1:\d+/", first)
+        assert found, first
+        yield Service(process, found[0], open_predictor(folder / "runs" / "digits"))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def encoded(number: int, size: tuple[int, int] = (9, 12)) -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
+def huge() -> bytes:
+    """A small file whose header says 60,000 x 60,000 pixels."""
+    data = bytearray(encoded(0))
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    return bytes(data)
+
+
+BAD = {
+    "text": (b"hello", 422),
+    "nothing": (b"", 422),
+    "torn": (encoded(0)[:60], 422),
+    "too many pixels": (huge(), 413),
+    "too many bytes": (bytes(MOST + 1), 413),
+}
+
+
+def test_under_load_every_picture_gets_its_own_answer_and_bad_ones_a_reason(
+    service: Service,
+) -> None:
+    bodies = [(encoded(number), 200) for number in range(30)]
+    for at, bad in enumerate(BAD.values()):
+        bodies.insert(5 * at, bad)
+
+    async def all_at_once() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=service.address, timeout=60) as client:
+            asked = [client.post("predict", content=body) for body, _ in bodies]
+            return list(await asyncio.gather(*asked))
+
+    found = asyncio.run(all_at_once())
+    assert [answer.status_code for answer in found] == [status for _, status in bodies]
+    predictor = service.predictor
+    for (body, status), answer in zip(bodies, found, strict=True):
+        if status != 200:
+            assert isinstance(answer.json()["detail"], str)
+            continue
+        expected = predictor.probabilities(predictor.prepare(body)[None])[0]
+        classes = answer.json()["classes"]
+        assert len(classes) == 5
+        scores = {each["class"]: each["score"] for each in classes}
+        for name, score in scores.items():
+            assert score == pytest.approx(expected[predictor.class_names.index(name)], abs=1e-5)
+        assert max(scores.values()) == pytest.approx(expected.max(), abs=1e-5)
+
+
+def test_an_answer_is_explained_on_request(service: Service) -> None:
+    asked = {"explain": "true", "top": "2"}
+    answer = httpx.post(f"{service.address}predict", params=asked, content=encoded(1), timeout=60)
+    found = answer.json()
+    assert len(found["classes"]) == 2
+    kind, data = found["explanation"].split(",")
+    assert kind == "data:image/png;base64"
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (224, 224)
+
+
+def test_other_requests_are_told_what_is_wrong(service: Service) -> None:
+    form = httpx.post(f"{service.address}predict", files={"file": encoded(0)})
+    assert (form.status_code, "body" in form.json()["detail"]) == (415, True)
+    assert httpx.get(f"{service.address}predict").status_code == 405
+    assert httpx.get(f"{service.address}nowhere").status_code == 404
+    assert httpx.get(f"{service.address}../../pyproject.toml").status_code == 404
+    asked = {"top": "0"}
+    assert httpx.post(f"{service.address}predict", params=asked).status_code == 422
+
+
+def test_health_and_a_description_for_programs(service: Service) -> None:
+    health = httpx.get(f"{service.address}health").json()
+    assert (health["status"], health["classes"]) == ("ok", 10)
+    paths = httpx.get(f"{service.address}openapi.json").json()["paths"]
+    assert set(paths) == {"/health", "/predict"}
+
+
+def test_the_page_loads_nothing_from_elsewhere(service: Service) -> None:
+    page = httpx.get(service.address)
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    for name in re.findall(r'(?:src|href)="(?!data:)([^"]+)"', page.text):
+        assert httpx.get(service.address + name).status_code == 200
+
+
+def test_a_person_drops_a_photo_and_sees_what_is_on_it(service: Service, tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    (tmp_path / "photo.png").write_bytes(encoded(3))
+    (tmp_path / "text.png").write_text("no picture")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page, told = opened.new_page(viewport={"width": 400, "height": 800}), []
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.goto(service.address)
+        page.set_input_files("#file", tmp_path / "photo.png")
+        page.wait_for_selector("#classes li")
+        assert page.locator("#classes li").count() == 5
+        assert page.evaluate("document.getElementById('cam').naturalWidth") == 224
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        assert told == []
+        page.set_input_files("#file", tmp_path / "text.png")
+        page.wait_for_selector("#status.bad")
+        assert "no picture that can be read" in page.inner_text("#status")
+        opened.close()
+
+
+def test_a_port_in_use_is_one_error(service: Service) -> None:
+    port = service.address.rstrip("/").rpartition(":")[2]
+    command = [sys.executable, "-m", "flax_resnet", "serve", "runs/none", "--port", port]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 2
+    assert finished.stderr.startswith(f"error: 127.0.0.1:{port} cannot be listened on")
+
+
+def test_last_a_signal_ends_it_when_all_are_answered(service: Service) -> None:
+    async def ask_and_stop() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=service.address, timeout=60) as client:
+            asked = [
+                asyncio.create_task(client.post("predict", content=encoded(number)))
+                for number in range(16)
+            ]
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            service.process.send_signal(signal.SIGTERM)
+            return list(await asyncio.gather(*asked))
+
+    assert {answer.status_code for answer in asyncio.run(ask_and_stop())} == {200}
+    assert service.process.wait(30) == 0
