@@ -5,21 +5,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from flax_resnet.commands.prepare import progress_report
 from flax_resnet.errors import InputError
 from flax_resnet.printable import printable
 
 if TYPE_CHECKING:
+    from flax_resnet.inference.answers import Found
     from flax_resnet.inference.stream import Output
 
 HELP = "say what is on pictures, with a probability: a table, CSV or JSON lines"
 EXAMPLE = "predict runs/photos holiday/ --top 3 --csv found.csv"
-Write = Callable[["Output", list[tuple[str, float]]], None]
+Write = Callable[["Output", "Found"], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", metavar="FILE", help="write a table; - is standard output")
     form.add_argument("--jsonl", metavar="FILE", help="write a JSON object a line; - likewise")
+    form.add_argument(
+        "--shards",
+        type=Path,
+        metavar="FOLDER",
+        help="write files of JSON lines; the same command again does what is missing",
+    )
+    parser.add_argument(
+        "--shard-size", type=int, default=5000, metavar="N", help="pictures a file (default: 5000)"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="for shards, on a CPU (default: 1)"
+    )
 
 
 def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,26 +61,40 @@ def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write a row for each picture; return 1 if some could not be read, else 0."""
+    from flax_resnet.inference.answers import best_classes
     from flax_resnet.inference.listing import listed_pictures
     from flax_resnet.inference.predictor import open_predictor
     from flax_resnet.inference.stream import outputs
 
     files = listed_pictures(args.images, sys.stdin)
+    if args.shards is not None:
+        return _shards(args, list(files))
     predictor = open_predictor(args.run, args.step, not args.raw, args.batch_size)
     top = max(1, min(args.top, predictor.model.num_classes))
     failed = 0
     with _writer(args, top) as write:
         for output in outputs(predictor, files, predictor.probabilities):
             failed += tell_error(output)
-            write(output, _best(output, predictor.class_names, top))
+            write(output, best_classes(output, predictor.class_names, top))
     return bool(failed)
 
 
-def _best(output: Output, names: tuple[str, ...], top: int) -> list[tuple[str, float]]:
-    if output.values is None:
-        return []
-    order = (-output.values).argsort(kind="stable")[:top]
-    return [(names[at], float(output.values[at])) for at in order]
+def _shards(args: argparse.Namespace, files: list[str]) -> int:
+    from flax_resnet.inference.shards import Job, write_shards
+
+    job = Job(args.run, args.step, not args.raw, args.batch_size, max(1, args.top))
+    with progress_report() as report:
+        failed = write_shards(
+            job,
+            files,
+            args.shards,
+            args.shard_size,
+            args.processes,
+            lambda done, total: report("files of classes", done, total),
+        )
+    unread = f", {failed} of which cannot be read" if failed else ""
+    print(f"{len(files)} pictures{unread}: {printable(args.shards)}")
+    return bool(failed)
 
 
 def tell_error(output: Output) -> bool:
@@ -111,7 +138,7 @@ def _csv_rows(file: TextIO, top: int) -> Write:
     columns = [f"{what}_{at}" for at in range(1, top + 1) for what in ("class", "score")]
     table.writerow(["file", *columns, "error"])
 
-    def write(output: Output, found: list[tuple[str, float]]) -> None:
+    def write(output: Output, found: Found) -> None:
         cells = [cell for name, score in found for cell in (name, f"{score:.6f}")]
         cells += [""] * (2 * top - len(cells))
         table.writerow([output.file, *cells, output.error or ""])
@@ -120,17 +147,12 @@ def _csv_rows(file: TextIO, top: int) -> Write:
 
 
 def _json_lines(file: TextIO) -> Write:
-    def write(output: Output, found: list[tuple[str, float]]) -> None:
-        classes = [{"class": name, "score": score} for name, score in found]
-        row: dict[str, object] = {"file": output.file, "classes": classes}
-        if output.error is not None:
-            row = {"file": output.file, "error": output.error}
-        print(json.dumps(row), file=file)
+    from flax_resnet.inference.answers import as_json
 
-    return write
+    return lambda output, found: print(as_json(output, found), file=file)
 
 
-def _print(output: Output, found: list[tuple[str, float]]) -> None:
+def _print(output: Output, found: Found) -> None:
     if output.error is None:
         print(printable(output.file))
         for name, score in found:

@@ -1,0 +1,26 @@
+"""What is told of a picture: its likeliest classes, or why it could not be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from flax_resnet.inference.stream import Output
+
+Found = list[tuple[str, float]]
+
+
+def best_classes(output: Output, names: Sequence[str], top: int) -> Found:
+    """Return the likeliest classes with their probabilities; none of a file without."""
+    if output.values is None:
+        return []
+    order = (-output.values).argsort(kind="stable")[:top]
+    return [(names[at], float(output.values[at])) for at in order]
+
+
+def as_json(output: Output, found: Found) -> str:
+    """Return a line of JSON."""
+    if output.error is not None:
+        return json.dumps({"file": output.file, "error": output.error})
+    classes = [{"class": name, "score": score} for name, score in found]
+    return json.dumps({"file": output.file, "classes": classes})

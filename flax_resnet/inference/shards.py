@@ -1,0 +1,145 @@
+"""Classes of a great many pictures: in several files by several processes, and to be gone on with.
+
+A file is there whole or not at all, so a run that was interrupted does what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from flax_resnet.errors import InputError
+from flax_resnet.files import replace_text
+from flax_resnet.inference.answers import as_json, best_classes
+from flax_resnet.inference.predictor import Predictor, open_predictor
+from flax_resnet.inference.stream import outputs
+
+MANIFEST = "shards.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked of every picture; as of `open_predictor`."""
+
+    source: str
+    step: str = "best"
+    average: bool = True
+    batch_size: int = 32
+    top: int = 5
+
+
+class Shard(NamedTuple):
+    """Some of the pictures, and where what is said of them goes."""
+
+    path: Path
+    files: list[str]
+
+
+def write_shards(
+    job: Job,
+    files: list[str],
+    folder: Path,
+    size: int,
+    processes: int = 1,
+    on_shard: Callable[[int, int], object] = lambda done, total: None,
+) -> int:
+    """Write the classes of `files` to `folder/00000.jsonl` and so on, `size` to a file.
+
+    Returns:
+      How many pictures could not be read.
+
+    Raises:
+      InputError: the folder holds what is said of other pictures, or by another network.
+    """
+    if size < 1 or processes < 1:
+        raise InputError(f"{size} pictures a file by {processes} processes; expected 1 or more")
+    numbered = enumerate(_cut(files, size))
+    shards = [Shard(folder / f"{number:05}.jsonl", part) for number, part in numbered]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _claim(folder, job, files, size)
+        missing = [shard for shard in shards if not shard.path.is_file()]
+        for done, _ in enumerate(_written(job, missing, processes), len(shards) - len(missing) + 1):
+            on_shard(done, len(shards))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to: {error.strerror or error}") from None
+    return sum(_unread(shard.path) for shard in shards)
+
+
+def _cut(files: list[str], size: int) -> Iterator[list[str]]:
+    remaining = iter(files)
+    while part := list(itertools.islice(remaining, size)):
+        yield part
+
+
+def _claim(folder: Path, job: Job, files: list[str], size: int) -> None:
+    """Write down what the folder is about; refuse one that is about something else."""
+    names = "\n".join(files).encode("utf-8", "surrogateescape")
+    asked = asdict(job) | {"size": size, "pictures": len(files)}
+    asked |= {"digest": hashlib.sha256(names).hexdigest()}
+    # How many are shown at a time changes nothing.
+    del asked["batch_size"]
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        replace_text(manifest, json.dumps(asked, indent=1) + "\n")
+        return
+    try:
+        found = json.loads(manifest.read_text())
+    except json.JSONDecodeError:
+        found = {}
+    other = [key for key, value in asked.items() if found.get(key) != value]
+    if other:
+        raise InputError(
+            f"{folder} is about something else ({', '.join(other)} differ): choose another folder, "
+            "or remove it"
+        )
+
+
+def _written(job: Job, shards: list[Shard], processes: int) -> Iterator[Path]:
+    """Write shards and yield each when it is there."""
+    if not shards:
+        return
+    if processes == 1:
+        _open(job)
+        yield from map(_write, shards)
+        return
+    # A process that is forked would inherit half of jax.
+    context = multiprocessing.get_context("spawn")
+    workers = min(processes, len(shards))
+    with ProcessPoolExecutor(workers, context, initializer=_open, initargs=(job,)) as pool:
+        try:
+            yield from pool.map(_write, shards)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+# Of this process: opened once for all its shards.
+_OPENED: list[tuple[Job, Predictor]] = []
+
+
+def _open(job: Job) -> None:
+    _OPENED[:] = [(job, open_predictor(job.source, job.step, job.average, job.batch_size))]
+
+
+def _write(shard: Shard) -> Path:
+    ((job, predictor),) = _OPENED
+    top = min(job.top, len(predictor.class_names))
+    lines = [
+        as_json(output, best_classes(output, predictor.class_names, top))
+        for output in outputs(predictor, shard.files, predictor.probabilities)
+    ]
+    replace_text(shard.path, "".join(f"{line}\n" for line in lines))
+    return shard.path
+
+
+def _unread(path: Path) -> int:
+    with path.open() as file:
+        return sum("error" in json.loads(line) for line in file)
