@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/digits
 
-.PHONY: demo test test-slow test-lowest lint types bench clean
+.PHONY: demo test test-slow test-lowest lint types bench docs clean
 
 demo: $(VENV)/installed ## train on real handwritten digits, restore the best, evaluate it
 	@$(BIN)/python train.py --config configs/digits.py --workdir $(RUN)
@@ -37,8 +37,11 @@ bench-%: $(VENV)/installed-dev
 bench-gpu: $(VENV)/installed-dev
 	@PYTHON=$(BIN)/python benchmarks/gpu.sh --tiny
 
+docs: $(VENV)/installed-dev ## the reference of the API, in site/
+	@$(BIN)/python docs/api.py site
+
 clean: ## remove what the targets above made, but no run
-	rm -rf $(VENV) $(VENV)-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(VENV)-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info site
 
 CONSTRAINTS ?= constraints.txt
 

@@ -41,10 +41,7 @@ def run_flags(main: Callable[[list[str]], Any], words: list[str]) -> None:
 
 
 def _parse(words: list[str]) -> list[str]:
-    arguments = _with_files(words)
-    path = _config_path(arguments)
-    if path is not None:
-        check_overrides(load_recipe(path), arguments[1:])
+    arguments = parse_recipe(words)
     try:
         rest: list[str] = flags.FLAGS(arguments)
     except flags.Error as error:
@@ -58,8 +55,20 @@ def _parse(words: list[str]) -> list[str]:
     return rest
 
 
+def parse_recipe(words: list[str]) -> list[str]:
+    """Put the file of a recipe in the place of its name, and check the keys of its settings.
+
+    Raises:
+      InputError: there is no such recipe, it is broken, or it has no such key.
+    """
+    arguments = _with_files(words)
+    path = _config_path(arguments)
+    if path is not None:
+        check_overrides(load_recipe(path), arguments)
+    return arguments
+
+
 def _with_files(words: list[str]) -> list[str]:
-    """Put the file of a recipe in the place of its name."""
     arguments = []
     for before, word in zip(["", *words], words, strict=False):
         flag, equals, value = word.partition("=")
