@@ -1,6 +1,7 @@
 """Residual networks in JAX, on the command line."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +25,7 @@ from flax_resnet.commands import (
     sweep,
     train,
 )
-from flax_resnet.commands.reporting import clear_errors, no_tracebacks
+from flax_resnet.commands.reporting import Done, clear_errors, no_tracebacks, silence
 from flax_resnet.version import VERSION
 
 COMMANDS: dict[str, ModuleType] = {
@@ -47,13 +48,19 @@ COMMANDS: dict[str, ModuleType] = {
 _STATUS = """\
 exit status: 0 done, 1 done in part, 2 bad input, 69 another process was lost, 70 a fault of ours,
 75 interrupted and saved, 130 interrupted"""
+# They may stand behind a command as well.
+_EVERYWHERE = {
+    "--debug": "show where an error comes from",
+    "--quiet": "print warnings and errors alone",
+    "--json": "print what was found and written as JSON, and nothing else",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that the arguments name and return its exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     parser = make_parser()
-    parsed, late = parser.parse_known_args([word for word in words if word != "--debug"])
+    parsed, late = parser.parse_known_args([word for word in words if word not in _EVERYWHERE])
     if hasattr(parsed, "flags"):
         parsed.flags, late = late, []
     # argparse takes no positional words behind an option: `lab depth --out here seeds=1`.
@@ -61,10 +68,14 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(late)}")
     if late:
         parsed.settings += late
-    debug = "--debug" in words
-    with no_tracebacks(debug), clear_errors(debug):
-        status: int = COMMANDS[parsed.command].run(parsed)
-    return status
+    for word in _EVERYWHERE:
+        setattr(parsed, word.removeprefix("--"), word in words)
+    with no_tracebacks(parsed.debug), clear_errors(parsed.debug):
+        with silence(parsed.quiet or parsed.json):
+            done: Done = COMMANDS[parsed.command].run(parsed)
+        if parsed.json:
+            print(json.dumps(done.facts, indent=1))
+    return done.status
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -77,9 +88,8 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"flax_resnet {VERSION}")
-    parser.add_argument(
-        "--debug", action="store_true", help="show where an error comes from; also after a command"
-    )
+    for word, text in _EVERYWHERE.items():
+        parser.add_argument(word, action="store_true", help=f"{text}; also behind a command")
     shtab.add_argument_to(parser, help="print what completes commands in a shell: eval it there")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():

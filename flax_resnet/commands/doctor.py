@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flax_resnet.commands.reporting import Done
 from flax_resnet.version import VERSION
 
 HELP = "print versions, devices, memory, cores and data folders, and what is wrong with them"
@@ -29,17 +29,13 @@ Facts = dict[str, str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    """Declare nothing: it looks at everything."""
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print what was found; return 1 if something is wrong, else 0."""
+def run(args: argparse.Namespace) -> Done:
+    """Print what was found; the status is 1 if something is wrong, else 0."""
     facts = {"versions": versions(), "devices": devices(), "machine": machine(), "data": data()}
     problems = [*unmet_requirements(), *wrong_with_devices(), *wrong_with_folders()]
-    if args.json:
-        print(json.dumps({**facts, "problems": problems}, indent=1))
-        return bool(problems)
     table = Table(show_header=False)
     for room, found in facts.items():
         table.add_section()
@@ -50,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     for problem in problems:
         console.print(f"wrong: {problem}")
     console.print(f"{len(problems)} things are wrong" if problems else "nothing is wrong")
-    return bool(problems)
+    return Done({**facts, "problems": problems}, bool(problems))
 
 
 def versions() -> Facts:

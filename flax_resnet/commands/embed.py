@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flax_resnet.commands.predict import add_picture_arguments, tell_error
+from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", help="stem, layer1 ... (default: the last)")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Write a row of features a picture; return 1 if some could not be read, else 0."""
+def run(args: argparse.Namespace) -> Done:
+    """Write a row of features a picture; the status is 1 if some could not be read, else 0."""
     from flax_resnet.inference.listing import listed_pictures
     from flax_resnet.inference.predictor import open_predictor
     from flax_resnet.inference.stream import outputs
@@ -56,8 +57,10 @@ def run(args: argparse.Namespace) -> int:
         write(args.out, found)
     except OSError as error:
         raise InputError(f"{args.out} cannot be written to: {error.strerror or error}") from None
-    print(f"{len(found)} pictures, {np.asarray(found[0].values).size} features each, in {args.out}")
-    return bool(failed)
+    size = np.asarray(found[0].values).size
+    print(f"{len(found)} pictures, {size} features each, in {args.out}")
+    facts = {"pictures": len(found), "unread": failed, "features": size, "out": str(args.out)}
+    return Done(facts, bool(failed))
 
 
 def _write_npy(path: Path, found: list[Output]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
 
 HELP = "evaluate a run, or published weights, on a split"
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     """Print a table of the figures of the task: loss, top-1 and top-5, or loss, Dice and so on."""
     from flax_resnet.training.pretrained import is_run
 
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if metrics["skipped"]:
         console.print(f"{metrics['skipped']:.0f} records could not be decoded and were left out")
     console.print(where, soft_wrap=True, highlight=False)
-    return 0
+    return Done({"of": title, "data": data.source, "split": default_split(data), **metrics})
 
 
 def class_lines(metrics: Mapping[str, float]) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError, require_known
 from flax_resnet.printable import printable
 
@@ -37,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-fold", action="store_true", help="leave batch norms as they are")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Write the file or folder and say what is in it; return 0."""
+def run(args: argparse.Namespace) -> Done:
+    """Write the file or folder and say what is in it."""
     if args.format == "onnx":
         raise InputError(
             "--format onnx is not supported yet; docs/export.md says why, and what serves instead"
@@ -52,14 +53,11 @@ def run(args: argparse.Namespace) -> int:
     home = Path(args.run) if is_run(args.run) else Path()
     predictor = open_predictor(args.run, args.step, not args.raw)
     path = args.out or home / _PLACES[args.format]
-    if args.format == "safetensors":
-        _weights(args, predictor, path)
-    else:
-        _function(args, predictor, path)
-    return 0
+    write = _weights if args.format == "safetensors" else _function
+    return Done({"path": str(path), "format": args.format, **write(args, predictor, path)})
 
 
-def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> None:
+def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> dict[str, Any]:
     from flax_resnet.export.network import as_function
     from flax_resnet.export.savedmodel import write_savedmodel
     from flax_resnet.export.stablehlo import PLATFORMS, write_stablehlo
@@ -76,9 +74,10 @@ def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> Non
         f"classes, sizes, mean and deviation: {printable(path)}.json\n"
         f"read back: logits differ by at most {difference:.0e} of the largest"
     )
+    return {"input": [network.dtype, "b", *network.image_shape], "difference": difference}
 
 
-def _weights(args: argparse.Namespace, predictor: Predictor, folder: Path) -> None:
+def _weights(args: argparse.Namespace, predictor: Predictor, folder: Path) -> dict[str, Any]:
     from flax_resnet.export.hub import write_hub
     from flax_resnet.export.network import as_function
     from flax_resnet.training.pretrained import is_run
@@ -87,3 +86,4 @@ def _weights(args: argparse.Namespace, predictor: Predictor, folder: Path) -> No
     architecture = restore_config(args.run).model.name if is_run(args.run) else None
     write_hub(as_function(predictor, fold=False), folder, architecture)
     print(f"{printable(folder)}: model.safetensors, config.json; load_pretrained and timm read it")
+    return {}

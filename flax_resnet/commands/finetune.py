@@ -16,6 +16,7 @@ from rich.console import Console
 
 from flax_resnet.commands.prepare import progress_report
 from flax_resnet.commands.report import report_when_done
+from flax_resnet.commands.reporting import Done
 from flax_resnet.printable import printable
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", type=Path, help="default: runs/PHOTOS-WEIGHTS")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     """Split, train and evaluate, as far as that is not done yet; print figures and what is next."""
     from flax_resnet.inference.confusion import confusion_matrix, write_confusion
     from flax_resnet.training.loop import train
@@ -77,7 +78,9 @@ def run(args: argparse.Namespace) -> int:
     confusion, split = confusion_matrix(best), default_split(best.config.data)
     write_confusion(workdir / "confusion.csv", confusion, best.class_names)
     _report(console, confusion, best.class_names, f"step {best.step}, {split}", workdir)
-    return 0
+    accuracy = float(confusion.trace() / max(confusion.sum(), 1))
+    facts = {"run": str(workdir), "step": best.step, "split": split, "accuracy": accuracy}
+    return Done({**facts, "classes": best.class_names, "confusion": confusion.tolist()})
 
 
 def _default_workdir(args: argparse.Namespace) -> Path:
@@ -104,16 +107,17 @@ def _split(args: argparse.Namespace, workdir: Path, console: Console) -> list[Ro
     classes, table = len({row.label for row in rows}), printable(workdir / TABLE)
     console.print(f"{len(rows):,} pictures of {classes} classes: {parts} ({table})")
     bad = [f"{printable(file)}: {reason}" for file, reason in reasons.items()]
-    _warn(console, "pictures that cannot be read are left out", bad)
+    _warn("pictures that cannot be read are left out", bad)
     single = [printable(label) for label in single_classes(rows)]
-    _warn(console, "classes with a single picture, which no evaluation sees", single)
+    _warn("classes with a single picture, which no evaluation sees", single)
     return rows
 
 
-def _warn(console: Console, what: str, items: list[str]) -> None:
+def _warn(what: str, items: list[str]) -> None:
     if items:
         more = [f"and {len(items) - _LISTED} more"] if len(items) > _LISTED else []
-        console.print("\n  ".join([f"warning: {what} ({len(items)}):", *items[:_LISTED], *more]))
+        lines = [f"warning: {what} ({len(items)}):", *items[:_LISTED], *more]
+        print("\n  ".join(lines), file=sys.stderr)
 
 
 def _config(args: argparse.Namespace, workdir: Path, rows: list[Row]) -> TrainConfig:

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from flax_resnet.commands.reporting import Done
+
 HELP = "show what skip connections do: numbers, a plot and a sentence (no name: list them)"
 EXAMPLE = "lab degradation depth=20"
 
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show-settings", action="store_true", help="print them and stop")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     """Run the experiment; print its finding and where numbers and plot lie."""
     from flax_resnet.lab import EXPERIMENTS, load_experiment, perform
     from flax_resnet.lab.settings import to_words
@@ -35,11 +37,13 @@ def run(args: argparse.Namespace) -> int:
     if args.name is None:
         for name, claim in EXPERIMENTS.items():
             console.print(f"{name:12} {claim}")
-        return 0
+        return Done({"experiments": EXPERIMENTS})
     if args.show_settings:
-        for size, settings in load_experiment(args.name).sizes.items():
-            console.print(f"{size}: {shlex.join(to_words(settings))}")
-        return 0
+        sizes = load_experiment(args.name).sizes
+        words = {size: to_words(settings) for size, settings in sizes.items()}
+        for size, settings in words.items():
+            console.print(f"{size}: {shlex.join(settings)}")
+        return Done({"settings": words})
     with _progress(console) as progress:
 
         def track(items: Iterable[Any], description: str) -> Iterator[Any]:
@@ -53,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
         report = perform(args.name, args.out, args.size, args.settings, track)
     console.print(report.finding)
     console.print(f"numbers: {report.numbers}\nplot: {report.plot}")
-    return 0
+    where = {"numbers": str(report.numbers), "plot": str(report.plot)}
+    return Done({"finding": report.finding, **where})
 
 
 def _progress(console: Console) -> Progress:

@@ -5,6 +5,8 @@ import shutil
 import textwrap
 from collections import defaultdict
 
+from flax_resnet.commands.reporting import Done
+
 HELP = "list networks: parameters, multiply-adds, input size, published weights"
 EXAMPLE = "models 'resnet50*'"
 _ROW = "{:26} {:>13} {:>16} {:>6} {:>7}  "
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     """Print a line for each network whose name matches, as soon as it is counted."""
     from flax_resnet.errors import InputError, expected_names
     from flax_resnet.models import count_both, create_model, list_models
@@ -30,11 +32,22 @@ def run(args: argparse.Namespace) -> int:
         )
     weights = _published()
     print(_ROW.format("network", "parameters", "MACs", "pixels", "classes") + "weights:top-1")
+    facts = []
     for name in names:
         model = create_model(name)
         parameters, macs = count_both(model)
         line = _ROW.format(
             name, f"{parameters:,}", f"{macs:,}", model.image_size, model.num_classes
+        )
+        facts.append(
+            dict(
+                name=name,
+                parameters=parameters,
+                macs=macs,
+                image_size=model.image_size,
+                classes=model.num_classes,
+                weights=weights[name],
+            )
         )
         # Whole terminals wide, but never so narrow that a word has no room.
         width = max(shutil.get_terminal_size().columns, len(line) + 40)
@@ -42,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             ", ".join(weights[name]), width, initial_indent=line, subsequent_indent=" " * len(line)
         )
         print(text or line.rstrip(), flush=True)
-    return 0
+    return Done({"networks": facts})
 
 
 def _published() -> defaultdict[str, list[str]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from flax_resnet.commands.prepare import progress_report
+from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
 from flax_resnet.printable import printable
 
@@ -59,9 +61,9 @@ def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Write a row for each picture; return 1 if some could not be read, else 0."""
-    from flax_resnet.inference.answers import best_classes
+def run(args: argparse.Namespace) -> Done:
+    """Write a row for each picture; the status is 1 if some could not be read, else 0."""
+    from flax_resnet.inference.answers import as_dict, best_classes
     from flax_resnet.inference.listing import listed_pictures
     from flax_resnet.inference.predictor import open_predictor
     from flax_resnet.inference.stream import outputs
@@ -71,15 +73,18 @@ def run(args: argparse.Namespace) -> int:
         return _shards(args, list(files))
     predictor = open_predictor(args.run, args.step, not args.raw, args.batch_size)
     top = max(1, min(args.top, predictor.model.num_classes))
-    failed = 0
+    told, failed = [], 0
     with _writer(args, top) as write:
         for output in outputs(predictor, files, predictor.probabilities):
             failed += tell_error(output)
-            write(output, best_classes(output, predictor.class_names, top))
-    return bool(failed)
+            found = best_classes(output, predictor.class_names, top)
+            write(output, found)
+            if args.json:
+                told.append(as_dict(output, found))
+    return Done({"pictures": told}, bool(failed))
 
 
-def _shards(args: argparse.Namespace, files: list[str]) -> int:
+def _shards(args: argparse.Namespace, files: list[str]) -> Done:
     from flax_resnet.inference.shards import Job, write_shards
 
     job = Job(args.run, args.step, not args.raw, args.batch_size, max(1, args.top))
@@ -94,7 +99,8 @@ def _shards(args: argparse.Namespace, files: list[str]) -> int:
         )
     unread = f", {failed} of which cannot be read" if failed else ""
     print(f"{len(files)} pictures{unread}: {printable(args.shards)}")
-    return bool(failed)
+    facts = {"pictures": len(files), "unread": failed, "shards": str(args.shards)}
+    return Done(facts, bool(failed))
 
 
 def tell_error(output: Output) -> bool:
@@ -147,9 +153,9 @@ def _csv_rows(file: TextIO, top: int) -> Write:
 
 
 def _json_lines(file: TextIO) -> Write:
-    from flax_resnet.inference.answers import as_json
+    from flax_resnet.inference.answers import as_dict
 
-    return lambda output, found: print(as_json(output, found), file=file)
+    return lambda output, found: print(json.dumps(as_dict(output, found)), file=file)
 
 
 def _print(output: Output, found: Found) -> None:

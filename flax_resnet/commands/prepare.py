@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.progress import Progress, TimeRemainingColumn
 
+from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
 
 HELP = "prepare a data set: pack the ImageNet archives, or fetch and convert one of TFDS"
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     """Prepare what is named and say where it lies."""
     # The data stack takes a second to import: not for every `--help`.
     from flax_resnet.data.digits import FlaxResnetDigits
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
                 report=report,
             )
         print(f"tfds:imagenet2012 lies in {folder}")
-        return 0
+        return Done({"data": "tfds:imagenet2012", "folder": str(folder)})
     if args.what != "digits" and not args.what.startswith("tfds:"):
         raise InputError(
             f"Nothing is known about preparing {args.what!r}; expected imagenet, digits or "
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         builder = find_builder(args.what.removeprefix("tfds:"), args.data_dir)
     prepare(builder, args.what)
     print(f"{args.what} lies in {builder.data_dir}")
-    return 0
+    return Done({"data": args.what, "folder": str(builder.data_dir)})
 
 
 @contextmanager

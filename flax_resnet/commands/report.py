@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
 from flax_resnet.printable import printable
 
@@ -21,14 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Write the page; return 0."""
+def run(args: argparse.Namespace) -> Done:
+    """Write the page."""
     from flax_resnet.report.page import write_report
 
     if len(args.run) > 1 and args.out is None:
         raise InputError("a page about several runs needs a place: add --out FILE.html")
-    print(f"report: {printable(write_report(args.run, args.out))}")
-    return 0
+    page = write_report(args.run, args.out)
+    print(f"report: {printable(page)}")
+    return Done({"report": str(page)})
 
 
 def report_when_done(workdir: Path, command: str) -> None:

@@ -1,14 +1,36 @@
-"""How every command tells of what went wrong: one message, no traceback, an exit status."""
+"""How every command ends: with a status, facts for programs, and one message if it went wrong."""
 
 import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from flax_resnet.errors import InputError
 from flax_resnet.printable import printable
 
 BAD_INPUT, FAULT, INTERRUPTED = 2, 70, 130
+
+
+class Done(NamedTuple):
+    """How a command ended.
+
+    Attributes:
+      facts: what it found and wrote, for `--json`.
+    """
+
+    facts: dict[str, Any]
+    status: int = 0
+
+
+@contextlib.contextmanager
+def silence(wanted: bool) -> Iterator[None]:
+    """Throw standard output away; warnings and errors go elsewhere."""
+    if not wanted:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+        yield
 
 
 @contextlib.contextmanager

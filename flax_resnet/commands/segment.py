@@ -11,6 +11,7 @@ from rich.table import Table
 
 from flax_resnet.commands.evaluate import class_lines
 from flax_resnet.commands.overlays import Row, draw_overlay, draw_panel
+from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
 
 HELP = "write masks of images, or of a split, as a run of segmentation sees them"
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     """Write NAME.mask.png and NAME.overlay.png of each image, and panel.png of the first few."""
     from PIL import Image
 
@@ -76,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
         if len(panel) < _SHOWN:
             panel.append((subject.name, subject.image, subject.truth, found))
     draw_panel(out / "panel.png", panel, names)
-    _print(confusions, names)
+    figures = _print(confusions, names)
     print(f"masks, overlays and panel.png lie in {out}")
-    return 0
+    return Done({"out": str(out), **figures})
 
 
 def _of_files(args: argparse.Namespace, restored: Any) -> Iterator[Subject]:
@@ -124,12 +125,12 @@ def _confusion(truth: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray
     return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
 
-def _print(confusions: dict[str, np.ndarray], names: tuple[str, ...]) -> None:
-    """Print a line for each image whose truth is known, and the figures of all together."""
+def _print(confusions: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, float]:
+    """Print a line for each image whose truth is known; return the figures of all together."""
     from flax_resnet.training.tasks.segmentation import confusion_figures
 
     if not confusions:
-        return
+        return {}
     table = Table()
     for column in ("image", "Dice", "IoU", "pixel error"):
         table.add_column(column, justify="left" if column == "image" else "right")
@@ -143,6 +144,7 @@ def _print(confusions: dict[str, np.ndarray], names: tuple[str, ...]) -> None:
     console.print(table)
     for line in class_lines(together):
         console.print(line, highlight=False, markup=False)
+    return together
 
 
 def _cells(figures: dict[str, float]) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM; then answer what is under way, and return 0."""
+def run(args: argparse.Namespace) -> Done:
+    """Serve until SIGINT or SIGTERM; then answer what is under way."""
     try:
         import uvicorn
 
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             signal.signal(number, lambda *_: None)
         asyncio.run(_serve(uvicorn.Server(config), listener, args.host))
     print("stopped")
-    return 0
+    return Done({})
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket, host: str) -> None:

@@ -1,10 +1,13 @@
 """Describe a network part by part: `python -m flax_resnet summary resnet50 --image-size 224`."""
 
 import argparse
+import dataclasses
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from flax_resnet.commands.reporting import Done
 
 HELP = "describe a network's parts: shapes, parameters, multiply-adds, memory, receptive field"
 EXAMPLE = "summary resnet50 --image-size 224"
@@ -18,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="float32", help="compute dtype (default: float32)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     """Print a table with a line for each part."""
     from flax_resnet.models import count_parameters, create_model, summarize
 
@@ -60,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     statistics = count_parameters(model, "batch_stats")
     if statistics:
         console.print(f"batch statistics: {statistics:,} numbers, which are no parameters")
-    return 0
+    return Done({"network": args.model, "parts": [dataclasses.asdict(part) for part in parts]})
 
 
 def _megabytes(count: int) -> str:

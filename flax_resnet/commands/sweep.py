@@ -18,6 +18,7 @@ from rich.table import Table
 
 from flax_resnet.commands.flags import config_name, load_recipe
 from flax_resnet.commands.recipes import recipe_file
+from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError, require_known
 from flax_resnet.files import replace_text
 from flax_resnet.printable import printable
@@ -57,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(flags=[])
 
 
-def run(args: argparse.Namespace) -> int:
-    """Train what has not been trained yet, one run after the other; return 1 if some failed."""
+def run(args: argparse.Namespace) -> Done:
+    """Train what is not trained yet, a run after the other; the status is 1 if some failed."""
     from flax_resnet.training.parsing import parse
     from flax_resnet.training.tasks.table import TASKS
 
@@ -70,13 +71,15 @@ def run(args: argparse.Namespace) -> int:
     figure = TASKS[parse(config).task].ranked_by
     out = args.out or Path("runs") / f"sweep-{config_name(recipe)}"
     console = Console(highlight=False, soft_wrap=True, markup=False)
+    # A run prints for itself.
+    flags = [*args.flags, *(["--quiet"] if args.quiet or args.json else [])]
     outcomes = []
     for values in itertools.product(*grid.values()):
         settings = dict(zip(grid, values, strict=True))
         found = []
         for seed in range(config.seed, config.seed + args.seeds):
             console.print(f"== {_words(settings)} seed {seed}")
-            found.append(_train(recipe, settings, seed, out, args.flags, figure))
+            found.append(_train(recipe, settings, seed, out, flags, figure))
         figures = [value for value in found if value is not None]
         outcomes.append(Outcome(settings, figures, len(found) - len(figures)))
     # The best first, what failed last.
@@ -84,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
     console.print(_table(outcomes, list(grid), figure))
     replace_text(out / "sweep.csv", _csv(outcomes, list(grid), figure))
     console.print(f"runs and sweep.csv: {out}")
-    return int(any(each.failed for each in outcomes))
+    facts = {"runs": str(out), "figure": figure, "best": [each._asdict() for each in outcomes]}
+    return Done(facts, int(any(each.failed for each in outcomes)))
 
 
 def _keys(section: dict[str, object], prefix: str = "") -> list[str]:

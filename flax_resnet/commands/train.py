@@ -11,6 +11,7 @@ from absl import flags
 from flax_resnet.commands.flags import config_flag, config_name, run_flags
 from flax_resnet.commands.recipes import recipes
 from flax_resnet.commands.report import report_when_done
+from flax_resnet.commands.reporting import Done
 
 HELP = "train what a recipe describes, or go on with the run that is in its folder"
 EXAMPLE = "train --config digits --config.epochs=5 --workdir runs/short"
@@ -26,10 +27,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(flags=[])
 
 
-def run(args: argparse.Namespace) -> int:
-    """Train; return 0."""
-    main([sys.argv[0], *args.flags])
-    return 0
+def run(args: argparse.Namespace) -> Done:
+    """Train; of the figures `--json` tells the newest evaluation's."""
+    from flax_resnet.report.rows import read_rows
+
+    try:
+        main([sys.argv[0], *args.flags])
+    except SystemExit as end:
+        if end.code:
+            raise
+    rows = [row for row in read_rows(_folder()) if row["kind"] == "eval"]
+    return Done({"run": str(_folder()), "evaluation": rows[-1] if rows else None})
 
 
 def main(words: list[str]) -> None:
@@ -37,7 +45,7 @@ def main(words: list[str]) -> None:
     from flax_resnet.training.cluster.joining import PATIENCE, joined
 
     config = config_flag()
-    workdir = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/RECIPE")
+    flags.DEFINE_string("workdir", None, "folder of the run; default: runs/RECIPE")
     stop_after = flags.DEFINE_integer("stop_after", None, "stop and save after this step")
     allow = flags.DEFINE_bool("allow_config_change", False, "go on with a run of other settings")
     coordinator = flags.DEFINE_string(
@@ -55,19 +63,23 @@ def main(words: list[str]) -> None:
         import flax_resnet
 
         cluster = (coordinator.value, process_id.value, process_count.value)
-        recipe: Any = flags.FLAGS["config"]
-        folder = Path(workdir.value or Path("runs") / config_name(recipe.config_filename))
         with joined(*cluster, patience=patience.value):
             flax_resnet.train(
                 config.value,
-                folder,
+                _folder(),
                 stop_after=stop_after.value,
                 allow_config_change=allow.value,
             )
             if report.value:
-                report_when_done(folder, _again(words))
+                report_when_done(_folder(), _again(words))
 
     run_flags(train, words)
+
+
+def _folder() -> Path:
+    """Return the run's folder, once the flags are parsed."""
+    recipe: Any = flags.FLAGS["config"]
+    return Path(flags.FLAGS["workdir"].value or Path("runs") / config_name(recipe.config_filename))
 
 
 def _again(words: list[str]) -> str:

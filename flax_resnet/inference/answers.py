@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from typing import Any
 
 from flax_resnet.inference.stream import Output
 
@@ -18,9 +18,9 @@ def best_classes(output: Output, names: Sequence[str], top: int) -> Found:
     return [(names[at], float(output.values[at])) for at in order]
 
 
-def as_json(output: Output, found: Found) -> str:
-    """Return a line of JSON."""
+def as_dict(output: Output, found: Found) -> dict[str, Any]:
+    """Return what JSON can hold."""
     if output.error is not None:
-        return json.dumps({"file": output.file, "error": output.error})
+        return {"file": output.file, "error": output.error}
     classes = [{"class": name, "score": score} for name, score in found]
-    return json.dumps({"file": output.file, "classes": classes})
+    return {"file": output.file, "classes": classes}

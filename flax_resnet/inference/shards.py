@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
-from flax_resnet.inference.answers import as_json, best_classes
+from flax_resnet.inference.answers import as_dict, best_classes
 from flax_resnet.inference.predictor import Predictor, open_predictor
 from flax_resnet.inference.stream import outputs
 
@@ -133,7 +133,7 @@ def _write(shard: Shard) -> Path:
     ((job, predictor),) = _OPENED
     top = min(job.top, len(predictor.class_names))
     lines = [
-        as_json(output, best_classes(output, predictor.class_names, top))
+        json.dumps(as_dict(output, best_classes(output, predictor.class_names, top)))
         for output in outputs(predictor, shard.files, predictor.probabilities)
     ]
     replace_text(shard.path, "".join(f"{line}\n" for line in lines))

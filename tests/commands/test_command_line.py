@@ -1,9 +1,11 @@
 """The program around the commands: help, completion, errors, exit statuses."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -62,3 +64,37 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     program = f"{sys.executable} -m flax_resnet models 'resnet[13][84]' | head -n 1"
     shell = subprocess.run(["bash", "-c", program], text=True, capture_output=True, check=True)
     assert (len(shell.stdout.splitlines()), shell.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "words, keys",
+    [
+        ("doctor", {"versions", "devices", "machine", "data", "problems"}),
+        ("models resnet18", {"networks"}),
+        ("summary cifar_resnet20", {"network", "parts"}),
+        ("lab", {"experiments"}),
+        ("lab walk --show-settings", {"settings"}),
+        ("lab walk --out {out}", {"finding", "numbers", "plot"}),
+        ("eval {run}", {"of", "data", "split", "count", "skipped", "loss", "top1", "top5"}),
+        ("predict {run} {picture}", {"pictures"}),
+        ("predict {run} {picture} --shards {out}", {"pictures", "unread", "shards"}),
+        ("embed {run} {picture} --out {out}.npy", {"pictures", "unread", "features", "out"}),
+        ("export {run} --out {out}", {"path", "format", "input", "difference"}),
+        ("report {run} --out {out}", {"report"}),
+    ],
+)
+def test_a_program_is_told_facts_and_the_quiet_nothing(
+    words: str,
+    keys: set[str],
+    tiny_run: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = {"run": tiny_run, "picture": pictures / "a.png", "out": tmp_path / "out"}
+    command = words.format_map(names).split()
+    capsys.readouterr()
+    main([*command, "--json"])
+    assert json.loads(capsys.readouterr().out).keys() == keys
+    main(["--quiet", *command])
+    assert capsys.readouterr().out == ""

@@ -42,7 +42,7 @@ def test_a_folder_becomes_a_run_and_a_second_start_trains_nothing(
     (photos / "dark" / "bad.jpg").write_bytes(b"hello")
     workdir = tmp_path / "run"
     assert finetune(photos, workdir, *SCRATCH) == 0
-    printed = capsys.readouterr().out
+    printed = "".join(capsys.readouterr())
     run = restore(workdir)
     figures = evaluate_run(run)
     assert figures["count"] == 8
@@ -119,7 +119,7 @@ def test_bad_input_is_one_error_and_status_2(
         with pytest.raises(SystemExit, match="2"):
             finetune(folder, tmp_path / "run", *arguments)
         printed = capsys.readouterr().err
-        assert printed.startswith("error: ")
+        assert "\nerror: " in f"\n{printed}"
         assert message in printed
 
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import functools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -119,7 +121,11 @@ def test_a_name_means_the_recipe_and_everything_else_itself() -> None:
 
 
 def test_the_program_trains_as_the_script_does(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "flax_resnet", "train", "--config", "digits", "--stop_after=1"]
-    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "flax_resnet", "train", "--config", "digits"]
+    settings = ["--config.steps=1", "--config.data.train_split=train[:64]"]
+    call = functools.partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True)
+    finished = call([*command, *settings], check=True)
     assert "run in runs/digits" in finished.stdout
     assert (tmp_path / "runs" / "digits" / "metrics.jsonl").is_file()
+    facts = json.loads(call([*command, *settings, "--json"], check=True).stdout)
+    assert (facts["run"], facts["evaluation"]["step"]) == ("runs/digits", 1)

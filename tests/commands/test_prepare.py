@@ -18,7 +18,7 @@ from flax_resnet.errors import InputError
 def run(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
     prepare.add_arguments(parser)
-    return prepare.run(parser.parse_args(arguments))
+    return prepare.run(parser.parse_args(arguments)).status
 
 
 def test_digits(tmp_path, capfd):

@@ -31,13 +31,18 @@ def test_every_combination_and_seed_is_a_run_and_none_is_trained_twice(
     assert {row["schedule.learning_rate"] for row in rows} == {"0.1", "0.5"}
     means = [float(row["top1"]) for row in rows]
     assert means == sorted(means, reverse=True)
-    assert main(["sweep", "digits", "--grid", "lr=0.1", "--seeds", "2", *out]) == 0
+    words = ["sweep", "digits", "--grid", "lr=0.1", "--seeds", "2", *out]
+    assert main(words) == 0
     assert capfd.readouterr().out.count("step 1  train[:16]:") == 1
     assert [(row["seeds"], row["failed"]) for row in table(tmp_path)] == [("2", "0")]
     files = tmp_path.glob("*/config.json")
     settings = [json.loads(file.read_text()) for file in files]
     pairs = {(each["schedule"]["learning_rate"], each["seed"]) for each in settings}
     assert pairs == {(0.1, 0), (0.1, 1), (0.5, 0)}
+    capfd.readouterr()
+    assert main([*words, "--json"]) == 0
+    (best,) = json.loads(capfd.readouterr().out)["best"]
+    assert len(best["figures"]) == 2
 
 
 def test_a_run_that_fails_is_counted_and_the_others_go_on(
