@@ -13,10 +13,15 @@ from flax_resnet.printable import printable
 if TYPE_CHECKING:
     from flax_resnet.inference.predictor import Predictor
 
-HELP = "write a network as StableHLO, as a SavedModel, or as safetensors that timm reads"
+HELP = "write a network as StableHLO, ONNX, a SavedModel, or safetensors that timm reads"
 EXAMPLE = "export runs/photos --format stablehlo --preprocess"
 # Each with its place in a run's folder.
-_PLACES = {"stablehlo": "network.stablehlo", "savedmodel": "savedmodel", "safetensors": "hub"}
+_PLACES = {
+    "stablehlo": "network.stablehlo",
+    "onnx": "network.onnx",
+    "savedmodel": "savedmodel",
+    "safetensors": "hub",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "run", help="folder of a run, such as runs/photos, or weights, such as resnet50.a1_in1k"
     )
     parser.add_argument(
-        "--format", default="stablehlo", help="stablehlo | savedmodel | safetensors"
+        "--format", default="stablehlo", help="stablehlo | onnx | savedmodel | safetensors"
     )
     parser.add_argument(
         "--out", type=Path, help="default: called after the format, in the run's folder, or here"
@@ -40,10 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Done:
     """Write the file or folder and say what is in it."""
-    if args.format == "onnx":
-        raise InputError(
-            "--format onnx is not supported yet; docs/export.md says why, and what serves instead"
-        )
     require_known("--format", args.format, _PLACES)
     if args.format == "safetensors" and (args.preprocess or args.no_fold):
         raise InputError("safetensors hold weights alone: leave --preprocess and --no-fold out")
@@ -59,16 +60,17 @@ def run(args: argparse.Namespace) -> Done:
 
 def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> dict[str, Any]:
     from flax_resnet.export.network import as_function
+    from flax_resnet.export.onnx import write_onnx
     from flax_resnet.export.savedmodel import write_savedmodel
-    from flax_resnet.export.stablehlo import PLATFORMS, write_stablehlo
+    from flax_resnet.export.stablehlo import write_stablehlo
 
+    writers = {"stablehlo": write_stablehlo, "onnx": write_onnx, "savedmodel": write_savedmodel}
     network = as_function(predictor, not args.no_fold, args.preprocess)
-    write = write_stablehlo if args.format == "stablehlo" else write_savedmodel
-    difference = write(network, path)
+    difference = writers[args.format](network, path)
     shape = ", ".join(map(str, network.image_shape))
     kind = "pictures" if network.preprocess else "normalised pictures"
     print(
-        f"{printable(path)}, for {', '.join(PLATFORMS)}\n"
+        f"{printable(path)}\n"
         f"input: {network.dtype} (b, {shape}), {kind}\n"
         f"output: float32 (b, {len(network.class_names)}), logits\n"
         f"classes, sizes, mean and deviation: {printable(path)}.json\n"

@@ -96,7 +96,7 @@ class Highway(nn.Module):
         layers = Layers.of(self, train, norm="none")
         dense = self.kind == "dense"
         size, activate = 1 if dense else 3, ACTIVATIONS[self.activation]
-        x = images.reshape(len(images), 1, 1, -1) if dense else images
+        x = images.reshape(images.shape[0], 1, 1, -1) if dense else images
         x = activate(layers.conv(self.widths[0], size, "stem")(x))
         maps = {"stem": x}
 

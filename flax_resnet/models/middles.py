@@ -138,7 +138,7 @@ class SplitAttention(nn.Module):
         pooled = global_average_pool(splits.sum(3))[:, None, None].astype(y.dtype)
         z = layers.conv_norm(pooled, hidden, 1, ("fc1", "bn1"), groups=groups, biased=True)
         z = layers.conv(features * radix, 1, "fc2", groups=groups, biased=True)(z)
-        weights = _radix_softmax(z.reshape(len(z), -1), radix, groups)
+        weights = _radix_softmax(z.reshape(z.shape[0], -1), radix, groups)
         return (splits * weights[:, None, None].astype(y.dtype)).sum(3)
 
 
@@ -146,8 +146,8 @@ def _radix_softmax(z: Float[Array, "n c"], radix: int, groups: int) -> Float[Arr
     """Turn scores into weights that sum to 1 over the splits; a single split has a sigmoid."""
     if radix == 1:
         return jax.nn.sigmoid(z)[:, None]
-    scores = z.reshape(len(z), groups, radix, -1)
-    return jax.nn.softmax(scores, axis=2).swapaxes(1, 2).reshape(len(z), radix, -1)
+    scores = z.reshape(z.shape[0], groups, radix, -1)
+    return jax.nn.softmax(scores, axis=2).swapaxes(1, 2).reshape(z.shape[0], radix, -1)
 
 
 class SelectiveKernel(nn.Module):

@@ -36,14 +36,16 @@ def fold_batch_norm(model: Network, variables: Mapping[str, Any]) -> tuple[Netwo
         )
     model = unrolled(model)
     leaves = _leaves(to_layout(model, variables))
-    behind = _convolutions_by_norm(model)
+    behind, bare = _convolutions_by_norm(model), model.clone(norm="folded")
+    # The first norm of a pre-activation network is behind the stem, which feeds the sum as well.
+    staying = _paths(variable_shapes(bare))
     folded = {path: leaf for path, leaf in leaves.items() if path[0] == "params"}
     for path in [path for path in leaves if path[-1] == "var"]:
         norm = path[1:-1]
         scale, shift = _scale_and_shift(leaves, norm)
         for name in ("scale", "bias"):
             del folded["params", *norm, name]
-        if norm in behind:
+        if norm in behind and ("params", *norm, "scale") not in staying:
             conv = ("params", *behind[norm])
             kernel, bias = (*conv, "kernel"), (*conv, "bias")
             # A published first matrix of split attention has a bias before it is normalised.
@@ -54,12 +56,16 @@ def fold_batch_norm(model: Network, variables: Mapping[str, Any]) -> tuple[Netwo
     dtypes = {path: leaf.dtype for path, leaf in leaves.items()}
     default = dtypes[next(iter(dtypes))]
     cast = {path: leaf.astype(dtypes.get(path, default)) for path, leaf in folded.items()}
-    return model.clone(norm="folded"), dict(traverse_util.unflatten_dict(cast))
+    return bare, dict(traverse_util.unflatten_dict(cast))
 
 
 def _leaves(variables: Mapping[str, Any]) -> dict[Path, np.ndarray]:
     flat = traverse_util.flatten_dict(jax.device_get(variables))
     return {path: np.asarray(leaf) for path, leaf in flat.items()}
+
+
+def _paths(variables: Mapping[str, Any]) -> set[Path]:
+    return set(traverse_util.flatten_dict(variables))
 
 
 def _scale_and_shift(

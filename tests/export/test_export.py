@@ -128,7 +128,6 @@ def test_safetensors_have_the_published_keys_and_are_loaded_back(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--format", "onnx"], "docs/export.md"),
         (["--format", "stablehl"], "Did you mean 'stablehlo'?"),
         (["--format", "safetensors", "--preprocess"], "weights alone"),
         (["--out", "nowhere/n.stablehlo"], "cannot be written to"),

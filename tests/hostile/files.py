@@ -62,7 +62,7 @@ FILES = [
     Case(
         "weights whose header is longer than the file",
         weights(lambda path: path.write_bytes(b"\xff" * 7 + b"\x00") and path),
-        "is no complete safetensors file: ~ header too large. Download or copy it again",
+        "is no complete safetensors file: ~ Download or copy it again",
     ),
     Case(
         "weights whose arrays overlap",
@@ -73,7 +73,7 @@ FILES = [
                 bytes(12),
             )
         ),
-        "is no complete safetensors file: ~ invalid offset",
+        "is no complete safetensors file: ~ Download or copy it again",
     ),
     Case(
         "weights of a shape that no memory holds",

@@ -1,0 +1,93 @@
+"""ONNX: the jaxpr of a network's inference, written operator by operator.
+
+No converter that is kept up runs beside this package's Orbax (`docs/export.md`), and inference of
+these networks takes some thirty operations, which `onnx_operators` has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flax_resnet.errors import InputError
+from flax_resnet.export.network import Exported
+from flax_resnet.export.stablehlo import difference, write_description
+from flax_resnet.files import replace_bytes
+
+# Of 2022 and 2024: what reads them is in use everywhere.
+OPSET, IR_VERSION = 18, 10
+
+
+def write_onnx(network: Exported, path: Path) -> float:
+    """Write a network to `path`, and what its images have to be like to `path.json`.
+
+    Returns:
+      The largest difference of onnxruntime's logits to the network's, over the largest logit, on a
+      batch of noise.
+
+    Raises:
+      InputError: onnx or onnxruntime is not installed, the network has an operation that is not
+        known here, or the file cannot be written.
+    """
+    try:
+        import onnxruntime
+
+        data = to_onnx(network)
+    except ModuleNotFoundError as error:
+        if error.name not in ("onnx", "onnxruntime"):
+            raise
+        raise InputError(
+            "ONNX needs onnx and onnxruntime: pip install 'flax-resnet[onnx]'"
+        ) from None
+    try:
+        replace_bytes(path, data)
+        write_description(network, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written to: {error.strerror or error}") from None
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return difference(network, lambda images: session.run(None, {"images": images})[0])
+
+
+def to_onnx(network: Exported) -> bytes:
+    """Return a network as an ONNX model from `images` to `logits`, for batches of any size.
+
+    It computes in float32, for few runtimes know bfloat16.
+    """
+    import onnx
+    from onnx import helper
+
+    from flax_resnet.export.onnx_operators import Graph
+
+    exact: Any = network.model
+    network = dataclasses.replace(network, model=exact.clone(dtype=jnp.float32))
+    image = jax.ShapeDtypeStruct((1, *network.image_shape), jnp.dtype(network.dtype))
+    traced = jax.make_jaxpr(network.__call__)(image)
+    graph = Graph()
+    (logits,) = graph.write(traced.jaxpr, traced.consts, ["images"])
+    graph.add("Identity", logits, name="logits")
+    made = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "network",
+            [_described("images", traced.jaxpr.invars[0].aval)],
+            [_described("logits", traced.jaxpr.outvars[0].aval)],
+            graph.constants,
+        ),
+        producer_name="flax_resnet",
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    onnx.checker.check_model(made)
+    return bytes(made.SerializeToString())
+
+
+def _described(name: str, of: Any) -> Any:
+    from onnx import helper
+
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(of.dtype))
+    return helper.make_tensor_value_info(name, kind, ["b", *of.shape[1:]])

@@ -1,0 +1,267 @@
+"""The operations of inference as nodes of an ONNX graph; a row of a table for each.
+
+What depends on weights alone is computed now, and becomes a constant. The jaxpr is one of a single
+image, and the first dimension of what depends on it is the batch, in these networks everywhere.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jax.extend import core
+from onnx import helper, numpy_helper
+
+from flax_resnet.errors import InputError
+
+# A constant, or the name of what a node gives out.
+Value = np.ndarray | str
+Equation = core.JaxprEqn
+_NESTED = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+
+
+class Graph:
+    """Nodes and constants, as they are added."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def add(self, operator: str, *inputs: Value, name: str = "", **attributes: Any) -> str:
+        """Add a node of one output, and return its name."""
+        name = name or f"{operator.lower()}_{len(self.nodes)}"
+        names = [self.named(value) for value in inputs]
+        self.nodes.append(helper.make_node(operator, names, [name], **attributes))
+        return name
+
+    def named(self, value: Value) -> str:
+        """Return the name of a value, which is written into the graph if it is a constant."""
+        if isinstance(value, str):
+            return value
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def write(
+        self, jaxpr: core.Jaxpr, constants: Sequence[Any], inputs: Sequence[Value]
+    ) -> list[Value]:
+        """Add what a jaxpr does, and return its outputs.
+
+        Raises:
+          InputError: it does something that `OPERATORS` has no row for.
+        """
+        known: dict[Any, Value] = dict(
+            zip(jaxpr.constvars, map(np.asarray, constants), strict=True)
+        )
+        known |= zip(jaxpr.invars, inputs, strict=True)
+
+        def value_of(atom: Any) -> Value:
+            return np.asarray(atom.val) if isinstance(atom, core.Literal) else known[atom]
+
+        for equation in jaxpr.eqns:
+            found = self._outputs(equation, [value_of(atom) for atom in equation.invars])
+            known |= zip(equation.outvars, found, strict=True)
+        return [value_of(atom) for atom in jaxpr.outvars]
+
+    def _outputs(self, equation: Equation, inputs: list[Value]) -> list[Value]:
+        name, params = equation.primitive.name, equation.params
+        if name in _NESTED:
+            inner = params[_NESTED[name]]
+            return self.write(inner.jaxpr, inner.consts, inputs)
+        if name == "platform_index":  # Choose what is meant for no platform in particular.
+            return [np.asarray(params["platforms"].index(None))]
+        if name == "cond":
+            inner = params["branches"][int(inputs[0])]
+            return self.write(inner.jaxpr, inner.consts, inputs[1:])
+        if not any(isinstance(value, str) for value in inputs):
+            return _computed(equation, inputs)
+        if _kind(equation.outvars[0]).size == 0:  # as much as is padded where nothing is
+            return [np.zeros(kind.shape, kind.dtype) for kind in map(_kind, equation.outvars)]
+        if name not in OPERATORS:
+            raise InputError(f"ONNX: nothing is known about {name!r}; export StableHLO instead")
+        outputs = OPERATORS[name](self, equation, *inputs)
+        return outputs if isinstance(outputs, list) else [outputs]
+
+
+def _computed(equation: Equation, inputs: list[Value]) -> list[Value]:
+    outputs = equation.primitive.bind(*inputs, **equation.params)
+    several = equation.primitive.multiple_results
+    return [np.asarray(output) for output in (outputs if several else [outputs])]
+
+
+def _kind(atom: Any) -> Any:
+    """Return shape and type of a variable of a jaxpr."""
+    return atom.aval
+
+
+def _whole(numbers: Sequence[int]) -> np.ndarray:
+    return np.asarray(numbers, np.int64)
+
+
+def _shape(equation: Equation, at: int = 0) -> tuple[Any, ...]:
+    return _kind(equation.invars[at]).shape
+
+
+def _plain(operator: str) -> Callable[..., str]:
+    """Make the writer of an operation that ONNX has just so."""
+    return lambda graph, equation, *inputs: graph.add(operator, *inputs)
+
+
+def _reduced(operator: str) -> Callable[..., str]:
+    def write(graph: Graph, equation: Equation, x: Value) -> str:
+        return graph.add(operator, x, _whole(equation.params["axes"]), keepdims=0)
+
+    return write
+
+
+def _reshaped(graph: Graph, equation: Equation, x: Value) -> str:
+    return graph.add("Reshape", x, _whole([-1, *_kind(equation.outvars[0]).shape[1:]]))
+
+
+def _broadcast(graph: Graph, equation: Equation, x: Value) -> Value:
+    shape, places = equation.params["shape"], equation.params["broadcast_dimensions"]
+    spread = [1] * len(shape)
+    for place, size in zip(places, _shape(equation), strict=True):
+        spread[place] = size
+    if len(places) < len(shape):
+        x = graph.add("Reshape", x, _whole([-1, *spread[1:]]))
+    # One is no demand: as many images as there are, stay.
+    return graph.add("Expand", x, _whole(shape)) if tuple(spread) != tuple(shape) else x
+
+
+def _sliced(graph: Graph, equation: Equation, x: Value) -> Value:
+    starts, ends = equation.params["start_indices"], equation.params["limit_indices"]
+    steps = equation.params["strides"] or [1] * len(starts)
+    rows = enumerate(zip(starts, ends, steps, _shape(equation), strict=True))
+    cut = [(s, e, axis, step) for axis, (s, e, step, size) in rows if (s, e, step) != (0, size, 1)]
+    return graph.add("Slice", x, *map(_whole, zip(*cut, strict=True))) if cut else x
+
+
+def _joined(graph: Graph, equation: Equation, *inputs: Value) -> str:
+    pairs = zip(inputs, equation.invars, strict=True)
+    some = [value for value, atom in pairs if _kind(atom).size]
+    return graph.add("Concat", *some, axis=equation.params["dimension"])
+
+
+def _stacked(graph: Graph, equation: Equation, *inputs: Value) -> str:
+    axis = equation.params["axis"]
+    parts = [graph.add("Unsqueeze", value, _whole([axis])) for value in inputs]
+    return graph.add("Concat", *parts, axis=axis)
+
+
+def _reversed(graph: Graph, equation: Equation, x: Value) -> str:
+    axes = equation.params["dimensions"]
+    back = _whole([-1] * len(axes))
+    return graph.add("Slice", x, back, _whole([-(2**62)] * len(axes)), _whole(axes), back)
+
+
+def _split(graph: Graph, equation: Equation, x: Value) -> list[Value]:
+    ends = np.cumsum(equation.params["sizes"])
+    axis = _whole([equation.params["axis"]])
+    edges = zip([0, *ends], ends, strict=False)
+    return [graph.add("Slice", x, _whole([a]), _whole([b]), axis) for a, b in edges]
+
+
+def _padded(graph: Graph, equation: Equation, x: Value, value: Value) -> str:
+    low, high, between = zip(*equation.params["padding_config"], strict=True)
+    if any(between):
+        raise InputError("ONNX: nothing is known about padding between pixels; export StableHLO")
+    return graph.add("Pad", x, _whole(low + high), value)
+
+
+def _product(graph: Graph, equation: Equation, x: Value, y: Value) -> str:
+    (of_x, of_y), (batch_x, batch_y) = equation.params["dimension_numbers"]
+    x_rank, y_rank = len(_shape(equation)), len(_shape(equation, 1))
+    letters = iter(string.ascii_letters)
+    names_x = [next(letters) for _ in range(x_rank)]
+    names_y = [next(letters) for _ in range(y_rank)]
+    for a, b in zip((*of_x, *batch_x), (*of_y, *batch_y), strict=True):
+        names_y[b] = names_x[a]
+    out = [names_x[a] for a in batch_x]
+    out += [name for at, name in enumerate(names_x) if at not in (*of_x, *batch_x)]
+    out += [name for at, name in enumerate(names_y) if at not in (*of_y, *batch_y)]
+    return graph.add(
+        "Einsum", x, y, equation=f"{''.join(names_x)},{''.join(names_y)}->{''.join(out)}"
+    )
+
+
+def _convolution(graph: Graph, equation: Equation, x: Value, kernel: Value) -> str:
+    params = equation.params
+    if set(params["lhs_dilation"]) != {1} or params["batch_group_count"] != 1:
+        raise InputError("ONNX: nothing is known about such convolutions; export StableHLO instead")
+    order = params["dimension_numbers"]
+    low, high = zip(*params["padding"], strict=True)
+    found = graph.add(
+        "Conv",
+        _transposed(graph, x, order.lhs_spec),
+        _transposed(graph, kernel, order.rhs_spec),
+        strides=params["window_strides"],
+        dilations=params["rhs_dilation"],
+        pads=low + high,
+        group=params["feature_group_count"],
+    )
+    return graph.add("Transpose", found, perm=np.argsort(order.out_spec).tolist())
+
+
+def _transposed(graph: Graph, x: Value, order: Sequence[int]) -> Value:
+    if isinstance(x, str):
+        return graph.add("Transpose", x, perm=list(order))
+    return x.transpose(order)
+
+
+def _largest(graph: Graph, equation: Equation, x: Value) -> str:
+    """Write the maximum over windows of NHWC images."""
+    params = equation.params
+    low, high = zip(*params["padding"][1:3], strict=True)
+    found = graph.add(
+        "MaxPool",
+        _transposed(graph, x, (0, 3, 1, 2)),
+        kernel_shape=params["window_dimensions"][1:3],
+        strides=params["window_strides"][1:3],
+        dilations=params["window_dilation"][1:3],
+        pads=low + high,
+    )
+    return graph.add("Transpose", found, perm=[0, 2, 3, 1])
+
+
+def _cast(graph: Graph, equation: Equation, x: Value) -> str:
+    kind = np.dtype(equation.params["new_dtype"])
+    return graph.add("Cast", x, to=helper.np_dtype_to_tensor_dtype(kind))
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "add": _plain("Add"),
+    "broadcast_in_dim": _broadcast,
+    "concatenate": _joined,
+    "conv_general_dilated": _convolution,
+    "convert_element_type": _cast,
+    "div": _plain("Div"),
+    "dot_general": _product,
+    "exp": _plain("Exp"),
+    "gt": _plain("Greater"),
+    "integer_pow": lambda g, e, x: g.add("Pow", x, np.float32(e.params["y"])),
+    "logistic": _plain("Sigmoid"),
+    "max": _plain("Max"),
+    "min": _plain("Min"),
+    "mul": _plain("Mul"),
+    "neg": _plain("Neg"),
+    "pad": _padded,
+    "reduce_max": _reduced("ReduceMax"),
+    "reduce_sum": _reduced("ReduceSum"),
+    "reduce_window_max": _largest,
+    "reshape": _reshaped,
+    "rev": _reversed,
+    "rsqrt": lambda g, e, x: g.add("Reciprocal", g.add("Sqrt", x)),
+    "select_n": lambda g, e, chosen, x, y: g.add("Where", chosen, y, x),
+    "slice": _sliced,
+    "split": _split,
+    "square": lambda g, e, x: g.add("Mul", x, x),
+    "squeeze": _reshaped,
+    "stack": _stacked,
+    "stop_gradient": _plain("Identity"),
+    "sub": _plain("Sub"),
+    "tanh": _plain("Tanh"),
+    "transpose": lambda g, e, x: g.add("Transpose", x, perm=e.params["permutation"]),
+}
