@@ -95,7 +95,7 @@ def _chart(title: str, curves: list[tuple[str, int, bool, Points]], best: int | 
     every = np.array([point for *_, points in curves for point in points], float)
     finite = every[np.isfinite(every[:, 1])]
     x_low, x_high = 0.0, max(float(every[:, 0].max()), 1.0)
-    y_ticks = MaxNLocator(5, min_n_ticks=2).tick_values(finite[:, 1].min(), finite[:, 1].max())
+    y_ticks = MaxNLocator(5, min_n_ticks=2).tick_values(*_range(finite[:, 1]))
     y_low, y_high = float(y_ticks[0]), float(y_ticks[-1])
     x_ticks = MaxNLocator(5, integer=True).tick_values(x_low, x_high)
 
@@ -119,6 +119,14 @@ def _chart(title: str, curves: list[tuple[str, int, bool, Points]], best: int | 
         [(y(tick), f"{tick:.6g}") for tick in y_ticks],
         None if best is None or best > x_high else x(best),
     )
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    """Return the lowest and the highest value; around what hardly changes, a twentieth of it."""
+    low, high = float(values.min()), float(values.max())
+    size = max(abs(low), abs(high))
+    margin = 0.05 * (size or 1.0) if high - low <= 1e-3 * size else 0.0
+    return low - margin, high + margin
 
 
 def _unbroken(points: Points) -> list[Points]:

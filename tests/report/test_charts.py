@@ -62,3 +62,10 @@ def test_the_best_step_is_marked_where_the_curve_passes_it() -> None:
     chart = only(charts([("run", rows(3.0, 2.0, 1.0))], best=2))
     (line,) = chart.lines
     assert chart.best == points(line.parts[0])[1][0]
+
+
+@pytest.mark.parametrize("losses", [(6.50063,), (0.0167468, 0.0167469), (0.0,), (-3.0, -3.0)])
+def test_what_hardly_changes_has_an_axis_to_read(losses: tuple[float, ...]) -> None:
+    labels = [label for _, label in only(charts([("run", rows(*losses))])).y_ticks]
+    assert len(set(labels)) == len(labels) >= 2
+    assert max(map(len, labels)) <= 6
