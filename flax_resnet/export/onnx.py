@@ -61,13 +61,14 @@ def to_onnx(network: Exported) -> bytes:
     import onnx
     from onnx import helper
 
-    from flax_resnet.export.onnx_operators import Graph
+    from flax_resnet.export.onnx_graph import Graph
+    from flax_resnet.export.onnx_operators import OPERATORS
 
     exact: Any = network.model
     network = dataclasses.replace(network, model=exact.clone(dtype=jnp.float32))
     image = jax.ShapeDtypeStruct((1, *network.image_shape), jnp.dtype(network.dtype))
     traced = jax.make_jaxpr(network.__call__)(image)
-    graph = Graph()
+    graph = Graph(OPERATORS)
     (logits,) = graph.write(traced.jaxpr, traced.consts, ["images"])
     graph.add("Identity", logits, name="logits")
     made = helper.make_model(

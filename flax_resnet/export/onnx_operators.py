@@ -1,7 +1,7 @@
 """The operations of inference as nodes of an ONNX graph; a row of a table for each.
 
-What depends on weights alone is computed now, and becomes a constant. The jaxpr is one of a single
-image, and the first dimension of what depends on it is the batch, in these networks everywhere.
+The jaxpr is one of a single image, and the first dimension of what depends on it is the batch, in
+these networks everywhere.
 """
 
 from __future__ import annotations
@@ -11,89 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jax.extend import core
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from flax_resnet.errors import InputError
-
-# A constant, or the name of what a node gives out.
-Value = np.ndarray | str
-Equation = core.JaxprEqn
-_NESTED = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
-
-
-class Graph:
-    """Nodes and constants, as they are added."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def add(self, operator: str, *inputs: Value, name: str = "", **attributes: Any) -> str:
-        """Add a node of one output, and return its name."""
-        name = name or f"{operator.lower()}_{len(self.nodes)}"
-        names = [self.named(value) for value in inputs]
-        self.nodes.append(helper.make_node(operator, names, [name], **attributes))
-        return name
-
-    def named(self, value: Value) -> str:
-        """Return the name of a value, which is written into the graph if it is a constant."""
-        if isinstance(value, str):
-            return value
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def write(
-        self, jaxpr: core.Jaxpr, constants: Sequence[Any], inputs: Sequence[Value]
-    ) -> list[Value]:
-        """Add what a jaxpr does, and return its outputs.
-
-        Raises:
-          InputError: it does something that `OPERATORS` has no row for.
-        """
-        known: dict[Any, Value] = dict(
-            zip(jaxpr.constvars, map(np.asarray, constants), strict=True)
-        )
-        known |= zip(jaxpr.invars, inputs, strict=True)
-
-        def value_of(atom: Any) -> Value:
-            return np.asarray(atom.val) if isinstance(atom, core.Literal) else known[atom]
-
-        for equation in jaxpr.eqns:
-            found = self._outputs(equation, [value_of(atom) for atom in equation.invars])
-            known |= zip(equation.outvars, found, strict=True)
-        return [value_of(atom) for atom in jaxpr.outvars]
-
-    def _outputs(self, equation: Equation, inputs: list[Value]) -> list[Value]:
-        name, params = equation.primitive.name, equation.params
-        if name in _NESTED:
-            inner = params[_NESTED[name]]
-            return self.write(inner.jaxpr, inner.consts, inputs)
-        if name == "platform_index":  # Choose what is meant for no platform in particular.
-            return [np.asarray(params["platforms"].index(None))]
-        if name == "cond":
-            inner = params["branches"][int(inputs[0])]
-            return self.write(inner.jaxpr, inner.consts, inputs[1:])
-        if not any(isinstance(value, str) for value in inputs):
-            return _computed(equation, inputs)
-        if _kind(equation.outvars[0]).size == 0:  # as much as is padded where nothing is
-            return [np.zeros(kind.shape, kind.dtype) for kind in map(_kind, equation.outvars)]
-        if name not in OPERATORS:
-            raise InputError(f"ONNX: nothing is known about {name!r}; export StableHLO instead")
-        outputs = OPERATORS[name](self, equation, *inputs)
-        return outputs if isinstance(outputs, list) else [outputs]
-
-
-def _computed(equation: Equation, inputs: list[Value]) -> list[Value]:
-    outputs = equation.primitive.bind(*inputs, **equation.params)
-    several = equation.primitive.multiple_results
-    return [np.asarray(output) for output in (outputs if several else [outputs])]
-
-
-def _kind(atom: Any) -> Any:
-    """Return shape and type of a variable of a jaxpr."""
-    return atom.aval
+from flax_resnet.export.onnx_graph import Equation, Graph, Value, kind_of
 
 
 def _whole(numbers: Sequence[int]) -> np.ndarray:
@@ -101,7 +22,7 @@ def _whole(numbers: Sequence[int]) -> np.ndarray:
 
 
 def _shape(equation: Equation, at: int = 0) -> tuple[Any, ...]:
-    return _kind(equation.invars[at]).shape
+    return kind_of(equation.invars[at]).shape
 
 
 def _plain(operator: str) -> Callable[..., str]:
@@ -117,7 +38,7 @@ def _reduced(operator: str) -> Callable[..., str]:
 
 
 def _reshaped(graph: Graph, equation: Equation, x: Value) -> str:
-    return graph.add("Reshape", x, _whole([-1, *_kind(equation.outvars[0]).shape[1:]]))
+    return graph.add("Reshape", x, _whole([-1, *kind_of(equation.outvars[0]).shape[1:]]))
 
 
 def _broadcast(graph: Graph, equation: Equation, x: Value) -> Value:
@@ -141,7 +62,7 @@ def _sliced(graph: Graph, equation: Equation, x: Value) -> Value:
 
 def _joined(graph: Graph, equation: Equation, *inputs: Value) -> str:
     pairs = zip(inputs, equation.invars, strict=True)
-    some = [value for value, atom in pairs if _kind(atom).size]
+    some = [value for value, atom in pairs if kind_of(atom).size]
     return graph.add("Concat", *some, axis=equation.params["dimension"])
 
 
@@ -165,10 +86,17 @@ def _split(graph: Graph, equation: Equation, x: Value) -> list[Value]:
 
 
 def _padded(graph: Graph, equation: Equation, x: Value, value: Value) -> str:
-    low, high, between = zip(*equation.params["padding_config"], strict=True)
-    if any(between):
-        raise InputError("ONNX: nothing is known about padding between pixels; export StableHLO")
-    return graph.add("Pad", x, _whole(low + high), value)
+    low, high, between = np.transpose(equation.params["padding_config"])
+    shape = list(_shape(equation))
+    for axis in np.flatnonzero(between).tolist():
+        # Pixels become rows of one, are filled up, and the rows joined: a gap behind each of them.
+        x = graph.add("Unsqueeze", x, _whole([axis + 1]))
+        gap = np.zeros((2, len(shape) + 1), np.int64)
+        gap[1, axis + 1] = between[axis]
+        x = graph.add("Pad", x, gap.ravel(), value)
+        shape[axis] *= between[axis] + 1
+        x = graph.add("Reshape", x, _whole([-1, *shape[1:]]))
+    return graph.add("Pad", x, _whole([*low, *(high - between)]), value)
 
 
 def _product(graph: Graph, equation: Equation, x: Value, y: Value) -> str:

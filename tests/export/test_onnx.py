@@ -20,7 +20,7 @@ from flax_resnet.inference.predictor import Predictor, open_predictor
 from tests.weights.test_folding import FAMILIES, filled
 
 FEW = dict(stage_sizes=(1, 1), widths=(32, 64), num_classes=5, image_size=32)
-NETWORKS = {name: row for name, row in FAMILIES.items() if not name.startswith("unet")} | {
+NETWORKS = FAMILIES | {
     "ecaresnet26t": FEW | dict(block=("bottleneck",) * 2),
     "resnetblur18": FEW,
     "resnetv2_50d_evos": FEW | dict(widths=(64, 128)),
