@@ -67,12 +67,14 @@ def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> dic
     writers = {"stablehlo": write_stablehlo, "onnx": write_onnx, "savedmodel": write_savedmodel}
     network = as_function(predictor, not args.no_fold, args.preprocess)
     difference = writers[args.format](network, path)
-    shape = ", ".join(map(str, network.image_shape))
+    shape, logits = (
+        ", ".join(map(str, shape)) for shape in (network.image_shape, network.output_shape)
+    )
     kind = "pictures" if network.preprocess else "normalised pictures"
     print(
         f"{printable(path)}\n"
         f"input: {network.dtype} (b, {shape}), {kind}\n"
-        f"output: float32 (b, {len(network.class_names)}), logits\n"
+        f"output: float32 (b, {logits}), logits\n"
         f"classes, sizes, mean and deviation: {printable(path)}.json\n"
         f"read back: logits differ by at most {difference:.0e} of the largest"
     )

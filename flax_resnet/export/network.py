@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from flax_resnet.data import DataConfig
 from flax_resnet.inference.predictor import Predictor
@@ -31,8 +31,8 @@ class Exported:
     class_names: tuple[str, ...]
     preprocess: bool = False
 
-    def __call__(self, images: Array) -> Float[Array, "n classes"]:
-        """Return the logits of images, in float32."""
+    def __call__(self, images: Array) -> Array:
+        """Return the logits of images, or of their pixels, in float32."""
         if self.preprocess:
             images = normalize(images, self.data.mean, self.data.std)
         logits: Any = self.model.apply(self.variables, images, train=False)
@@ -49,16 +49,26 @@ class Exported:
         size = self.data.test_size
         return size, size, self.data.channels
 
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Return the shape of an image's logits: classes, behind height and width of a U-Net's."""
+        image = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.dtype(self.dtype))
+        return jax.eval_shape(self.__call__, image).shape[1:]
+
     def describe(self) -> dict[str, Any]:
         """Return what a program has to know that shows it pictures, as JSON values."""
-        data = self.data
-        return {
-            "network": self.name,
-            "input": {"shape": ["b", *self.image_shape], "dtype": self.dtype},
-            "output": {"shape": ["b", len(self.class_names)], "dtype": "float32", "is": "logits"},
+        data, shape = self.data, self.output_shape
+        resizing = {
             "resize_short_side_to": int(data.test_size / data.eval_crop),
             "interpolation": data.interpolation,
             "centre_crop": data.test_size,
+        }
+        # Whoever asks for every pixel takes tiles of the image as it is.
+        return {
+            "network": self.name,
+            "input": {"shape": ["b", *self.image_shape], "dtype": self.dtype},
+            "output": {"shape": ["b", *shape], "dtype": "float32", "is": "logits"},
+            **(resizing if len(shape) == 1 else {}),
             "normalised_inside": self.preprocess,
             "mean_of_0_to_1": list(data.mean),
             "std_of_0_to_1": list(data.std),

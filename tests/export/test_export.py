@@ -99,6 +99,16 @@ def test_the_description_says_how_pictures_are_prepared(tiny_run: Path, tmp_path
     assert_close(np.asarray(jax.nn.softmax(logits)), opened.probabilities(pixels))
 
 
+def test_a_segmenting_network_gives_logits_of_every_pixel(tmp_path: Path) -> None:
+    network = as_function(small("unet", base_width=4, depth=2))
+    assert network.describe()["output"]["shape"] == ["b", 32, 32, 5]
+    assert "centre_crop" not in network.describe()
+    write_stablehlo(network, tmp_path / "n.stablehlo")
+    images = images_for(network)
+    expected = np.asarray(jax.jit(network.__call__)(images))
+    assert_close(logits_elsewhere(tmp_path / "n.stablehlo", images, tmp_path), expected)
+
+
 def test_a_saved_model_gives_tensorflow_the_same_logits(tmp_path: Path) -> None:
     tf = pytest.importorskip("tensorflow")
     network = as_function(small("cifar_resnet20"))
