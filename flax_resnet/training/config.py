@@ -116,8 +116,10 @@ class TrainConfig:
     drawn for each part."""
     freeze: str = ""
     """What does not train: a pattern of parts (`stem|layer[12]`) or of published keys."""
+    freeze_epochs: float | None = None
+    """So long `freeze` holds: a new head learns before the body does; None: to the end."""
     freeze_norms: str | None = None
-    """Which batch norms use their stored statistics in training; None: those in `freeze`."""
+    """Which batch norms use their stored statistics, to the end; None: those in `freeze`."""
     eval_every_epochs: float = 1.0
     test_when_done: bool = False
     """Evaluate the best checkpoint on `data.test_split` when training ends."""
@@ -146,6 +148,11 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"config.{name} is {value}; expected a positive number")
+        if self.freeze_epochs is not None and not (self.freeze and self.freeze_epochs >= 0):
+            raise InputError(
+                f"config.freeze_epochs is {self.freeze_epochs} and config.freeze {self.freeze!r}; "
+                "expected how long a pattern of parts does not train, or None"
+            )
         if self.max_nonfinite < 0:
             raise InputError(f"config.max_nonfinite is {self.max_nonfinite}; expected 0 or more")
         check_loss_scale("config.loss_scale", self.loss_scale)

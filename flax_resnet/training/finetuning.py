@@ -39,6 +39,7 @@ class Start:
       pictures: to be seen in all, repeats included, within the bounds of `epochs`.
       rate: the peak for batches of 32.
       warmup: as a part of the run.
+      head_first: the part of the run in which the head alone trains.
       layer_decay, freeze_norms: see `OptimizerConfig` and `TrainConfig`.
     """
 
@@ -46,18 +47,20 @@ class Start:
     epochs: tuple[int, int]
     rate: float
     warmup: float
+    head_first: float
     weight_decay: float
     layer_decay: float
     freeze_norms: str | None
 
 
-# A new head gives the body noise for gradients until it has learned something. Training it alone
-# first would take a second run whose end the command had to find again after a kill. In one run
-# the warm-up and the decay by layers do the same: while the head learns, its rate is small and the
-# stem's a sixth of that; and one curve, one folder and the trainer's own resume are enough.
-# Statistics of norms over a handful of pictures are worse than those that come with the weights.
-_PRETRAINED = Start(8_000, (5, 40), 0.02, 0.15, 1e-4, 0.7, ".*")
-_SCRATCH = Start(60_000, (30, 200), 0.05, 0.05, 5e-4, 1.0, None)
+# A new head gives the body noise for gradients until it has learned something, so it learns alone
+# first (arXiv:2202.10054): in the same run, whose rate warms up all the while, for one curve, one
+# folder and the trainer's own resume are enough. What the layers know already differs, and so do
+# their rates. Statistics of norms over a handful of pictures are worse than those of the weights.
+_PRETRAINED = Start(8_000, (5, 40), 0.02, 0.15, 0.1, 1e-4, 0.7, ".*")
+_SCRATCH = Start(60_000, (30, 200), 0.05, 0.05, 0.0, 5e-4, 1.0, None)
+# Of every classification network, whatever its family.
+_BODY = r"stem|layer\d+"
 
 
 def finetune_config(
@@ -111,6 +114,8 @@ def finetune_config(
         seed=seed,
         epochs=epochs,
         label_smoothing=0.1,
+        freeze=_BODY if start.head_first else "",
+        freeze_epochs=start.head_first * epochs if start.head_first else None,
         freeze_norms=start.freeze_norms,
         eval_every_epochs=max(epochs / _EVALUATIONS, 1.0),
         log_every=max(min(counts.train // batch, 50), 1),

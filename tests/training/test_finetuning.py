@@ -6,8 +6,11 @@ from typing import Any
 
 import jax
 import pytest
+from flax import traverse_util
 
-from flax_resnet import InputError, restore, save_pretrained, train
+from flax_resnet import InputError, create_model, restore, save_pretrained, train
+from flax_resnet.models import variable_shapes
+from flax_resnet.models.parts import selected
 from flax_resnet.training.finetuning import Counts, finetune_config, fitting_batch
 from flax_resnet.training.mesh import data_mesh
 from flax_resnet.weights import Preprocessing
@@ -45,7 +48,7 @@ def test_random_weights_train_everything_at_the_networks_size() -> None:
     config = finetune_config("csv:x", Counts(100, 20), None, model="cifar_resnet20")
     assert (config.model.name, config.model.pretrained) == ("cifar_resnet20", None)
     assert (config.data.image_size, config.data.eval_crop) == (32, 1.0)
-    assert config.freeze_norms is None
+    assert (config.freeze, config.freeze_epochs, config.freeze_norms) == ("", None, None)
     assert finetune_config("csv:x", Counts(9, 9), None).model.name == "resnet18"
 
 
@@ -63,7 +66,22 @@ def test_published_weights_bring_network_and_preprocessing() -> None:
     config = finetune_config("csv:x", Counts(200, 50), "timm/resnet50.a1_in1k")
     assert (config.model.name, config.model.pretrained) == ("resnet50", "timm/resnet50.a1_in1k")
     assert (config.data.image_size, config.data.interpolation) == (224, "bicubic")
-    assert (config.epochs, config.freeze_norms) == (40, ".*")
+    assert (config.epochs, config.freeze_epochs, config.freeze_norms) == (40, 4, ".*")
+
+
+@pytest.mark.parametrize(
+    ("name", "behind"),
+    [
+        ("resnet18", {"fc"}),
+        ("resnetv2_50", {"norm", "head"}),
+        ("densenet121", {"features", "classifier"}),  # features.norm5
+        ("highway10", {"fc"}),
+    ],
+)
+def test_what_learns_first_is_behind_the_last_stage(name: str, behind: set[str]) -> None:
+    pattern = finetune_config("csv:x", Counts(200, 50), "timm/resnet50.a1_in1k").freeze
+    paths = traverse_util.flatten_dict(variable_shapes(create_model(name))["params"])
+    assert {path[0] for path in paths if not selected(pattern, path)} == behind
 
 
 def test_a_run_brings_the_arguments_of_its_network(tiny_config: Config, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""Parameters that do not train, chosen by a pattern."""
+"""Parameters that do not train, or not yet, chosen by a pattern."""
 
 import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import traverse_util
 
@@ -13,14 +14,19 @@ from flax_resnet.models.parts import part_of, selected
 
 
 def freeze_parameters(
-    optimizer: optax.GradientTransformation, pattern: str
+    optimizer: optax.GradientTransformation, pattern: str, steps: int | None = None
 ) -> optax.GradientTransformation:
     """Return `optimizer` for the parameters that `pattern` leaves out; the others stay as they are.
 
     Weight decay does not reach frozen parameters either, and they take no optimiser memory.
+
+    Args:
+      steps: after so many updates the frozen parameters join the others; None: never.
     """
-    if not pattern:
+    if not pattern or steps == 0:
         return optimizer
+    if steps is not None:
+        return _hide(optimizer, pattern, steps)
 
     def labels(params: Any) -> Any:
         def label(path: Any, leaf: Any) -> str:
@@ -29,6 +35,37 @@ def freeze_parameters(
         return jax.tree_util.tree_map_with_path(label, params)
 
     return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+
+
+def _hide(
+    optimizer: optax.GradientTransformation, pattern: str, steps: int
+) -> optax.GradientTransformation:
+    """Let `optimizer` see zeros for what `pattern` selects, in its first `steps` updates.
+
+    So momentum, weight decay, norms of all gradients together and trust ratios find these
+    parameters as good as absent, while the schedule is that of the whole run.
+    """
+
+    def init(params: Any) -> Any:
+        # This state's own type, for whoever sets the clocks of an optimiser's memory.
+        clock = optax.ScaleByScheduleState(jnp.zeros([], jnp.int32))
+        return clock, optimizer.init(params)
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        clock, memory = state
+
+        def hide(tree: Any) -> Any:
+            def zero(path: Any, leaf: jax.Array) -> jax.Array:
+                chosen = selected(pattern, (key.key for key in path))
+                return jnp.where(clock.count < steps, 0, leaf) if chosen else leaf
+
+            return jax.tree_util.tree_map_with_path(zero, tree)
+
+        updates, memory = optimizer.update(hide(updates), memory, hide(params))
+        clock = clock._replace(count=optax.safe_increment(clock.count))
+        return hide(updates), (clock, memory)
+
+    return optax.GradientTransformation(init, update)
 
 
 def check_pattern(name: str, pattern: str, model: Any, *, leaves_some: bool = False) -> None:

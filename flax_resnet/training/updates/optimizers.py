@@ -108,13 +108,17 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 
 
 def make_optimizer(
-    config: OptimizerConfig, rate: optax.Schedule, freeze: str = ""
+    config: OptimizerConfig,
+    rate: optax.Schedule,
+    freeze: str = "",
+    freeze_steps: int | None = None,
 ) -> optax.GradientTransformation:
     """Return the transformation that `config` names.
 
     Args:
       rate: the learning rate as a function of the step.
       freeze: the pattern of parameters that stay as they are.
+      freeze_steps: in so many first updates; None: in all.
     """
     require_known("config.optimizer.name", config.name, OPTIMIZERS)
     mask = None if config.decay_norms else decay_mask
@@ -123,7 +127,8 @@ def make_optimizer(
         parts.insert(0, clip_units(config.clip_adaptive))
     if config.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
-    optimizer = freeze_parameters(parts[0] if len(parts) == 1 else optax.chain(*parts), freeze)
+    whole = parts[0] if len(parts) == 1 else optax.chain(*parts)
+    optimizer = freeze_parameters(whole, freeze, freeze_steps)
     if config.layer_decay == 1:
         return optimizer
     # Outside of the freezing, for a part's depth does not depend on what else trains.

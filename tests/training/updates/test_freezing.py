@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -15,7 +17,7 @@ from flax_resnet.training.mesh import data_mesh
 from flax_resnet.training.setup import prepare_run
 from flax_resnet.training.state import init_state
 from flax_resnet.training.updates.config import OptimizerConfig
-from flax_resnet.training.updates.optimizers import decay_mask, make_optimizer
+from flax_resnet.training.updates.optimizers import OPTIMIZERS, decay_mask, make_optimizer
 
 Config = Callable[..., Any]
 
@@ -62,12 +64,62 @@ def test_frozen_parameters_take_no_optimiser_memory() -> None:
     assert sum(leaf.size for leaf in jax.tree.leaves(state)) == 2 * 5 + 1  # and a step count
 
 
+@pytest.mark.parametrize(("updates", "still"), [(2, {"conv1", "bn1", "layer1"}), (3, set())])
+def test_a_part_that_is_frozen_for_a_while_trains_afterwards(
+    tiny_config: Config, tmp_path: Any, updates: int, still: set[str]
+) -> None:
+    epoch = prepare_run(tiny_config()).steps_per_epoch
+    config = tiny_config(steps=updates, freeze="stem|layer1", freeze_epochs=2 / epoch)
+    _, kept = changed(config, tmp_path, "params")
+    assert {key.split(".")[0] for key in kept} == still
+
+
+PARAMS = {
+    "conv1": {"kernel": jnp.arange(1.0, 19).reshape(3, 3, 1, 2)},
+    "layer1": {"kernel": jnp.arange(1.0, 5).reshape(1, 1, 2, 2)},
+    "fc": {"kernel": jnp.arange(1.0, 11).reshape(2, 5)},
+}
+
+
+def updates_of(optimizer: optax.GradientTransformation, steps: int, state: Any = None) -> Any:
+    """Return the last update of so many with one gradient, and the memory after it."""
+    state = optimizer.init(PARAMS) if state is None else state
+    gradient = jax.tree.map(jnp.sin, PARAMS)
+    for _ in range(steps):
+        updates, state = optimizer.update(gradient, state, PARAMS)
+    return updates, state
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_others_find_what_is_frozen_for_a_while_as_good_as_absent(name: str) -> None:
+    config = OptimizerConfig(name=name, weight_decay=0.1, clip_norm=0.5)
+    for_good, for_a_while = (
+        make_optimizer(config, lambda step: 0.1 / (1 + step), "stem|layer1", steps)
+        for steps in (None, 5)
+    )
+    expected, found = (updates_of(each, steps=3)[0] for each in (for_good, for_a_while))
+    chex.assert_trees_all_close(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars", "muon"])
+def test_what_was_frozen_for_a_while_has_gathered_nothing(name: str) -> None:
+    config = OptimizerConfig(name=name, weight_decay=0.1, nesterov=True)
+    rate = optax.constant_schedule(0.1)
+    later, state = updates_of(make_optimizer(config, rate, "stem|layer1", 3), steps=3)
+    assert all(not leaf.any() for part in ("conv1", "layer1") for leaf in later[part].values())
+    later, _ = updates_of(make_optimizer(config, rate, "stem|layer1", 3), 2, state)
+    anew, _ = updates_of(make_optimizer(config, rate), 2)
+    chex.assert_trees_all_close(later["layer1"], anew["layer1"], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         (dict(freeze="layer7"), r"'layer7' and selects nothing.*head, layer1, layer2, stem"),
         (dict(freeze=".*"), "leaves nothing to train"),
         (dict(freeze="layer[1"), "no regular expression"),
+        (dict(freeze_epochs=1.0), "freeze_epochs is 1.0 and config.freeze ''; expected how long"),
+        (dict(freeze="stem", freeze_epochs=-1.0), "freeze_epochs is -1.0"),
         (dict(freeze_norms="layer7"), "freeze_norms is 'layer7' and selects nothing"),
     ],
 )
