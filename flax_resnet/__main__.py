@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     with no_tracebacks(parsed.debug), clear_errors(parsed.debug):
         with silence(parsed.quiet or parsed.json):
             done: Done = COMMANDS[parsed.command].run(parsed)
-        if parsed.json:
+        if parsed.json and done.facts is not None:
             print(json.dumps(done.facts, indent=1))
     return done.status
 

@@ -16,10 +16,10 @@ class Done(NamedTuple):
     """How a command ended.
 
     Attributes:
-      facts: what it found and wrote, for `--json`.
+      facts: what it found and wrote, for `--json`; None: it has said so while it ran.
     """
 
-    facts: dict[str, Any]
+    facts: dict[str, Any] | None
     status: int = 0
 
 

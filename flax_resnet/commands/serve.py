@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import ipaddress
+import json
 import signal
 import socket
 import sys
@@ -67,19 +68,23 @@ def run(args: argparse.Namespace) -> Done:
         # After its own stop uvicorn raises the signal again, and that is how it would end.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
-        asyncio.run(_serve(uvicorn.Server(config), listener, args.host))
+        asyncio.run(_serve(uvicorn.Server(config), listener, args))
     print("stopped")
-    return Done({})
+    return Done(None)
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket, host: str) -> None:
+async def _serve(server: uvicorn.Server, listener: socket.socket, args: argparse.Namespace) -> None:
     """Serve, and say where once the network is compiled."""
     serving = asyncio.create_task(server.serve([listener]))
     while not serving.done() and not server.started:
         await asyncio.sleep(0.05)
     if not serving.done():
-        name = f"[{host}]" if ":" in host else host
-        print(f"http://{name}:{listener.getsockname()[1]}/ (Ctrl-C stops)", flush=True)
+        name = f"[{args.host}]" if ":" in args.host else args.host
+        address = f"http://{name}:{listener.getsockname()[1]}/"
+        print(f"{address} (Ctrl-C stops)", flush=True)
+        if args.json:
+            # At the end, when facts are told, nobody wants it any more.
+            print(json.dumps({"address": address}), file=sys.__stdout__, flush=True)
     await serving
 
 

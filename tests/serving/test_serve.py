@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import os
 import re
 import shutil
@@ -40,17 +41,17 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("served")
     module = [sys.executable, "-m", "flax_resnet"]
     subprocess.run([*module, *TRAIN, "--noreport"], cwd=folder, check=True)
-    words = ["serve", "runs/digits", "--port=0", f"--max-bytes={MOST}", "--max-pixels=1000000"]
+    limits = [f"--max-bytes={MOST}", "--max-pixels=1000000"]
+    words = ["serve", "runs/digits", "--port=0", "--json", *limits]
     environment = dict(os.environ, PYTHONUNBUFFERED="1")
     process = subprocess.Popen(
         [*module, *words], cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
     )
     try:
         assert process.stdout is not None
-        first = process.stdout.readline()
-        found = re.match(r"http://127\.0\.0\.1:\d+/", first)
-        assert found, first
-        yield Service(process, found[0], open_predictor(folder / "runs" / "digits"))
+        address = json.loads(process.stdout.readline())["address"]
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
+        yield Service(process, address, open_predictor(folder / "runs" / "digits"))
     finally:
         process.kill()
         process.communicate()
@@ -187,3 +188,5 @@ def test_last_a_signal_ends_it_when_all_are_answered(service: Service) -> None:
 
     assert {answer.status_code for answer in asyncio.run(ask_and_stop())} == {200}
     assert service.process.wait(30) == 0
+    assert service.process.stdout is not None
+    assert service.process.stdout.read() == ""  # besides the address
