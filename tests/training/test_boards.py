@@ -125,17 +125,20 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
 def test_weights_and_biases_has_all_of_a_run_and_its_later_half_under_one_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb").teardown()
+    wandb = pytest.importorskip("wandb")
+    wandb.teardown()
     monkeypatch.setenv("WANDB_MODE", "offline")
     config = parse(TINY | {"logging": {"wandb": "residuals", "histograms": True}})
     train(config, tmp_path, stop_after=1)
     train(config, tmp_path)
+    wandb.teardown()  # Its own process may not have written all yet.
     rows = recorded(tmp_path)
     steps = [row["_step"] for row in rows if "train/loss" in row]
     assert steps == [1, 2]
     assert [row["_step"] for row in rows if "train/images.count" in row] == [0]
     assert any("fc.kernel.bins" in row and row["eval/top1"] >= 0 for row in rows)
-    (name,) = {file.name.split("-")[-1] for file in tmp_path.glob("wandb/offline-run-*")}
+    # Those of one second are told apart by a number behind the name.
+    (name,) = {file.name.split("-")[3] for file in tmp_path.glob("wandb/offline-run-*")}
     assert name == (tmp_path / "wandb_id.txt").read_text()
 
 
