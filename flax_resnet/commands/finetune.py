@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--csv", type=Path, help="a table with the columns file, label and perhaps split"
     )
     parser.add_argument(
+        "--follow-links", action="store_true", help="take pictures that are links to elsewhere"
+    )
+    parser.add_argument(
         "--weights",
         default=_WEIGHTS,
         help=f"a published name, a file, a folder, a run, or none (default: {_WEIGHTS})",
@@ -98,9 +101,8 @@ def _split(args: argparse.Namespace, workdir: Path, console: Console) -> list[Ro
 
     with progress_report() as report:
         look = functools.partial(report, "looking at the pictures")
-        rows, reasons = settle_split(
-            workdir, args.photos, args.csv, args.validation, args.seed, look
-        )
+        choices = (args.photos, args.csv, args.validation, args.seed)
+        rows, reasons = settle_split(workdir, *choices, look, follow_links=args.follow_links)
     counts = Counter(row.split for row in rows)
     known = ("train", "validation", "test")
     parts = ", ".join(f"{counts[name]:,} {name}" for name in known if counts[name])

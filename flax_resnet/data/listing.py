@@ -73,8 +73,8 @@ class Tree:
         if not target.is_relative_to(root):
             raise InputError(
                 f"{printable(link)} is a link to {printable(target)}; expected one that stays in "
-                f"{printable(root)}. Set config.data.follow_links=True if you trust it, or remove "
-                "it."
+                f"{printable(root)}. Set config.data.follow_links=True (finetune: --follow-links) "
+                "if you trust it, or remove it."
             )
 
 

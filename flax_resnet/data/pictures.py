@@ -23,19 +23,20 @@ from flax_resnet.printable import printable
 Report = Callable[[int, int], None]
 
 
-def find_pictures(photos: Path, table: Path | None = None) -> list[Row]:
+def find_pictures(photos: Path, table: Path | None = None, follow_links: bool = False) -> list[Row]:
     """Return the pictures in a folder's class folders, or those of a table; paths are absolute.
 
     Args:
       photos: PHOTOS/CLASS/*.jpg, or PHOTOS/train/CLASS/*.jpg and so on.
       table: a file as `read_table` takes it; its paths start from its own folder or from `photos`.
+      follow_links: also where they lead out of `photos`.
 
     Raises:
       InputError: there are no pictures, or a row leads out of both folders.
     """
     if table is not None:
         return _of_table(table, Path(os.path.realpath(photos.expanduser())))
-    config = DataConfig(source=f"folder:{photos}")
+    config = DataConfig(source=f"folder:{photos}", follow_links=follow_links)
     rows = []
     for split in split_folders(open_tree(config, str(photos), LAYOUT), str(photos), LAYOUT):
         source = open_folder(config, str(photos), split)

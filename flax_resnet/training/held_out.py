@@ -25,13 +25,15 @@ def settle_split(
     fraction: float = 0.2,
     seed: int = 0,
     report: Report = lambda done, total: None,
+    *,
+    follow_links: bool = False,
 ) -> tuple[list[Row], dict[str, str]]:
     """Return the rows of WORKDIR/split.csv, which is made where there is none.
 
     Paths in it start from its own folder, so a project that holds pictures and runs can move.
 
     Args:
-      photos, table: see `find_pictures`.
+      photos, table, follow_links: see `find_pictures`.
       fraction, seed: see `hold_out`.
       report: called for each picture that is looked at.
 
@@ -51,7 +53,8 @@ def settle_split(
     }
     if _earlier_choices(workdir, choices):
         return read_table(workdir / TABLE), {}
-    readable, reasons = leave_out_unreadable(find_pictures(photos, table), report)
+    pictures = find_pictures(photos, table, follow_links)
+    readable, reasons = leave_out_unreadable(pictures, report)
     rows = [
         row._replace(file=_relative(Path(row.file), home))
         for row in hold_out(readable, fraction, seed)

@@ -112,7 +112,7 @@ IMAGES = [
         "a link that leaves the folder",
         image("2.jpg", lambda path: path.symlink_to("/dev/zero")),
         "2.jpg is a link to /dev/zero; expected one that stays in ~. Set "
-        "config.data.follow_links=True if you trust it, or remove it.",
+        "config.data.follow_links=True (finetune: --follow-links) if you trust it, or remove it.",
     ),
     Case(
         "a class that is a link out of the folder",

@@ -43,6 +43,17 @@ def test_the_split_is_a_source_also_where_the_project_has_moved(
     assert all(np.size(validation[index]["image"]) for index in range(4))
 
 
+def test_links_to_elsewhere_are_followed_when_the_user_says_so(
+    photos: Path, tmp_path: Path
+) -> None:
+    elsewhere = (photos / "ant").rename(tmp_path / "ant")
+    (photos / "ant").symlink_to(elsewhere)
+    with pytest.raises(InputError, match="finetune: --follow-links"):
+        settle_split(tmp_path / "run", photos)
+    rows, _ = settle_split(tmp_path / "run", photos, follow_links=True)
+    assert {Path(row.file).parent for row in rows if row.label == "ant"} == {Path("../ant")}
+
+
 def test_a_run_killed_between_its_two_files_splits_again(photos: Path, tmp_path: Path) -> None:
     first, _ = settle_split(tmp_path / "run", photos, seed=1)
     (tmp_path / "run" / "split.json").unlink()
