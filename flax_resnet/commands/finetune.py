@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--csv", type=Path, help="a table with the columns file, label and perhaps split"
     )
     parser.add_argument(
-        "--follow-links", action="store_true", help="take pictures that are links to elsewhere"
+        "--follow-links", action="store_true", help="take pictures that lie elsewhere, too"
     )
     parser.add_argument(
         "--weights",

@@ -29,13 +29,13 @@ def find_pictures(photos: Path, table: Path | None = None, follow_links: bool = 
     Args:
       photos: PHOTOS/CLASS/*.jpg, or PHOTOS/train/CLASS/*.jpg and so on.
       table: a file as `read_table` takes it; its paths start from its own folder or from `photos`.
-      follow_links: also where they lead out of `photos`.
+      follow_links: take what lies elsewhere, too.
 
     Raises:
-      InputError: there are no pictures, or a row leads out of both folders.
+      InputError: there are no pictures, or one lies elsewhere.
     """
     if table is not None:
-        return _of_table(table, Path(os.path.realpath(photos.expanduser())))
+        return _of_table(table, Path(os.path.realpath(photos.expanduser())), follow_links)
     config = DataConfig(source=f"folder:{photos}", follow_links=follow_links)
     rows = []
     for split in split_folders(open_tree(config, str(photos), LAYOUT), str(photos), LAYOUT):
@@ -122,17 +122,17 @@ def single_classes(rows: list[Row]) -> list[str]:
     return sorted(label for label, count in counts.items() if count == 1)
 
 
-def _of_table(table: Path, photos: Path) -> list[Row]:
+def _of_table(table: Path, photos: Path, follow_links: bool) -> list[Row]:
     roots = (table_folder(table), photos)
 
     def absolute(file: str) -> str:
         paths = [os.path.realpath(root / file) for root in roots]
         path = next((path for path in paths if os.path.exists(path)), paths[-1])  # noqa: PTH110, raises nothing
-        if not any(Path(path).is_relative_to(root) for root in roots):
+        if not follow_links and not any(Path(path).is_relative_to(root) for root in roots):
             raise InputError(
                 f"{printable(table)} lists {printable(file)}, which lies neither in "
                 f"{printable(roots[0])} nor in {printable(photos)}. Pass the folder that holds all "
-                "of the pictures."
+                "of the pictures, or --follow-links."
             )
         return path
 

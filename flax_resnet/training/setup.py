@@ -106,15 +106,16 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
     check_accumulation(config.data.batch_size, config.accumulate, group)
     check_pairs(config.data.batch_size, config.mix, config.data.augment.repeats)
     rate = make_schedule(config.schedule, steps, steps_per_epoch, config.data.batch_size)
-    epochs = config.freeze_epochs
-    frozen_for = None if epochs is None else round(epochs * steps_per_epoch)
+    freeze_steps = (
+        None if config.freeze_epochs is None else round(config.freeze_epochs * steps_per_epoch)
+    )
     return Setup(
         config=config,
         mesh=mesh,
         model=model,
         train_source=train_source,
         eval_source=eval_source,
-        optimizer=make_optimizer(config.optimizer, rate, config.freeze, frozen_for),
+        optimizer=make_optimizer(config.optimizer, rate, config.freeze, freeze_steps),
         rate=rate,
         steps=steps,
         steps_per_epoch=steps_per_epoch,

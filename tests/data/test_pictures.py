@@ -45,6 +45,7 @@ def test_a_tables_paths_start_from_its_folder_or_from_the_pictures(folder, tmp_p
     table.write_text("file,label\n/etc/hostname,x\n")
     with pytest.raises(InputError, match=r"lists /etc/hostname, which lies neither in"):
         find_pictures(folder, table)
+    assert [row.file for row in find_pictures(folder, table, True)] == ["/etc/hostname"]
 
 
 def test_what_is_no_picture_is_left_out_with_a_reason(folder):

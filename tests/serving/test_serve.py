@@ -33,6 +33,7 @@ class Service(NamedTuple):
 
     process: subprocess.Popen[str]
     address: str
+    run: Path
     predictor: Predictor
 
 
@@ -42,16 +43,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     module = [sys.executable, "-m", "flax_resnet"]
     subprocess.run([*module, *TRAIN, "--noreport"], cwd=folder, check=True)
     limits = [f"--max-bytes={MOST}", "--max-pixels=1000000"]
-    words = ["serve", "runs/digits", "--port=0", "--json", *limits]
+    words = ["serve", "runs/digits", "--port=0", *limits]
     environment = dict(os.environ, PYTHONUNBUFFERED="1")
     process = subprocess.Popen(
         [*module, *words], cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
     )
     try:
         assert process.stdout is not None
-        address = json.loads(process.stdout.readline())["address"]
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
-        yield Service(process, address, open_predictor(folder / "runs" / "digits"))
+        first = process.stdout.readline()
+        found = re.match(r"http://127\.0\.0\.1:\d+/", first)
+        assert found, first
+        run = folder / "runs" / "digits"
+        yield Service(process, found[0], run, open_predictor(run))
     finally:
         process.kill()
         process.communicate()
@@ -167,6 +170,17 @@ def test_a_person_drops_a_photo_and_sees_what_is_on_it(service: Service, tmp_pat
         opened.close()
 
 
+def test_a_program_is_told_the_address_and_nothing_else(service: Service) -> None:
+    command = [sys.executable, "-m", "flax_resnet", "serve", service.run, "--port=0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = json.loads(process.stdout.readline())["address"]
+        assert httpx.get(f"{address}health").json()["status"] == "ok"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == ""
+    assert process.returncode == 0
+
+
 def test_a_port_in_use_is_one_error(service: Service) -> None:
     port = service.address.rstrip("/").rpartition(":")[2]
     command = [sys.executable, "-m", "flax_resnet", "serve", "runs/none", "--port", port]
@@ -188,5 +202,3 @@ def test_last_a_signal_ends_it_when_all_are_answered(service: Service) -> None:
 
     assert {answer.status_code for answer in asyncio.run(ask_and_stop())} == {200}
     assert service.process.wait(30) == 0
-    assert service.process.stdout is not None
-    assert service.process.stdout.read() == ""  # besides the address

@@ -47,7 +47,7 @@ def _hide(
     """
 
     def init(params: Any) -> Any:
-        # This state's own type, for whoever sets the clocks of an optimiser's memory.
+        # Of the type whose count `begin_at` sets where a run goes on with a new optimiser.
         clock = optax.ScaleByScheduleState(jnp.zeros([], jnp.int32))
         return clock, optimizer.init(params)
 
