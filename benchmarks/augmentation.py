@@ -37,8 +37,8 @@ from flax_resnet.data.augment.canvas import Canvas
 from flax_resnet.data.augment.config import AugmentConfig
 from flax_resnet.data.augment.operations import OPERATIONS
 from flax_resnet.data.augment.stages import augment
-from flax_resnet.data.decode import decode_image
-from flax_resnet.data.transforms import train_transform
+from flax_resnet.data.images.decode import decode_image
+from flax_resnet.data.images.transforms import train_transform
 
 PHOTOS = ("china.jpg", "flower.jpg")
 SIZES = (224, 32)

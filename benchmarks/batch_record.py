@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from benchmarks.report import write_json
 from benchmarks.run_folder import METRICS
-from flax_resnet.data import loading
+from flax_resnet.data.batches import loading
 from flax_resnet.data.positions import Place
 from flax_resnet.training import loop
 

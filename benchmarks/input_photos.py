@@ -8,7 +8,7 @@ import cv2
 
 from benchmarks.augmentation import PHOTOS, photo
 from flax_resnet.data import Example
-from flax_resnet.data.decode import decode_image
+from flax_resnet.data.images.decode import decode_image
 
 # Sizes (width, height) that are common in ImageNet; at this quality a file has about 100 KB.
 SIZES = ((500, 375), (500, 333), (375, 500), (400, 300), (640, 480))

@@ -12,9 +12,9 @@ import numpy as np
 from benchmarks.input_photos import Photos
 from benchmarks.proc import cpu_seconds
 from flax_resnet.data import DataConfig, train_batches
-from flax_resnet.data.decode import decode_image
-from flax_resnet.data.transforms import train_transform
-from flax_resnet.data.workers import single_threaded_opencv
+from flax_resnet.data.batches.workers import single_threaded_opencv
+from flax_resnet.data.images.decode import decode_image
+from flax_resnet.data.images.transforms import train_transform
 
 Prepare = Callable[[bytes, np.random.Generator, DataConfig], np.ndarray]
 

@@ -16,9 +16,9 @@ from benchmarks import case as cases
 from benchmarks import program
 from benchmarks.case import Case
 from benchmarks.timing import summarize
-from flax_resnet.training.mesh import put_batch
-from flax_resnet.training.state import init_state
-from flax_resnet.training.step import make_train_step, normalize
+from flax_resnet.steps.mesh import put_batch
+from flax_resnet.steps.state import init_state
+from flax_resnet.steps.step import make_train_step, normalize
 
 
 def run_case(case: Case, began: float) -> dict[str, Any]:

@@ -30,12 +30,12 @@ from benchmarks.report import (
 )
 from benchmarks.timing import summarize
 from flax_resnet.models import create_model
-from flax_resnet.training.gradient import prepare_batch
-from flax_resnet.training.mesh import data_mesh, put_batch
-from flax_resnet.training.mixing import MixConfig
-from flax_resnet.training.state import init_state
-from flax_resnet.training.step import make_train_step
-from flax_resnet.training.tasks.classification import classification_loss
+from flax_resnet.steps.gradient import prepare_batch
+from flax_resnet.steps.mesh import data_mesh, put_batch
+from flax_resnet.steps.mixing import MixConfig
+from flax_resnet.steps.state import init_state
+from flax_resnet.steps.step import make_train_step
+from flax_resnet.steps.tasks.classification import classification_loss
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MIXINGS = {

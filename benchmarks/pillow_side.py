@@ -16,7 +16,7 @@ from flax_resnet.data.augment.canvas import mean_colour
 from flax_resnet.data.augment.erasing import draw_rectangle, erase
 from flax_resnet.data.augment.jitter import draw_jitter
 from flax_resnet.data.augment.policies import POLICIES
-from flax_resnet.data.transforms import random_rectangle
+from flax_resnet.data.images.transforms import random_rectangle
 
 BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
 Change = Callable[..., Image.Image]

@@ -33,12 +33,12 @@ from benchmarks.report import (
 from benchmarks.timing import summarize
 from benchmarks.trainer_probe import PHASES, TrainerProbe, Turn
 from flax_resnet.data import train_batches
+from flax_resnet.steps.mesh import put_batch
+from flax_resnet.steps.state import init_state
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.feeding import training_batches
-from flax_resnet.training.mesh import put_batch
 from flax_resnet.training.parsing import parse
 from flax_resnet.training.setup import Setup, prepare_run
-from flax_resnet.training.state import init_state
 
 TARGET = 0.95
 FEWEST_STEPS = 10

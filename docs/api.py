@@ -18,9 +18,9 @@ MODULES = (
     "flax_resnet.training.config",
     "flax_resnet.data.config",
     "flax_resnet.data.augment.config",
-    "flax_resnet.training.updates.config",
+    "flax_resnet.steps.updates.config",
     "flax_resnet.training.runs",
-    "flax_resnet.training.step",
+    "flax_resnet.steps.step",
     "flax_resnet.inference.predictor",
     "flax_resnet.lab",
 )

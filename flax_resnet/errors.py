@@ -1,6 +1,7 @@
-"""The one exception for input that the library cannot use, and how it names near words."""
+"""The exception for input that the library cannot use, and how messages name things."""
 
 import difflib
+import os
 from collections.abc import Iterable
 
 # A list that a reader takes in at a glance; longer ones show the near names alone.
@@ -30,3 +31,22 @@ def expected_names(found: object, known: Iterable[str]) -> str:
     if len(names) > _LISTED:
         return f"it is none of the {len(names)} known names.{hint}"
     return f"expected one of {', '.join(names)}.{hint}"
+
+
+def printable(text: str | os.PathLike[str], keep: str = "") -> str:
+    r"""Write what is not printable as escapes: \n, \x1b, and \xff where a name is no UTF-8.
+
+    Args:
+      keep: characters that stay as they are, such as line breaks.
+    """
+    text = os.fspath(text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    # Python reads a byte of a name that is no UTF-8 as U+DC80 to U+DCFF.
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")

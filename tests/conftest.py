@@ -19,7 +19,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +113,7 @@ def golden() -> Any:
     return load_golden
 
 
-TINY = dict(stage_sizes=(1, 1), widths=(8, 16), stem="cifar", image_size=8)
+TINY = dict(stage_sizes=(1, 1), widths=(8, 16), stem="cifar", num_classes=10, image_size=8)
 
 
 @pytest.fixture(scope="session")
@@ -138,6 +138,61 @@ def tiny_run(trained_once: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setitem(VARIANTS, "tiny", TINY)
     return trained_once
+
+
+@pytest.fixture
+def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add the row `tiny`, two residual blocks with batch norm, to the table for this test alone."""
+    from flax_resnet.models.variants import VARIANTS
+
+    monkeypatch.setitem(VARIANTS, "tiny", TINY)
+
+
+@pytest.fixture
+def tiny_config(tiny_model: None) -> Callable[..., Any]:
+    """Return a function that makes a config for `tiny` on synthetic data, changed by keyword."""
+
+    def make(**changes: Any) -> Any:
+        from flax_resnet.training.parsing import parse
+
+        data = dict(
+            source="synthetic:10",
+            batch_size=16,
+            eval_split="validation[:256]",
+            eval_batch_size=64,
+            image_size=8,
+            channels=1,
+            crop="pad_crop",
+            crop_padding=1,
+            flip=False,
+            eval_crop=1.0,
+            mean=(0.5,),
+            std=(0.25,),
+            workers=0,
+        )
+        settings: dict[str, Any] = dict(
+            steps=8, log_every=1, model=dict(name="tiny"), schedule=dict(learning_rate=0.2)
+        )
+        for key, value in changes.items():
+            section, _, name = key.partition("__")
+            if name and section == "data":
+                data[name] = value
+            elif name:
+                settings.setdefault(section, {})
+                settings[section] = settings[section] | {name: value}
+            else:
+                settings[key] = value
+        return parse(settings | {"data": data})
+
+    return make
+
+
+@pytest.fixture
+def devices() -> Callable[[int], Any]:
+    """Return a function that makes a mesh of so many fake devices."""
+    from flax_resnet.steps.mesh import data_mesh
+
+    return lambda count: data_mesh(jax.devices()[:count])
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flax_resnet.printable import printable
+from flax_resnet.errors import printable
 
 
 @pytest.mark.parametrize(

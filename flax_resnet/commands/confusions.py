@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flax_resnet.errors import printable
 from flax_resnet.inference.confusion import worst_mistakes
-from flax_resnet.printable import printable
 
 # Of more classes nobody reads a matrix.
 _SHOWN = 12

@@ -68,7 +68,7 @@ def devices() -> Facts:
 
 def machine() -> Facts:
     """Return cores, memory and disk of this machine."""
-    from flax_resnet.data.workers import available_cores
+    from flax_resnet.data.batches.workers import available_cores
 
     facts = {"system": platform.platform(), "cores": str(available_cores())}
     if hasattr(os, "sysconf"):

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Done:
     """Write a row of features a picture; the status is 1 if some could not be read, else 0."""
-    from flax_resnet.inference.listing import listed_pictures
+    from flax_resnet.inference.inputs import listed_pictures
     from flax_resnet.inference.predictor import open_predictor
     from flax_resnet.inference.stream import outputs
 

@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> Done:
     title, where, model, variables, data, task = (_of_run if is_run(args.run) else _of_weights)(
         args
     )
+    from flax_resnet.steps.tasks.table import TASKS
     from flax_resnet.training.runs import default_split, evaluate_model
-    from flax_resnet.training.tasks.table import TASKS
 
     metrics = evaluate_model(model, variables, data, task=task)
     columns = {"data": "{data}", "images": "{count:,.0f}"}

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flax_resnet.commands.reporting import Done
-from flax_resnet.errors import InputError, require_known
-from flax_resnet.printable import printable
+from flax_resnet.errors import InputError, printable, require_known
 
 if TYPE_CHECKING:
     from flax_resnet.inference.predictor import Predictor
@@ -59,10 +58,9 @@ def run(args: argparse.Namespace) -> Done:
 
 
 def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> dict[str, Any]:
+    from flax_resnet.export.formats import write_savedmodel, write_stablehlo
     from flax_resnet.export.network import as_function
     from flax_resnet.export.onnx import write_onnx
-    from flax_resnet.export.savedmodel import write_savedmodel
-    from flax_resnet.export.stablehlo import write_stablehlo
 
     writers = {"stablehlo": write_stablehlo, "onnx": write_onnx, "savedmodel": write_savedmodel}
     network = as_function(predictor, not args.no_fold, args.preprocess)
@@ -82,7 +80,7 @@ def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> dic
 
 
 def _weights(args: argparse.Namespace, predictor: Predictor, folder: Path) -> dict[str, Any]:
-    from flax_resnet.export.hub import write_hub
+    from flax_resnet.export.formats import write_hub
     from flax_resnet.export.network import as_function
     from flax_resnet.training.pretrained import is_run
     from flax_resnet.training.runs import restore_config

@@ -17,10 +17,10 @@ from rich.console import Console
 from flax_resnet.commands.prepare import progress_report
 from flax_resnet.commands.report import report_when_done
 from flax_resnet.commands.reporting import Done
-from flax_resnet.printable import printable
+from flax_resnet.errors import printable
 
 if TYPE_CHECKING:
-    from flax_resnet.data.csv_source import Row
+    from flax_resnet.data.sources.csv import Row
     from flax_resnet.inference.confusion import Confusion
     from flax_resnet.training.config import TrainConfig
 
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> Done:
 
 
 def _default_workdir(args: argparse.Namespace) -> Path:
-    from flax_resnet.training.finetuning import SCRATCH_MODEL
+    from flax_resnet.finetune.settings import SCRATCH_MODEL
 
     weights = args.weights if args.weights != "none" else args.model or SCRATCH_MODEL
     names = (args.photos.resolve().name, Path(weights).name)
@@ -96,8 +96,8 @@ def _default_workdir(args: argparse.Namespace) -> Path:
 
 def _split(args: argparse.Namespace, workdir: Path, console: Console) -> list[Row]:
     """Return the rows of the run's split, and say what became of the pictures."""
-    from flax_resnet.data.pictures import single_classes
-    from flax_resnet.training.held_out import TABLE, settle_split
+    from flax_resnet.finetune.pictures import single_classes
+    from flax_resnet.finetune.split import TABLE, settle_split
 
     with progress_report() as report:
         look = functools.partial(report, "looking at the pictures")
@@ -125,8 +125,8 @@ def _warn(what: str, items: list[str]) -> None:
 def _config(args: argparse.Namespace, workdir: Path, rows: list[Row]) -> TrainConfig:
     import jax
 
-    from flax_resnet.training.finetuning import Counts, finetune_config
-    from flax_resnet.training.held_out import TABLE
+    from flax_resnet.finetune.settings import Counts, finetune_config
+    from flax_resnet.finetune.split import TABLE
 
     counts = Counter(row.split for row in rows)
     return finetune_config(

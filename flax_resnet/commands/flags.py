@@ -10,10 +10,29 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from flax_resnet.commands.recipes import recipe_file, recipes
 from flax_resnet.commands.reporting import clear_errors
 from flax_resnet.errors import InputError, expected_names
 from flax_resnet.training.parsing import check_overrides
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def recipes() -> dict[str, Path]:
+    """Return the file of each recipe by its name, sorted."""
+    installed = _PACKAGE / "recipes"
+    folder = installed if installed.is_dir() else _PACKAGE.parent / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.py"))}
+
+
+def recipe_file(path: str) -> str:
+    """Return the file that `path` means, argument behind its colon included.
+
+    Args:
+      path: a file, or the name of a recipe.
+    """
+    name, colon, argument = path.partition(":")
+    return f"{recipes().get(name, name)}{colon}{argument}"
+
 
 _CONFIG = ("-config", "--config")
 

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from flax_resnet.commands.prepare import progress_report
 from flax_resnet.commands.reporting import Done
-from flax_resnet.errors import InputError
-from flax_resnet.printable import printable
+from flax_resnet.errors import InputError, printable
 
 if TYPE_CHECKING:
-    from flax_resnet.inference.answers import Found
-    from flax_resnet.inference.stream import Output
+    from flax_resnet.inference.stream import Found, Output
 
 HELP = "say what is on pictures, with a probability: a table, CSV or JSON lines"
 EXAMPLE = "predict runs/photos holiday/ --top 3 --csv found.csv"
@@ -63,10 +61,9 @@ def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Done:
     """Write a row for each picture; the status is 1 if some could not be read, else 0."""
-    from flax_resnet.inference.answers import as_dict, best_classes
-    from flax_resnet.inference.listing import listed_pictures
+    from flax_resnet.inference.inputs import listed_pictures
     from flax_resnet.inference.predictor import open_predictor
-    from flax_resnet.inference.stream import outputs
+    from flax_resnet.inference.stream import as_dict, best_classes, outputs
 
     files = listed_pictures(args.images, sys.stdin)
     if args.shards is not None:
@@ -153,7 +150,7 @@ def _csv_rows(file: TextIO, top: int) -> Write:
 
 
 def _json_lines(file: TextIO) -> Write:
-    from flax_resnet.inference.answers import as_dict
+    from flax_resnet.inference.stream import as_dict
 
     return lambda output, found: print(json.dumps(as_dict(output, found)), file=file)
 

@@ -36,11 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Done:
     """Prepare what is named and say where it lies."""
     # The data stack takes a second to import: not for every `--help`.
-    from flax_resnet.data.digits import FlaxResnetDigits
-    from flax_resnet.data.imagenet import pack_imagenet
-    from flax_resnet.data.tfds_prepare import prepare
-    from flax_resnet.data.tfds_source import find_builder
-    from flax_resnet.data.workers import available_cores
+    from flax_resnet.data.batches.workers import available_cores
+    from flax_resnet.data.prepare.imagenet import pack_imagenet
+    from flax_resnet.data.sources.digits import FlaxResnetDigits
+    from flax_resnet.data.sources.tfds import find_builder, prepare
 
     if args.what == "imagenet":
         with progress_report() as report:

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 from flax_resnet.commands.reporting import Done
-from flax_resnet.errors import InputError
-from flax_resnet.printable import printable
+from flax_resnet.errors import InputError, printable
 
 HELP = "write a page about a run, or one that compares several: curves, classes, mistakes, settings"
 EXAMPLE = "report runs/digits runs/digits2 --out compared.html"

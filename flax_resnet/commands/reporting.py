@@ -6,8 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from flax_resnet.errors import InputError
-from flax_resnet.printable import printable
+from flax_resnet.errors import InputError, printable
 
 BAD_INPUT, FAULT, INTERRUPTED = 2, 70, 130
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from flax_resnet.commands.evaluate import class_lines
-from flax_resnet.commands.overlays import Row, draw_overlay, draw_panel
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
+from flax_resnet.inference.overlays import Row, draw_overlay, draw_panel
 
 HELP = "write masks of images, or of a split, as a run of segmentation sees them"
 EXAMPLE = "segment runs/unet_isbi cells.png --out masks"
@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> Done:
     """Write NAME.mask.png and NAME.overlay.png of each image, and panel.png of the first few."""
     from PIL import Image
 
+    from flax_resnet.inference.tiles import make_apply, predict
     from flax_resnet.training.runs import restore
-    from flax_resnet.training.tiles import make_apply, predict
 
     restored = restore(args.run, args.step)
     if restored.config.task != "segmentation":
@@ -83,8 +83,7 @@ def run(args: argparse.Namespace) -> Done:
 
 
 def _of_files(args: argparse.Namespace, restored: Any) -> Iterator[Subject]:
-    from flax_resnet.data.decode import DecodeError, decode_image
-    from flax_resnet.data.reading import read_file
+    from flax_resnet.data.images.decode import DecodeError, decode_image, read_file
 
     _check_names([path.stem for path in args.image])
     for path in args.image:
@@ -127,7 +126,7 @@ def _confusion(truth: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray
 
 def _print(confusions: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, float]:
     """Print a line for each image whose truth is known; return the figures of all together."""
-    from flax_resnet.training.tasks.segmentation import confusion_figures
+    from flax_resnet.steps.tasks.segmentation import confusion_figures
 
     if not confusions:
         return {}

@@ -16,12 +16,10 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from flax_resnet.commands.flags import config_name, load_recipe
-from flax_resnet.commands.recipes import recipe_file
+from flax_resnet.commands.flags import config_name, load_recipe, recipe_file
 from flax_resnet.commands.reporting import Done
-from flax_resnet.errors import InputError, require_known
+from flax_resnet.errors import InputError, printable, require_known
 from flax_resnet.files import replace_text
-from flax_resnet.printable import printable
 
 HELP = "train a recipe once for every combination of settings and every seed; print a table"
 EXAMPLE = "sweep digits --grid lr=0.1,0.2 --seeds 3 --config.epochs=5"
@@ -60,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Done:
     """Train what is not trained yet, a run after the other; the status is 1 if some failed."""
+    from flax_resnet.steps.tasks.table import TASKS
     from flax_resnet.training.parsing import parse
-    from flax_resnet.training.tasks.table import TASKS
 
     recipe = recipe_file(args.recipe)
     config = load_recipe(recipe)
@@ -121,7 +119,7 @@ def _train(
     recipe: str, settings: Settings, seed: int, out: Path, flags: list[str], figure: str
 ) -> float | None:
     """Train in a process of its own, which may fail, and return the best evaluation."""
-    from flax_resnet.report.rows import read_rows
+    from flax_resnet.training.logging.writers import read_rows
 
     name = re.sub(r"[^\w.=]+", "-", " ".join([_words(settings), f"seed={seed}"])).strip("-")
     changes = [f"--config.{key}={value}" for key, value in (settings | {"seed": str(seed)}).items()]

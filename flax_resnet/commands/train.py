@@ -8,8 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from flax_resnet.commands.flags import config_flag, config_name, run_flags
-from flax_resnet.commands.recipes import recipes
+from flax_resnet.commands.flags import config_flag, config_name, recipes, run_flags
 from flax_resnet.commands.report import report_when_done
 from flax_resnet.commands.reporting import Done
 
@@ -29,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Done:
     """Train; of the figures `--json` tells the newest evaluation's."""
-    from flax_resnet.report.rows import read_rows
+    from flax_resnet.training.logging.writers import read_rows
 
     try:
         main([sys.argv[0], *args.flags])

@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from flax_resnet.data import DataConfig
 from flax_resnet.inference.predictor import Predictor
-from flax_resnet.training.gradient import normalize
+from flax_resnet.steps.gradient import normalize
 from flax_resnet.weights import fold_batch_norm
 
 

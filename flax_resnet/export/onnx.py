@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_resnet.errors import InputError
+from flax_resnet.export.formats import difference, write_description
 from flax_resnet.export.network import Exported
-from flax_resnet.export.stablehlo import difference, write_description
 from flax_resnet.files import replace_bytes
 
 # Of 2022 and 2024: what reads them is in use everywhere.

@@ -18,12 +18,12 @@ from jaxtyping import Array, Float, Int
 from flax_resnet.data import DataConfig, eval_batches, open_source
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
+from flax_resnet.steps.mesh import data_mesh, device_rows, put_batch, replicated
+from flax_resnet.steps.step import make_eval_step
+from flax_resnet.steps.tasks.table import CLASSIFICATION
 from flax_resnet.training.evaluation import divisible_eval_batch
-from flax_resnet.training.mesh import data_mesh, device_rows, put_batch, replicated
 from flax_resnet.training.runs import Run, default_split
 from flax_resnet.training.setup import check_classes, check_task
-from flax_resnet.training.step import make_eval_step
-from flax_resnet.training.tasks.table import CLASSIFICATION
 
 Confusion = Int[np.ndarray, "classes classes"]
 

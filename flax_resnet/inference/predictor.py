@@ -15,14 +15,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
 from flax_resnet.data.config import DataConfig
-from flax_resnet.data.decode import decode_image, to_channels
-from flax_resnet.data.transforms import eval_transform
+from flax_resnet.data.images.decode import decode_image, to_channels
+from flax_resnet.data.images.transforms import eval_transform
 from flax_resnet.errors import InputError
-from flax_resnet.training.gradient import normalize
-from flax_resnet.training.mesh import data_mesh, put_batch, replicated
+from flax_resnet.steps.gradient import normalize
+from flax_resnet.steps.mesh import data_mesh, put_batch, replicated
+from flax_resnet.steps.step import jit_over
 from flax_resnet.training.pretrained import data_settings, is_run, load_pretrained
 from flax_resnet.training.runs import restore
-from flax_resnet.training.step import jit_over
 from flax_resnet.weights.published import OWNER, imagenet_classes, list_pretrained
 
 Pixels = UInt8[np.ndarray, "n h w c"]

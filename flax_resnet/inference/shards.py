@@ -17,9 +17,8 @@ from typing import NamedTuple
 
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
-from flax_resnet.inference.answers import as_dict, best_classes
 from flax_resnet.inference.predictor import Predictor, open_predictor
-from flax_resnet.inference.stream import outputs
+from flax_resnet.inference.stream import as_dict, best_classes, outputs
 
 MANIFEST = "shards.json"
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from flax_resnet.data.decode import DecodeError
-from flax_resnet.data.reading import read_file
-from flax_resnet.data.workers import available_cores, single_threaded_opencv
+from flax_resnet.data.batches.workers import available_cores, single_threaded_opencv
+from flax_resnet.data.images.decode import DecodeError, read_file
 from flax_resnet.inference.predictor import Predictor
 
 # Batches that are decoded, or being decoded, while the network is at work on another.
@@ -68,3 +67,22 @@ def _applied(batch: list[tuple[str, Prepared]], apply: Apply) -> Iterator[Output
             yield Output(file, None, value)
         else:
             yield Output(file, next(rows), None)
+
+
+Found = list[tuple[str, float]]
+
+
+def best_classes(output: Output, names: Sequence[str], top: int) -> Found:
+    """Return the likeliest classes with their probabilities; none of a file without."""
+    if output.values is None:
+        return []
+    order = (-output.values).argsort(kind="stable")[:top]
+    return [(names[at], float(output.values[at])) for at in order]
+
+
+def as_dict(output: Output, found: Found) -> dict[str, Any]:
+    """Return what JSON can hold."""
+    if output.error is not None:
+        return {"file": output.file, "error": output.error}
+    classes = [{"class": name, "score": score} for name, score in found]
+    return {"file": output.file, "classes": classes}

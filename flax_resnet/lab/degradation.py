@@ -7,12 +7,21 @@ identity shortcuts, otherwise equal.
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from flax_resnet.lab.experiment import Track, silent
 from flax_resnet.lab.fit import Fitter
-from flax_resnet.lab.networks import PLAIN_AND_RESIDUAL, deep_network
+from flax_resnet.lab.networks import PLAIN_AND_RESIDUAL, count_seeds, deep_network, percent
 from flax_resnet.lab.settings import Training
-from flax_resnet.lab.wording import count_seeds, percent
+from flax_resnet.lab.style import (
+    LEAST_ERROR,
+    band,
+    counted,
+    legend_below,
+    logarithmic,
+    new_figure,
+    shades,
+)
 
 
 @dataclass(frozen=True)
@@ -72,3 +81,29 @@ def finding(result: Result) -> str:
             f"error, {kind}-{low} at {percent(train[0])} and {percent(test[0])}"
         )
     return f"On {result.data} ({count_seeds(final.shape[-1])}), " + "; ".join(parts) + "."
+
+
+MAPS = {"plain": "Oranges", "residual": "Blues"}
+
+
+def draw(result: Result) -> Figure:
+    """Draw a panel for each kind, as in the paper's figure 6."""
+    figure, axes = new_figure(1, len(result.kinds), height=3.8, sharey=True)
+    epochs = np.arange(1, result.train_error.shape[-1] + 1)
+    for panel, kind, train, test in zip(
+        axes[0], result.kinds, result.train_error, result.test_error, strict=True
+    ):
+        colors = shades(MAPS[kind], len(result.depths))
+        for depth, color, trained, tested in zip(result.depths, colors, train, test, strict=True):
+            trained, tested = (np.maximum(100 * e, LEAST_ERROR) for e in (trained, tested))
+            panel.plot(epochs, trained.mean(0), "--", color=color, linewidth=1)
+            band(panel, epochs, tested, color=color, label=f"{kind}-{depth}")
+        panel.set_title(f"{kind} networks")
+        counted(panel, "epoch")
+        logarithmic(panel.yaxis, LEAST_ERROR)
+        panel.plot([], [], "--", color="grey", linewidth=1, label="training")
+        panel.plot([], [], "-", color="grey", label="test")
+        legend_below(panel)
+    axes[0, 0].set_ylabel("error in %")
+    figure.suptitle(f"Degradation on {result.data}: mean of seeds, test error with its range")
+    return figure

@@ -1,6 +1,6 @@
 """What an experiment is, and which ones there are.
 
-Each is a module of this package with the same five names, and a module of `plots` draws it:
+Each is a module of this package with the same six names:
 
 | name                      | what                                                         |
 |---------------------------|--------------------------------------------------------------|
@@ -9,7 +9,7 @@ Each is a module of this package with the same five names, and a module of `plot
 | `Result`                  | a frozen dataclass of arrays, and words that name their axes |
 | `run(settings, track)`    | a pure function from settings to result                      |
 | `finding(result)`         | one sentence with the figures                                |
-| `plots.NAME.draw(result)` | a matplotlib figure                                          |
+| `draw(result)`            | a matplotlib figure                                          |
 """
 
 import importlib
@@ -65,5 +65,4 @@ def load_experiment(name: str) -> Experiment:
     """
     require_known("the experiment", name, EXPERIMENTS)
     module = importlib.import_module(f"flax_resnet.lab.{name}")
-    plot = importlib.import_module(f"flax_resnet.lab.plots.{name}")
-    return Experiment(name, module.SIZES, module.run, module.finding, plot.draw)
+    return Experiment(name, module.SIZES, module.run, module.finding, module.draw)

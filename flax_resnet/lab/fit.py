@@ -14,13 +14,13 @@ from flax_resnet.data import BatchIterator, train_batches
 from flax_resnet.lab.datasets import first_images, open_dataset
 from flax_resnet.lab.settings import Training
 from flax_resnet.models import Network
+from flax_resnet.steps.mesh import data_mesh, device_rows, put_batch, replicated
+from flax_resnet.steps.state import TrainState, make_state
+from flax_resnet.steps.step import make_eval_step, make_train_step
+from flax_resnet.steps.updates.config import OptimizerConfig, ScheduleConfig
+from flax_resnet.steps.updates.optimizers import make_optimizer
+from flax_resnet.steps.updates.schedules import make_schedule
 from flax_resnet.training.evaluation import evaluate
-from flax_resnet.training.mesh import data_mesh, device_rows, put_batch, replicated
-from flax_resnet.training.state import TrainState, make_state
-from flax_resnet.training.step import make_eval_step, make_train_step
-from flax_resnet.training.updates.config import OptimizerConfig, ScheduleConfig
-from flax_resnet.training.updates.optimizers import make_optimizer
-from flax_resnet.training.updates.schedules import make_schedule
 
 Variables = dict[str, Any]
 MEANS = ("loss", "accuracy")

@@ -15,14 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import traverse_util
+from matplotlib.figure import Figure
 
 from flax_resnet.lab.experiment import Track, silent
 from flax_resnet.lab.fit import Fitter
 from flax_resnet.lab.intervene import apply_changed, zero_deltas
 from flax_resnet.lab.networks import PLAIN_AND_RESIDUAL, deep_network
 from flax_resnet.lab.settings import Training
+from flax_resnet.lab.style import KINDS, band, counted, legend_below, new_figure
 from flax_resnet.models import Network
-from flax_resnet.models.parts import part_of
+from flax_resnet.models.variables import part_of
 
 NORMS = ("batch", "none")
 
@@ -185,3 +187,37 @@ def decades(norms: np.ndarray) -> float:
     """Return the decades between the largest and the smallest layer, the mean over seeds."""
     logs = np.log10(np.maximum(norms, 1e-30))
     return float((logs.max(-1) - logs.min(-1)).mean())
+
+
+def draw(result: Result) -> Figure:
+    """Draw gradients at the start and after training, without norms, and the gains."""
+    figure, axes = new_figure(2, 2)
+    layers = np.arange(1, len(result.layers) + 1)
+    epochs = result.gradient.shape[2] - 1
+    panels = {
+        "batch norm, before training": result.gradient[:, :, 0],
+        f"batch norm, after epoch {epochs}": result.gradient[:, :, -1],
+        "no norms, before training": result.bare_gradient,
+    }
+    for panel, (title, gradient) in zip(axes.flat, panels.items(), strict=False):
+        for kind, values in zip(result.kinds, gradient, strict=True):
+            band(panel, layers, values, color=KINDS[kind], label=f"{kind}-{result.depth}")
+        panel.set(title=title, ylabel="norm of a kernel's gradient", yscale="log")
+        counted(panel, "layer")
+        panel.legend()
+    panel = axes[1, 1]
+    blocks = np.arange(1, result.gain.shape[-1] + 1)
+    for norm, style, gains in zip(result.norms, ("-", ":"), result.gain, strict=True):
+        for kind, gain in zip(result.kinds, gains, strict=True):
+            words = "batch norm" if norm == "batch" else "no norms"
+            label = f"{kind}, {words}"
+            band(panel, blocks, gain, color=KINDS[kind], linestyle=style, label=label)
+    panel.set(
+        title="from behind a block to the last map",
+        ylabel="|J v| / |v|",
+        yscale="log",
+    )
+    counted(panel, "block")
+    legend_below(panel, 2)
+    figure.suptitle(f"Gradients of {result.depth} layers on {result.data}")
+    return figure

@@ -14,12 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 from flax_resnet.lab.experiment import Track, silent
 from flax_resnet.lab.fit import Fitter
 from flax_resnet.lab.intervene import apply_changed
 from flax_resnet.lab.networks import deep_network
 from flax_resnet.lab.settings import Training
+from flax_resnet.lab.style import COLORS, band, counted, new_figure
 from flax_resnet.models import Network
 
 
@@ -136,3 +138,22 @@ def finding(result: Result) -> str:
         f"one that passes every branch carries {ratio:.1g} times as much as the one that passes no "
         "branch."
     )
+
+
+def draw(result: Result) -> Figure:
+    """Draw the three panels of Veit et al., figure 6."""
+    figure, axes = new_figure(1, 3, width=3.8)
+    number, each, together = axes[0]
+    lengths = np.arange(len(result.count))
+    number.bar(lengths, 100 * result.count, color=COLORS[6])
+    number.set(title="how many paths", ylabel="share of all paths in %")
+    flat = result.gradient.reshape(-1, len(lengths))
+    band(each, lengths, np.maximum(flat, 1e-30), color=COLORS[0], label="mean, range of paths")
+    each.set(title="gradient of one path", ylabel="norm of the gradient", yscale="log")
+    each.legend()
+    together.bar(lengths, 100 * carried(result), color=COLORS[1])
+    together.set(title="gradient of all of a length", ylabel="share of the gradient in %")
+    for panel in axes[0]:
+        counted(panel, "branches that the path passes")
+    figure.suptitle(f"Paths through residual-{result.depth} on {result.data}")
+    return figure

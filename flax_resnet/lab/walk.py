@@ -6,6 +6,7 @@ said not to hold. Shapes are written as torch orders them: (n, c, h, w).
 """
 
 import math
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,8 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
 from flax_resnet.lab.experiment import Track, silent
+from flax_resnet.lab.style import COLORS, new_figure
 from flax_resnet.models.blocks import Block
 from flax_resnet.models.design import Design, Layers
 from flax_resnet.models.layers import Conv
@@ -244,3 +247,30 @@ def _shapes(module: Any) -> tuple[str, Any]:
     x = jnp.ones((1, 32, 32, 64))
     out, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), x)
     return _torch_shape(out.shape), variables["params"]
+
+
+COLUMNS = {"what is told": 0.0, "expected": 0.5, "computed here": 0.74}
+WRAP = (70, 28, 28)
+
+
+def draw(result: Result) -> Figure:
+    """Write a line for each step; those that come out otherwise are coloured."""
+    count = len(result.names)
+    figure, axes = new_figure(width=10, height=0.42 * (count + 2))
+    panel = axes[0, 0]
+    panel.set(xlim=(0, 1), ylim=(count, -1))
+    panel.axis("off")
+    for title, x in COLUMNS.items():
+        panel.text(x, -0.6, title, weight="bold", va="center")
+    rows = zip(result.claims, result.expected, result.printed, result.ok, strict=True)
+    for line, (*words, ok) in enumerate(rows):
+        panel.axhline(line - 0.1, color="lightgrey", linewidth=0.6)
+        color = "black" if ok else COLORS[1]
+        for text, x, width in zip(words, COLUMNS.values(), WRAP, strict=True):
+            wrapped = textwrap.fill(text, width)
+            panel.text(x, line + 0.4, wrapped, va="center", color=color, parse_math=False)
+    right = int(result.ok.sum())
+    panel.set_title(
+        f"First examples of residual learning: {right} of {count} as told (the others in colour)"
+    )
+    return figure

@@ -11,17 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_resnet.data import DataConfig
-from flax_resnet.data.decode import DecodeError, decode_image
-from flax_resnet.data.transforms import eval_transform
+from flax_resnet.data.images.decode import DecodeError, decode_image
+from flax_resnet.data.images.transforms import eval_transform
 from flax_resnet.errors import InputError
 from flax_resnet.lab.fit import Fitter, Variables
 from flax_resnet.lab.networks import small_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.models import DenseNet, ResNet
 from flax_resnet.models.layers import BatchNorm
+from flax_resnet.steps.step import normalize
 from flax_resnet.training.pretrained import data_settings, is_run, load_pretrained
 from flax_resnet.training.runs import replace_data, restore_config
-from flax_resnet.training.step import normalize
 
 Classifier = ResNet | DenseNet
 # The digits have 8 pixels a side, so that last maps of 2 x 2 would be left.

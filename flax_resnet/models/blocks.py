@@ -24,24 +24,26 @@ number for every value of the map, and starts as sigmoid(`carry_bias`). A projec
 Pre-activation projects what the first norm gives, and without a norm of its own.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flax_resnet.errors import InputError
-from flax_resnet.models.design import ACTIVATIONS, Design, Layers
+from flax_resnet.models.design import ACTIVATIONS, Design, Layers, Scope
 from flax_resnet.models.layers import (
     DropPath,
     EfficientChannelAttention,
     Images,
-    Scope,
     SqueezeExcite,
     average_pairs,
     transform_gate,
 )
-from flax_resnet.models.middles import Middle, apply_middle
+from flax_resnet.models.spatial_layers import Middle, apply_middle
+from flax_resnet.models.variables import SCAN
 
 SCALED = ("gated", "gated_shortcut", "halved", "dropout")
 SHORTCUTS = ("projection", "projection_3x3", "average", "zero_pad", "all", "none", *SCALED)
@@ -191,3 +193,39 @@ def zero_pad_shortcut(x: Images, features: int, stride: int) -> Images:
     x = x[:, ::stride, ::stride]
     new = features - x.shape[-1]
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
+
+
+def run_blocks(
+    x: Images,
+    blocks: Sequence[Mapping[str, Any]],
+    rates: Sequence[float],
+    remat: bool,
+    scan: bool,
+) -> Images:
+    """Apply blocks called `0`, `1` ... in the calling scope.
+
+    Args:
+      blocks: arguments of each block; the first one may change the map's shape.
+      rates: how often each block's branch is dropped in training.
+      remat: compute the inside of each block a second time for the gradient, and do not keep it.
+      scan: apply equal blocks as one scanned block, whose variables are stacked under `scan`.
+    """
+    first, *others = blocks
+    # Inside a scan nothing can merge the two computations, so nothing need prevent it.
+    make: Callable[..., Any] = nn.remat(Block, prevent_cse=not scan) if remat else Block
+    x = make(**first, name="0")(x, rates[0])
+    if not scan or len(others) < 2:
+        for number, arguments in enumerate(others, 1):
+            x = make(**arguments, name=str(number))(x, rates[number])
+        return x
+
+    def step(block: nn.Module, x: Images, rate: jax.Array) -> tuple[Images, None]:
+        return block(x, rate), None
+
+    scanned = nn.scan(
+        step,
+        variable_axes={"params": 0, "batch_stats": 0},
+        split_rngs={"params": True, "dropout": True},
+        length=len(others),
+    )
+    return scanned(make(**others[0], name=SCAN), x, jnp.asarray(rates[1:]))[0]

@@ -8,11 +8,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flax_resnet.errors import InputError
-from flax_resnet.models import stems
-from flax_resnet.models.checks import check_arguments, check_images
-from flax_resnet.models.design import ACTIVATIONS, NORMS, Layers
-from flax_resnet.models.head import classify
-from flax_resnet.models.layers import Images, Scope, average_pool
+from flax_resnet.models import ends as stems
+from flax_resnet.models.design import (
+    ACTIVATIONS,
+    NORMS,
+    Layers,
+    Scope,
+    check_arguments,
+    check_images,
+)
+from flax_resnet.models.ends import classify
+from flax_resnet.models.layers import Images, average_pool
 
 he_fan_in = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 CHOICES = {

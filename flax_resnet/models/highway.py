@@ -8,10 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flax_resnet.errors import InputError
-from flax_resnet.models.checks import check_arguments, check_images
-from flax_resnet.models.design import ACTIVATIONS, Layers
-from flax_resnet.models.head import classify
-from flax_resnet.models.layers import Images, Scope, max_pool, transform_gate
+from flax_resnet.models.design import ACTIVATIONS, Layers, Scope, check_arguments, check_images
+from flax_resnet.models.ends import classify
+from flax_resnet.models.layers import Images, max_pool, transform_gate
 
 CHOICES = {
     "kind": ("dense", "conv"),

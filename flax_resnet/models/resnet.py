@@ -9,14 +9,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flax_resnet.errors import InputError, require_known
-from flax_resnet.models import stems
-from flax_resnet.models.blocks import GATES, MIDDLE, ORDERS, SHORTCUTS
-from flax_resnet.models.checks import check_arguments, check_images
-from flax_resnet.models.design import ACTIVATIONS, NORMS, Design, Layers
-from flax_resnet.models.head import classify
-from flax_resnet.models.layers import Images, Scope, within
-from flax_resnet.models.middles import ANTI_ALIAS, MIDDLES
-from flax_resnet.models.stages import run_blocks
+from flax_resnet.models import ends as stems
+from flax_resnet.models.blocks import GATES, MIDDLE, ORDERS, SHORTCUTS, run_blocks
+from flax_resnet.models.design import (
+    ACTIVATIONS,
+    NORMS,
+    Design,
+    Layers,
+    Scope,
+    check_arguments,
+    check_images,
+    within,
+)
+from flax_resnet.models.ends import classify
+from flax_resnet.models.layers import Images
+from flax_resnet.models.spatial_layers import ANTI_ALIAS, MIDDLES
 
 CHOICES = {
     "order": ORDERS,

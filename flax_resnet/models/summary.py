@@ -16,10 +16,8 @@ import jax
 from flax import traverse_util
 
 from flax_resnet.models.layers import TransposedConv
-from flax_resnet.models.layout import unrolled
-from flax_resnet.models.parts import part_of
 from flax_resnet.models.receptive import receptive_fields
-from flax_resnet.models.shapes import example_images, variable_shapes
+from flax_resnet.models.variables import example_images, part_of, unrolled, variable_shapes
 
 
 @dataclass(frozen=True)

@@ -240,3 +240,15 @@ DENSENETS: dict[str, dict[str, Any]] = {
     "densenet264d": dict(stage_sizes=(6, 12, 64, 48), growth_rate=48, stem="deep"),
     "densenetblur121d": dict(stage_sizes=(6, 12, 24, 16), stem="deep", stem_pool="blur"),
 }
+
+
+UNETS: dict[str, dict[str, Any]] = {
+    # The lesson's network: same padding, batch norms beside biases, one output a pixel.
+    "unet": dict(),
+    # Ronneberger et al., arXiv:1505.04597, figure 1.
+    "unet_valid": dict(norm="none", padding="valid", num_classes=2, in_channels=1, image_size=572),
+}
+
+ENCODER_UNETS: dict[str, dict[str, Any]] = {
+    f"unet_{name}": dict(encoder=name) for name in ("resnet18", "resnet34", "resnet50")
+}

@@ -9,16 +9,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flax_resnet.errors import InputError
-from flax_resnet.models.checks import check_arguments, check_images
-from flax_resnet.models.design import ACTIVATIONS, NORMS, Layers
-from flax_resnet.models.head import classify_pixels
-from flax_resnet.models.layers import (
-    Images,
+from flax_resnet.models.design import (
+    ACTIVATIONS,
+    NORMS,
+    Layers,
     Scope,
-    TransposedConv,
-    max_pool,
-    upsample_bilinear,
+    check_arguments,
+    check_images,
 )
+from flax_resnet.models.ends import classify_pixels
+from flax_resnet.models.layers import Images, TransposedConv, max_pool, upsample_bilinear
 
 CHOICES = {
     "up": ("transposed", "bilinear"),

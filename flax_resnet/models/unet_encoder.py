@@ -9,11 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flax_resnet.errors import InputError
-from flax_resnet.models.checks import check_arguments, check_images
-from flax_resnet.models.design import ACTIVATIONS, Layers
-from flax_resnet.models.head import classify_pixels
-from flax_resnet.models.layers import Images, Scope, upsample_bilinear
-from flax_resnet.models.stems import stem_stride
+from flax_resnet.models.design import ACTIVATIONS, Layers, Scope, check_arguments, check_images
+from flax_resnet.models.ends import classify_pixels, stem_stride
+from flax_resnet.models.layers import Images, upsample_bilinear
 from flax_resnet.models.unet import fill_up, two_convs
 
 # Arguments that the encoder shares.

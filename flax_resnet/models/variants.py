@@ -9,9 +9,8 @@ from flax_resnet.errors import require_known
 from flax_resnet.models.densenet import DenseNet
 from flax_resnet.models.highway import Highway
 from flax_resnet.models.resnet import ResNet
-from flax_resnet.models.table import DENSENETS, RESNETS
+from flax_resnet.models.table import DENSENETS, ENCODER_UNETS, RESNETS, UNETS
 from flax_resnet.models.table_cifar import CIFAR_DENSENETS, CIFAR_RESNETS, HIGHWAYS
-from flax_resnet.models.table_unet import ENCODER_UNETS, UNETS
 from flax_resnet.models.unet import UNet
 from flax_resnet.models.unet_encoder import EncoderUNet
 

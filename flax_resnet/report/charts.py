@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from flax_resnet.report.rows import Row
+from flax_resnet.training.logging.writers import Row
 
 WIDTH, HEIGHT = 460, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 24

@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from flax_resnet.data import DataConfig, Source, eval_batches, open_source
-from flax_resnet.data.source import Example
+from flax_resnet.data.sources.source import Example
 from flax_resnet.inference.confusion import Confusion
 from flax_resnet.inference.predictor import Predictor
+from flax_resnet.steps.mesh import data_mesh
 from flax_resnet.training.evaluation import divisible_eval_batch
-from flax_resnet.training.mesh import data_mesh
 from flax_resnet.training.runs import Run, default_split
 
 # A report is to be there soon; so many pictures say where a network errs.

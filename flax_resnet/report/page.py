@@ -17,16 +17,15 @@ from flax.traverse_util import flatten_dict
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, printable
 from flax_resnet.files import replace_text
 from flax_resnet.inference.confusion import worst_mistakes
-from flax_resnet.printable import printable
 from flax_resnet.report.charts import COLORS, HEIGHT, WIDTH, charts
 from flax_resnet.report.judging import Judged, judge
-from flax_resnet.report.rows import Row, read_rows
+from flax_resnet.steps.tasks.table import TASKS
 from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.logging.writers import Row, read_rows
 from flax_resnet.training.runs import Run, restore
-from flax_resnet.training.tasks.table import TASKS
 from flax_resnet.version import VERSION
 
 NAME = "report.html"

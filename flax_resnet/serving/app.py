@@ -16,10 +16,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
-from flax_resnet.data.decode import DecodeError, image_size
+from flax_resnet.data.images.decode import DecodeError, image_size
+from flax_resnet.inference.explain import Explain, make_explain
 from flax_resnet.inference.predictor import Predictor
 from flax_resnet.serving.batching import Batcher
-from flax_resnet.serving.explaining import Explain, make_explain
 from flax_resnet.version import VERSION
 
 _PAGE = Path(__file__).parent / "page"

@@ -6,12 +6,12 @@ from typing import Any
 
 from flax_resnet.data.config import DataConfig
 from flax_resnet.errors import InputError
-from flax_resnet.training.averages import AverageConfig
-from flax_resnet.training.mixing import MixConfig
-from flax_resnet.training.tasks.checks import check_learning
-from flax_resnet.training.tasks.distillation import DistillConfig
-from flax_resnet.training.updates.config import OptimizerConfig, ScheduleConfig
-from flax_resnet.training.updates.guard import NONE, check_loss_scale
+from flax_resnet.steps.averages import AverageConfig
+from flax_resnet.steps.mixing import MixConfig
+from flax_resnet.steps.tasks.distillation import DistillConfig
+from flax_resnet.steps.tasks.table import check_learning
+from flax_resnet.steps.updates.config import OptimizerConfig, ScheduleConfig
+from flax_resnet.steps.updates.guard import NONE, check_loss_scale
 
 
 @dataclass(frozen=True)

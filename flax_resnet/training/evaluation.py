@@ -9,10 +9,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, Source, eval_batches
-from flax_resnet.training.cluster.interrupts import StopRequest
-from flax_resnet.training.mesh import device_rows, put_batch
+from flax_resnet.steps.mesh import device_rows, put_batch
+from flax_resnet.steps.tasks.table import CLASSIFICATION, Batch, Metrics, Task
+from flax_resnet.training.cluster.agreement import StopRequest
 from flax_resnet.training.on_device import DeviceData
-from flax_resnet.training.tasks.table import CLASSIFICATION, Batch, Metrics, Task
 
 Evaluate = Callable[[dict[str, Any], Batch], Metrics]
 

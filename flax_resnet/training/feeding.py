@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import jax
 
 from flax_resnet.data import train_batches
-from flax_resnet.data.mask_loading import train_loader
+from flax_resnet.data.batches.mask_loading import train_loader
 from flax_resnet.training.setup import Setup
 
 

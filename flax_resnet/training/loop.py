@@ -9,27 +9,25 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from flax_resnet.training.averages import fitting_average
+from flax_resnet.steps.averages import fitting_average
+from flax_resnet.steps.mesh import device_rows, put_batch
+from flax_resnet.steps.state import TrainState, init_state
+from flax_resnet.steps.step import make_train_step
 from flax_resnet.training.checkpoints import fallback, store
 from flax_resnet.training.checkpoints.restoring import Restored, restore_state
-from flax_resnet.training.cluster.agreement import meet
-from flax_resnet.training.cluster.interrupts import EXIT_STOPPED, Stopped, stop_requests
+from flax_resnet.training.cluster.agreement import EXIT_STOPPED, Stopped, meet, stop_requests
 from flax_resnet.training.config import TrainConfig
-from flax_resnet.training.display import Display
 from flax_resnet.training.feeding import training_batches
-from flax_resnet.training.log import NonFiniteError, TrainingLog
-from flax_resnet.training.mesh import device_rows, put_batch
+from flax_resnet.training.logging.display import Display
+from flax_resnet.training.logging.log import NonFiniteError, TrainingLog
+from flax_resnet.training.logging.writers import Writers
 from flax_resnet.training.nonfinite import explain_nonfinite
 from flax_resnet.training.parsing import parse
-from flax_resnet.training.pretrained import starting_variables
+from flax_resnet.training.pretrained import load_teacher, starting_variables
 from flax_resnet.training.runs import Run
 from flax_resnet.training.session import FIRST_POSITION, Session
 from flax_resnet.training.setup import Setup, prepare_run
-from flax_resnet.training.state import TrainState, init_state
-from flax_resnet.training.step import make_train_step
-from flax_resnet.training.teacher import load_teacher
 from flax_resnet.training.workdir import claimed_workdir
-from flax_resnet.training.writers import Writers
 
 
 def train(

@@ -17,16 +17,21 @@ from flax_resnet.data.positions import locate, position_of_row
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
 from flax_resnet.models import to_layout
-from flax_resnet.training.accumulation import join_rows, split_batch
+from flax_resnet.steps.gradient import (
+    dropout_key,
+    join_rows,
+    make_gradient,
+    prepare_batch,
+    split_batch,
+)
+from flax_resnet.steps.mesh import put_batch
+from flax_resnet.steps.state import TrainState
+from flax_resnet.steps.step import jit_over
+from flax_resnet.steps.tasks.distillation import Teacher
+from flax_resnet.steps.updates.guard import DYNAMIC, current_scale
 from flax_resnet.training.feeding import training_batch
-from flax_resnet.training.gradient import dropout_key, make_gradient, prepare_batch
-from flax_resnet.training.mesh import put_batch
+from flax_resnet.training.pretrained import load_teacher
 from flax_resnet.training.setup import Setup
-from flax_resnet.training.state import TrainState
-from flax_resnet.training.step import jit_over
-from flax_resnet.training.tasks.distillation import Teacher
-from flax_resnet.training.teacher import load_teacher
-from flax_resnet.training.updates.guard import DYNAMIC, current_scale
 
 # Records that the message names; the file names all.
 SHOWN = 3

@@ -19,11 +19,11 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int32, UInt8
 
+from flax_resnet.data.batches.in_memory import Held
 from flax_resnet.data.config import DataConfig
-from flax_resnet.data.held import Held
 from flax_resnet.data.positions import Place, batch_places, process_rows
 from flax_resnet.errors import InputError
-from flax_resnet.training.mesh import put_batch, put_copies, split
+from flax_resnet.steps.mesh import put_batch, put_copies, split
 
 # What the keys of crops and flips differ in from those of drops and mixing.
 _CROPS = 0x63726F70

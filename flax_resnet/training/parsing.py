@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from flax_resnet.data.presets import PRESETS
+from flax_resnet.data.config import PRESETS
 from flax_resnet.errors import InputError, expected_names, require_known
 from flax_resnet.training.config import TrainConfig
 

@@ -15,11 +15,11 @@ from jax.sharding import Mesh
 
 from flax_resnet.models.layers.convolution import at_least_float32
 from flax_resnet.models.layers.norms import BatchNorm
+from flax_resnet.steps.gradient import dropout_key, normalize
+from flax_resnet.steps.mesh import put_batch, replicated
+from flax_resnet.steps.step import jit_over
 from flax_resnet.training.feeding import training_batches
-from flax_resnet.training.gradient import dropout_key, normalize
-from flax_resnet.training.mesh import put_batch, replicated
 from flax_resnet.training.setup import Setup
-from flax_resnet.training.step import jit_over
 
 Variables = dict[str, Any]
 

@@ -15,23 +15,23 @@ from jax.sharding import Mesh
 from flax_resnet.data import DataConfig, open_source
 from flax_resnet.errors import InputError
 from flax_resnet.models import Network, variable_shapes
-from flax_resnet.training.averages import fitting_average
+from flax_resnet.steps.averages import fitting_average
+from flax_resnet.steps.mesh import data_mesh, replicated
+from flax_resnet.steps.step import make_eval_step
+from flax_resnet.steps.tasks.table import TASKS
 from flax_resnet.training.checkpoints import store
 from flax_resnet.training.checkpoints.fallback import first_whole, none_whole
-from flax_resnet.training.checkpoints.quiet import quiet_orbax
 from flax_resnet.training.checkpoints.restoring import (
     restore_average,
     restore_run_values,
     restore_variables,
 )
-from flax_resnet.training.cluster.interrupts import StopRequest
+from flax_resnet.training.checkpoints.store import quiet_orbax
+from flax_resnet.training.cluster.agreement import StopRequest
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.evaluation import evaluate
-from flax_resnet.training.mesh import data_mesh, replicated
 from flax_resnet.training.parsing import parse
 from flax_resnet.training.setup import build_model, check_classes, check_task
-from flax_resnet.training.step import make_eval_step
-from flax_resnet.training.tasks.table import TASKS
 
 Found = TypeVar("Found")
 

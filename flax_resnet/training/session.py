@@ -10,19 +10,19 @@ import jax
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 
-from flax_resnet.training.averages import PREFIXES, shown_average
+from flax_resnet.steps.averages import PREFIXES, shown_average
+from flax_resnet.steps.state import TrainState
+from flax_resnet.steps.step import make_eval_step
+from flax_resnet.steps.tasks.table import TASKS, Task
 from flax_resnet.training.checkpoints import store
-from flax_resnet.training.cluster.interrupts import StopRequest
+from flax_resnet.training.cluster.agreement import StopRequest
 from flax_resnet.training.config import TrainConfig
-from flax_resnet.training.display import Display
 from flax_resnet.training.evaluation import evaluate
+from flax_resnet.training.logging.display import Display
+from flax_resnet.training.logging.writers import Writers
 from flax_resnet.training.precise_norms import Measure, make_measure, measured_norms
 from flax_resnet.training.runs import evaluate_run, restore
 from flax_resnet.training.setup import Setup
-from flax_resnet.training.state import TrainState
-from flax_resnet.training.step import make_eval_step
-from flax_resnet.training.tasks.table import TASKS, Task
-from flax_resnet.training.writers import Writers
 
 # Of a run that has not begun; `save` says what the entries mean.
 FIRST_POSITION = {"next_batch": 0, "log": None, "evaluation_due": False}

@@ -12,22 +12,22 @@ import optax
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, MaskSource, Source, open_source
-from flax_resnet.data.held import hold_evaluation, hold_training
+from flax_resnet.data.batches.in_memory import hold_evaluation, hold_training
+from flax_resnet.data.batches.resolution import sizes_of
 from flax_resnet.data.positions import position_of_row
-from flax_resnet.data.resolution import sizes_of
 from flax_resnet.errors import InputError
 from flax_resnet.models import Network, create_model
-from flax_resnet.training.accumulation import check_accumulation
-from flax_resnet.training.averages import Averaging, make_averaging
+from flax_resnet.steps.averages import Averaging, make_averaging
+from flax_resnet.steps.gradient import check_accumulation
+from flax_resnet.steps.mesh import check_batch_size, data_mesh
+from flax_resnet.steps.mixing import NEIGHBOURS, MixConfig, partners
+from flax_resnet.steps.tasks.distillation import distilled_loss
+from flax_resnet.steps.tasks.table import TASKS, Loss
+from flax_resnet.steps.updates.groups import check_pattern
+from flax_resnet.steps.updates.optimizers import make_optimizer
+from flax_resnet.steps.updates.schedules import make_schedule
 from flax_resnet.training.config import ModelConfig, TrainConfig
-from flax_resnet.training.mesh import check_batch_size, data_mesh
-from flax_resnet.training.mixing import NEIGHBOURS, MixConfig, partners
 from flax_resnet.training.on_device import DeviceData, check_room, make_take
-from flax_resnet.training.tasks.distillation import distilled_loss
-from flax_resnet.training.tasks.table import TASKS, Loss
-from flax_resnet.training.updates.freezing import check_pattern
-from flax_resnet.training.updates.optimizers import make_optimizer
-from flax_resnet.training.updates.schedules import make_schedule
 
 
 @dataclass(frozen=True)

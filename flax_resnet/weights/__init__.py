@@ -12,12 +12,7 @@ from flax_resnet.weights.pretrained import (
     read_pretrained,
     save_pretrained,
 )
-from flax_resnet.weights.published import (
-    Preprocessing,
-    Published,
-    find_published,
-    list_pretrained,
-)
+from flax_resnet.weights.published import Preprocessing, Published, find_published, list_pretrained
 from flax_resnet.weights.torch_keys import from_torch, to_torch
 
 __all__ = [

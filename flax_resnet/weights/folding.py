@@ -11,8 +11,7 @@ from flax import traverse_util
 from flax_resnet.errors import InputError
 from flax_resnet.models import Network, to_layout, variable_shapes
 from flax_resnet.models.layers import BatchNorm, Conv
-from flax_resnet.models.layout import unrolled
-from flax_resnet.models.shapes import example_images
+from flax_resnet.models.variables import example_images, unrolled
 
 Path = tuple[str, ...]
 # Of every batch norm in these networks; see `BatchNorm.epsilon`.

@@ -10,8 +10,7 @@ import flax.linen as nn
 import numpy as np
 
 from flax_resnet.errors import InputError
-from flax_resnet.models.layout import unrolled
-from flax_resnet.models.shapes import variable_shapes
+from flax_resnet.models.variables import unrolled, variable_shapes
 from flax_resnet.models.variants import create_model
 from flax_resnet.weights.files import read_state_dict, write_state_dict
 from flax_resnet.weights.hub import CONFIG, WEIGHTS

@@ -22,8 +22,7 @@ import numpy as np
 from flax import traverse_util
 
 from flax_resnet.errors import InputError
-from flax_resnet.models.layout import to_layout, unrolled
-from flax_resnet.models.shapes import variable_shapes
+from flax_resnet.models.variables import to_layout, unrolled, variable_shapes
 from flax_resnet.weights.adapt import add_missing, fit_first_convolution, leave_out_head
 from flax_resnet.weights.files import unwrap
 

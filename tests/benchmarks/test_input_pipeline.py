@@ -7,7 +7,7 @@ from benchmarks import input_pipeline
 from benchmarks.input_photos import carried_photos, folder_photos
 from benchmarks.input_sides import Side, Stream, prepare_ours
 from flax_resnet.data import DataConfig
-from flax_resnet.data.decode import decode_image
+from flax_resnet.data.images.decode import decode_image
 
 
 class Counter(Side):

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flax_resnet.commands.flags import config_name
-from flax_resnet.commands.recipes import recipe_file, recipes
+from flax_resnet.commands.flags import config_name, recipe_file, recipes
 from flax_resnet.errors import InputError
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.parsing import parse

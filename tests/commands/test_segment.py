@@ -10,7 +10,7 @@ from PIL import Image
 
 from flax_resnet import evaluate_run, restore, train
 from flax_resnet.__main__ import main
-from flax_resnet.commands.overlays import COLORS, draw_overlay, errors, tint
+from flax_resnet.inference.overlays import COLORS, draw_overlay, errors, tint
 from flax_resnet.models.variants import VARIANTS
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.parsing import parse

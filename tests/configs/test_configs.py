@@ -14,19 +14,19 @@ import numpy as np
 import pytest
 
 from flax_resnet import save_pretrained
-from flax_resnet.data.mask_loading import train_loader
-from flax_resnet.data.presets import PRESETS
+from flax_resnet.data.batches.mask_loading import train_loader
+from flax_resnet.data.config import PRESETS
 from flax_resnet.errors import InputError
 from flax_resnet.models.variants import VARIANTS, create_model
+from flax_resnet.steps.mesh import data_mesh, device_rows
+from flax_resnet.steps.state import make_state
+from flax_resnet.steps.step import make_train_step
+from flax_resnet.steps.updates.schedules import make_schedule
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.loop import train
-from flax_resnet.training.mesh import data_mesh, device_rows
 from flax_resnet.training.parsing import parse
 from flax_resnet.training.runs import evaluate_run, restore
 from flax_resnet.training.setup import prepare_run
-from flax_resnet.training.state import make_state
-from flax_resnet.training.step import make_train_step
-from flax_resnet.training.updates.schedules import make_schedule
 from tests.data.circles import write_circles
 
 CONFIGS = Path(__file__).parents[2] / "configs"

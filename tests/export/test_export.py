@@ -14,9 +14,8 @@ from safetensors.numpy import load_file
 from flax_resnet import InputError, create_model, load_pretrained, restore
 from flax_resnet.__main__ import main
 from flax_resnet.data import DataConfig
+from flax_resnet.export.formats import write_savedmodel, write_stablehlo
 from flax_resnet.export.network import Exported, as_function
-from flax_resnet.export.savedmodel import write_savedmodel
-from flax_resnet.export.stablehlo import write_stablehlo
 from flax_resnet.inference.predictor import Predictor, open_predictor
 
 # What a program needs that has jax and nothing of ours.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flax_resnet.data import DataConfig, open_source, train_batches
-from flax_resnet.data.reading import MAX_BYTES
+from flax_resnet.data.images.decode import MAX_BYTES
 from tests.hostile import made
 from tests.hostile.case import Case
 

@@ -10,7 +10,7 @@ import pytest
 from flax_resnet import InputError, evaluate_run, restore, train
 from flax_resnet.inference.confusion import confusion_matrix, worst_mistakes, write_confusion
 from flax_resnet.models.variants import VARIANTS
-from flax_resnet.training.mesh import data_mesh
+from flax_resnet.steps.mesh import data_mesh
 from flax_resnet.training.parsing import parse
 from flax_resnet.training.runs import Run
 

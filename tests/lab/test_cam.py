@@ -11,7 +11,7 @@ import pytest
 
 from flax_resnet import DenseNet, InputError, ResNet
 from flax_resnet.lab import cam
-from flax_resnet.lab.plots import cam as plot
+from flax_resnet.lab import cam as plot
 from flax_resnet.lab.weights import Trained
 from flax_resnet.models import variable_shapes
 

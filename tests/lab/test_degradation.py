@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from flax_resnet.lab import degradation
-from flax_resnet.lab.plots import degradation as plot
+from flax_resnet.lab import degradation as plot
 
 
 def test_every_network_has_curves_of_errors(tiny: dict[str, Any]) -> None:

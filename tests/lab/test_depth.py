@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flax_resnet.lab import depth
-from flax_resnet.lab.plots import depth as plot
+from flax_resnet.lab import depth as plot
 
 
 def test_both_parts_have_curves(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from flax_resnet import InputError, ResNet
 from flax_resnet.lab import features
+from flax_resnet.lab import features as plot
 from flax_resnet.lab.cam import head
-from flax_resnet.lab.plots import features as plot
 from flax_resnet.lab.weights import Trained, random_variables
 
 SMALL = dict(widths=(4, 8), stem="cifar", num_classes=10, in_channels=1, image_size=8)

@@ -8,7 +8,7 @@ import pytest
 
 from flax_resnet import create_model
 from flax_resnet.lab import gradients
-from flax_resnet.lab.plots import gradients as plot
+from flax_resnet.lab import gradients as plot
 
 
 def test_layers_are_named_from_the_images_to_the_head(init: Any) -> None:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from flax_resnet.lab import highway
-from flax_resnet.lab.plots import highway as plot
+from flax_resnet.lab import highway as plot
 
 
 def test_losses_and_gates_are_measured(tiny: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from flax_resnet.lab import identity
-from flax_resnet.lab.plots import identity as plot
+from flax_resnet.lab import identity as plot
 
 
 def test_zero_blocks_are_the_identity_and_may_be_added_anywhere(tiny: dict[str, Any]) -> None:

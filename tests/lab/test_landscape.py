@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flax_resnet.lab import landscape
-from flax_resnet.lab.plots import landscape as plot
+from flax_resnet.lab import landscape as plot
 
 
 def test_filters_of_a_direction_have_the_norms_of_the_filters() -> None:

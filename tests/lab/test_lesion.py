@@ -9,7 +9,7 @@ import pytest
 from flax_resnet import create_model
 from flax_resnet.errors import InputError
 from flax_resnet.lab import lesion
-from flax_resnet.lab.plots import lesion as plot
+from flax_resnet.lab import lesion as plot
 
 
 def test_every_block_is_deleted_once(tiny: dict[str, Any]) -> None:

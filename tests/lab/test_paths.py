@@ -8,7 +8,7 @@ import numpy as np
 
 from flax_resnet import create_model
 from flax_resnet.lab import paths
-from flax_resnet.lab.plots import paths as plot
+from flax_resnet.lab import paths as plot
 
 
 def test_paths_of_every_length_are_counted_and_measured(tiny: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from flax_resnet import DenseNet, InputError, ResNet, save_pretrained, summarize
 from flax_resnet.lab import receptive
-from flax_resnet.lab.plots import receptive as plot
+from flax_resnet.lab import receptive as plot
 from flax_resnet.lab.weights import random_variables
 from flax_resnet.models.variants import VARIANTS
 

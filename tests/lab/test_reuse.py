@@ -8,7 +8,7 @@ import pytest
 
 from flax_resnet import DenseNet, InputError
 from flax_resnet.lab import reuse
-from flax_resnet.lab.plots import reuse as plot
+from flax_resnet.lab import reuse as plot
 from flax_resnet.models import variable_shapes
 
 SMALL = DenseNet((2, 1), 3, 0, 1.0, stem="cifar", num_classes=4, image_size=8)

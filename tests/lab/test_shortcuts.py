@@ -7,7 +7,7 @@ import pytest
 
 from flax_resnet.errors import InputError
 from flax_resnet.lab import shortcuts
-from flax_resnet.lab.plots import shortcuts as plot
+from flax_resnet.lab import shortcuts as plot
 
 
 def test_chosen_kinds_are_compared(tiny: dict[str, Any]) -> None:

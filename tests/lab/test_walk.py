@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flax_resnet.lab import walk
-from flax_resnet.lab.plots import walk as plot
+from flax_resnet.lab import walk as plot
 
 
 @pytest.fixture(scope="module")

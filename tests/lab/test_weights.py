@@ -13,8 +13,8 @@ from flax_resnet.data import DataConfig
 from flax_resnet.lab import weights
 from flax_resnet.models.layers import Conv
 from flax_resnet.models.variants import VARIANTS
+from flax_resnet.steps.step import normalize
 from flax_resnet.training.parsing import parse
-from flax_resnet.training.step import normalize
 from flax_resnet.weights import Preprocessing
 
 ROW = dict(stage_sizes=(1,), widths=(8,), stem="cifar", image_size=8)

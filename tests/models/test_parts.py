@@ -12,7 +12,7 @@ from flax import traverse_util
 
 from flax_resnet import DenseNet, ResNet, create_model
 from flax_resnet.models import variable_shapes
-from flax_resnet.models.parts import part_of, selected
+from flax_resnet.models.variables import part_of, selected
 
 
 @pytest.mark.parametrize(

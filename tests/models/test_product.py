@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flax_resnet.models.layers.product import convolve, times_matrix
+from flax_resnet.models.layers.cpu_gradients import convolve, times_matrix
 
 Operands = tuple[jax.Array, jax.Array]
 Function = Callable[[jax.Array, jax.Array], jax.Array]

@@ -14,8 +14,8 @@ from flax import traverse_util
 
 from flax_resnet import InputError, create_model, from_torch, summarize, to_torch
 from flax_resnet.models import UNet, count_macs, count_parameters, variable_shapes
-from flax_resnet.models.parts import part_of
 from flax_resnet.models.unet import valid_size
+from flax_resnet.models.variables import part_of
 
 PAPER = create_model("unet_valid")
 TINY = UNet(base_width=2, depth=2, num_classes=3, image_size=16)

@@ -14,7 +14,7 @@ from flax_resnet.__main__ import main
 from flax_resnet.commands.report import report_when_done
 from flax_resnet.report import page
 from flax_resnet.report.page import write_report
-from flax_resnet.report.rows import read_rows
+from flax_resnet.training.logging.writers import read_rows
 
 EMPTY = {"meta", "img", "line", "circle", "polyline", "br"}
 

@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 
 from flax_resnet.data.positions import locate
 from flax_resnet.models.variants import VARIANTS
+from flax_resnet.steps.state import TrainState, init_state
 from flax_resnet.training.nonfinite import explain_nonfinite
 from flax_resnet.training.parsing import parse
 from flax_resnet.training.setup import Setup, prepare_run
-from flax_resnet.training.state import TrainState, init_state
 from tests.data.circles import write_circles
 
 Meshes = Callable[[int], Mesh]

@@ -14,8 +14,8 @@ from jax.sharding import Mesh
 
 from flax_resnet import restore, train
 from flax_resnet.data import DataConfig
-from flax_resnet.data.held import Held
-from flax_resnet.data.loading import TrainLoader
+from flax_resnet.data.batches.in_memory import Held
+from flax_resnet.data.batches.loading import TrainLoader
 from flax_resnet.errors import InputError
 from flax_resnet.training import on_device
 from flax_resnet.training.on_device import DeviceData, check_room, make_take

@@ -15,8 +15,8 @@ from flax_resnet import evaluate_run, restore, train
 from flax_resnet.data import open_source, train_batches
 from flax_resnet.models import create_model
 from flax_resnet.models.layers.norms import BatchNorm
-from flax_resnet.training.gradient import normalize
-from flax_resnet.training.mesh import put_batch, replicated
+from flax_resnet.steps.gradient import normalize
+from flax_resnet.steps.mesh import put_batch, replicated
 from flax_resnet.training.precise_norms import Moments, make_measure, population
 
 LOOK = dict(mean=(0.5,), std=(0.25,))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flax_resnet import InputError, load_pretrained, restore, save_pretrained, train
-from flax_resnet.training.mesh import data_mesh
+from flax_resnet.steps.mesh import data_mesh
 from flax_resnet.training.pretrained import data_settings, starting_variables
 from flax_resnet.training.setup import prepare_run
 from flax_resnet.weights import Preprocessing

@@ -16,13 +16,13 @@ from flax_resnet import evaluate_run, restore, train
 from flax_resnet.data import train_batches
 from flax_resnet.errors import InputError
 from flax_resnet.models import create_model
-from flax_resnet.training.gradient import normalize
-from flax_resnet.training.mesh import device_rows, put_batch
+from flax_resnet.steps.gradient import normalize
+from flax_resnet.steps.mesh import device_rows, put_batch
+from flax_resnet.steps.state import init_state
+from flax_resnet.steps.step import make_eval_step, make_train_step
+from flax_resnet.steps.tasks.table import TASKS
 from flax_resnet.training.runs import replace_data
 from flax_resnet.training.setup import prepare_run
-from flax_resnet.training.state import init_state
-from flax_resnet.training.step import make_eval_step, make_train_step
-from flax_resnet.training.tasks.table import TASKS
 
 Meshes = Callable[[int], Mesh]
 Configs = Callable[..., Any]

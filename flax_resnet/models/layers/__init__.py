@@ -27,16 +27,13 @@ from flax_resnet.models.layers.norms import (
     FilterResponseNorm,
     GroupNorm,
 )
-from flax_resnet.models.layers.pooling import (
+from flax_resnet.models.layers.resampling import (
+    TransposedConv,
     average_pairs,
     average_pool,
     blur_pool,
     global_average_pool,
     max_pool,
-)
-from flax_resnet.models.layers.scope import Scope, within
-from flax_resnet.models.layers.upsampling import (
-    TransposedConv,
     upsample_bilinear,
     upsample_nearest,
 )
@@ -56,7 +53,6 @@ __all__ = [
     "Images",
     "Initializer",
     "Linear",
-    "Scope",
     "SqueezeExcite",
     "TransposedConv",
     "along_channels",
@@ -73,5 +69,4 @@ __all__ = [
     "transform_gate",
     "upsample_bilinear",
     "upsample_nearest",
-    "within",
 ]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from flax_resnet.models.layers.product import convolve, times_matrix
+from flax_resnet.models.layers.cpu_gradients import convolve, times_matrix
 
 Dtype = Any
 Initializer = Callable[..., Array]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flax_resnet.models.layers.convolution import Conv, Dtype, Images, linear_uniform
-from flax_resnet.models.layers.pooling import global_average_pool
+from flax_resnet.models.layers.resampling import global_average_pool
 
 
 def make_divisible(

@@ -10,20 +10,20 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from flax_resnet.errors import InputError
-from flax_resnet.training.averages import Average, begin_average
+from flax_resnet.steps.averages import Average, begin_average
+from flax_resnet.steps.mesh import replicated
+from flax_resnet.steps.state import TrainState
+from flax_resnet.steps.updates.optimizers import begin_at
 from flax_resnet.training.checkpoints.integrity import (
+    ARRAYS,
     Digests,
     array_digests,
     array_kinds,
+    damage,
     kind_of,
     text_digest,
 )
-from flax_resnet.training.checkpoints.listing import ARRAYS, damage
-from flax_resnet.training.checkpoints.quiet import quiet_orbax
-from flax_resnet.training.checkpoints.store import stored, stored_average
-from flax_resnet.training.mesh import replicated
-from flax_resnet.training.state import TrainState
-from flax_resnet.training.updates.optimizers import begin_at
+from flax_resnet.training.checkpoints.store import quiet_orbax, stored, stored_average
 
 
 class DamagedError(Exception):

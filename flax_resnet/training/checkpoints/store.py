@@ -11,7 +11,9 @@ besides the policy.
 """
 
 import contextlib
+import ctypes
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,14 +30,37 @@ from orbax.checkpoint.checkpoint_managers import (
 
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
-from flax_resnet.training.averages import PREFIXES, Average
-from flax_resnet.training.checkpoints.heap import trim_heap
-from flax_resnet.training.checkpoints.integrity import array_digests, text_digest
-from flax_resnet.training.checkpoints.listing import handlers
-from flax_resnet.training.checkpoints.quiet import quiet_orbax
+from flax_resnet.steps.averages import PREFIXES, Average
+from flax_resnet.steps.state import TrainState
+from flax_resnet.steps.tasks.table import TASKS
+from flax_resnet.training.checkpoints.integrity import array_digests, handlers, text_digest
 from flax_resnet.training.config import CheckpointConfig
-from flax_resnet.training.state import TrainState
-from flax_resnet.training.tasks.table import TASKS
+
+
+@contextlib.contextmanager
+def quiet_orbax() -> Iterator[None]:
+    """Keep what Orbax logs from the screen while this lasts: it logs an exception and raises it."""
+    absl = logging.getLogger("absl")
+
+    def from_elsewhere(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
+    absl.addFilter(from_elsewhere)
+    try:
+        yield
+    finally:
+        absl.removeFilter(from_elsewhere)
+
+
+def trim_heap() -> None:
+    """Give freed memory back, where the C library is glibc.
+
+    Saving happens in many threads, and glibc keeps what each of them freed for itself: a third of
+    what a small run holds, and more from hour to hour.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # Another library has no such.
+        ctypes.CDLL(None).malloc_trim(0)
+
 
 FOLDER = "checkpoints"
 

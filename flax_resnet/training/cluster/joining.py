@@ -6,21 +6,41 @@ says which it was and exits. Nobody waits for ever in a sum that the lost one wo
 """
 
 import contextlib
+import ctypes
 import os
 import re
+import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import jax
 from jax._src import distributed  # the key-value store of a cluster has no public name
 
 from flax_resnet.errors import InputError
-from flax_resnet.training.cluster.aborts import before_abort
 from flax_resnet.training.cluster.agreement import meet
+
+
+@contextlib.contextmanager
+def before_abort(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` when the process aborts while this lasts; where it returns, that goes on.
+
+    JAX aborts from C++ where the first process of a cluster cannot be reached. The callback that
+    it could be given instead cannot be written in Python (its argument has no conversion, jax
+    0.10 to 0.12), and a Python handler for SIGABRT would never run, so this one is called by C.
+    """
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: tell())
+    set_handler = ctypes.CDLL(None).signal
+    set_handler.restype = ctypes.c_void_p
+    set_handler(int(signal.SIGABRT), handler)
+    try:
+        yield
+    finally:
+        set_handler(int(signal.SIGABRT), ctypes.c_void_p(0))  # SIG_DFL
+
 
 # EX_UNAVAILABLE of sysexits.h: what this needs is gone; start all processes again.
 EXIT_LOST = 69

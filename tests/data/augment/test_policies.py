@@ -11,12 +11,7 @@ from flax_resnet.data.augment.auto import AUTO, AUTO_PAPER
 from flax_resnet.data.augment.config import POLICY_NAMES, AugmentConfig
 from flax_resnet.data.augment.operations import OPERATIONS
 from flax_resnet.data.augment.policies import POLICIES
-from flax_resnet.data.augment.severities import (
-    RAND,
-    RAND_INCREASING,
-    SEVERITIES,
-    TRIVIAL_WIDE,
-)
+from flax_resnet.data.augment.severities import RAND, RAND_INCREASING, SEVERITIES, TRIVIAL_WIDE
 
 DRAWS = 6000
 

@@ -12,9 +12,9 @@ from flax_resnet.data import DataConfig
 from flax_resnet.data.augment.config import STAGE_NAMES, AugmentConfig
 from flax_resnet.data.augment.policies import POLICIES
 from flax_resnet.data.augment.stages import STAGES, augment
-from flax_resnet.data.loading import TrainLoader
+from flax_resnet.data.batches.loading import TrainLoader
+from flax_resnet.data.images.transforms import resize, train_transform
 from flax_resnet.data.positions import example_rng
-from flax_resnet.data.transforms import resize, train_transform
 from tests.data.augment.images import IMAGES
 
 GREY = {"channels": 1, "mean": (0.5,), "std": (0.25,)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flax_resnet.training.checkpoints.heap import trim_heap
+from flax_resnet.training.checkpoints.store import trim_heap
 
 SIZE, COUNT = 2**14, 4096  # Small enough to come from the heap, 64 MiB together.
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flax_resnet import train
-from flax_resnet.training.checkpoints.listing import ARRAYS, LIST, damage
+from flax_resnet.training.checkpoints.integrity import ARRAYS, LIST, damage
 
 
 def shorten(path: Path) -> None:

@@ -15,10 +15,10 @@ from jax.sharding import Mesh
 
 from flax_resnet import restore, train
 from flax_resnet.errors import InputError
+from flax_resnet.steps.state import TrainState
 from flax_resnet.training.checkpoints.restoring import DamagedError, restore_state
 from flax_resnet.training.checkpoints.store import open_checkpoints, save, writing
 from flax_resnet.training.config import CheckpointConfig, TrainConfig
-from flax_resnet.training.state import TrainState
 
 Meshes = Callable[[int], Mesh]
 Configs = Callable[..., Any]

@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import Mesh
 
 from flax_resnet.errors import InputError
+from flax_resnet.steps.state import TrainState
 from flax_resnet.training.checkpoints.restoring import (
     restore_run_values,
     restore_state,
@@ -24,7 +25,6 @@ from flax_resnet.training.checkpoints.store import (
     writing,
 )
 from flax_resnet.training.config import CheckpointConfig
-from flax_resnet.training.state import TrainState
 
 Meshes = Callable[[int], Mesh]
 

@@ -10,8 +10,8 @@ import pytest
 from jax.sharding import Mesh
 
 from flax_resnet import restore, train
-from flax_resnet.training.cluster.interrupts import Stopped, stop_requests
-from flax_resnet.training.display import Display
+from flax_resnet.training.cluster.agreement import Stopped, stop_requests
+from flax_resnet.training.logging.display import Display
 
 Meshes = Callable[[int], Mesh]
 Configs = Callable[..., Any]

@@ -18,7 +18,7 @@ import pytest
 from flax_resnet import train
 from flax_resnet.errors import InputError
 from flax_resnet.training.cluster.joining import joined
-from tests.training.conftest import TINY
+from tests.conftest import TINY
 
 Configs = Callable[..., Any]
 ONE_PROCESS = Path(__file__).with_name("one_process.py")

@@ -1,0 +1,164 @@
+"""From an index to a finished example, and from a batch number to a finished batch.
+
+Both loaders are functions of the batch number alone. They are frozen and can be pickled, so that
+threads, worker processes and a rerun all make the same batch from the same number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import NotRequired, TypedDict
+
+import numpy as np
+
+from flax_resnet.data.batches.resolution import at_batch
+from flax_resnet.data.config import DataConfig
+from flax_resnet.data.images.decode import DecodeError
+from flax_resnet.data.images.transforms import eval_transform, train_transform
+from flax_resnet.data.positions import example_rng, locate, position_of_row, process_rows
+from flax_resnet.data.sources.decoded import decoded
+from flax_resnet.data.sources.source import Example, Source
+from flax_resnet.errors import InputError
+
+
+class Batch(TypedDict):
+    """The rows of one global batch that one process prepares."""
+
+    image: np.ndarray
+    """uint8 (rows, size, size, channels); of masks' evaluation whole images."""
+    label: np.ndarray
+    """int32 (rows,); of masks uint8 (rows, height, width), IGNORED where a pixel does not count."""
+    skipped: np.ndarray
+    """int32 (rows,): how many records that cannot be decoded came before this one."""
+    mask: NotRequired[np.ndarray]
+    """bool (rows,), of evaluation alone: False where a row is padding or cannot be decoded."""
+    weight: NotRequired[np.ndarray]
+    """float32 (rows, height, width), of training on masks alone: how much each pixel counts."""
+
+
+@dataclass(frozen=True)
+class TrainLoader:
+    """Make the training batch of a given number."""
+
+    source: Source
+    config: DataConfig
+    seed: int
+    process_index: int = 0
+    process_count: int = 1
+
+    def __call__(self, number: int) -> Batch:
+        """Return this process's rows of global batch `number`."""
+        if self.config.sizes:
+            sized = at_batch(self.config, number, len(self.source))
+            return dataclasses.replace(self, config=sized)(number)
+        rows = process_rows(self.config.batch_size, self.process_index, self.process_count)
+        batch, repeats = self.empty(len(rows)), self.config.augment.repeats
+        for at, row in enumerate(rows):
+            position = position_of_row(number, row, self.config.batch_size, repeats)
+            place = locate(position, self.seed, len(self.source), repeats)
+            example, batch["skipped"][at] = self._decodable(place.example)
+            self.put(batch, at, example, example_rng(self.seed, *place))
+        return batch
+
+    def empty(self, rows: int) -> Batch:
+        """Return a batch to be filled."""
+        return empty_batch(self.config, rows, self.config.image_size)
+
+    def put(self, batch: Batch, at: int, example: Example, rng: np.random.Generator) -> None:
+        """Write a transformed example into a row."""
+        batch["image"][at] = train_transform(np.asarray(example["image"]), rng, self.config)
+        batch["label"][at] = example["label"]
+
+    def _decodable(self, index: int) -> tuple[Example, int]:
+        """Load example `index`, or the next one that can be decoded when errors are skipped."""
+        limit = min(self.config.max_errors + 1, len(self.source))
+        skipped = 0
+        while True:
+            try:
+                example = load_example(self.source, index, self.config.channels)
+            except RecordError as error:
+                skipped += 1
+                if self.config.on_error == "raise" or skipped >= limit:
+                    raise _explained(error, self.config) from error
+                index = (index + 1) % len(self.source)
+            else:
+                return example, skipped
+
+
+@dataclass(frozen=True)
+class EvalLoader:
+    """Make the evaluation batch of a given number."""
+
+    source: Source
+    config: DataConfig
+    process_index: int = 0
+    process_count: int = 1
+
+    def __call__(self, number: int) -> Batch:
+        """Return this process's rows of global batch `number`, the last one padded."""
+        rows = process_rows(self.config.eval_batch_size, self.process_index, self.process_count)
+        batch = self.empty(len(rows))
+        batch["mask"] = np.zeros(len(rows), np.bool_)
+        for at, row in enumerate(rows):
+            index = number * self.config.eval_batch_size + row
+            if index >= len(self.source):
+                break
+            try:
+                example = load_example(self.source, index, self.config.channels)
+            except RecordError as error:
+                if self.config.on_error == "raise":
+                    raise _explained(error, self.config) from error
+                batch["skipped"][at] = 1
+                continue
+            self.put(batch, at, example)
+            batch["mask"][at] = True
+        return batch
+
+    def empty(self, rows: int) -> Batch:
+        """Return a batch to be filled."""
+        return empty_batch(self.config, rows, self.config.test_size)
+
+    def put(self, batch: Batch, at: int, example: Example) -> None:
+        """Write a transformed example into a row."""
+        batch["image"][at] = eval_transform(np.asarray(example["image"]), self.config)
+        batch["label"][at] = example["label"]
+
+
+class RecordError(Exception):
+    """Name a record that cannot be read or decoded, and say why."""
+
+
+def load_example(source: Source, index: int, channels: int) -> Example:
+    """Return an example with its image decoded to uint8 (height, width, channels)."""
+    try:
+        example = source[index]
+        image = decoded(example, channels)
+    except (DecodeError, OSError) as error:
+        raise RecordError(f"{source.describe(index)} cannot be decoded: {error}") from error
+    label = example["label"]
+    # The classes of pixels were checked when they were made from a mask's values.
+    if not isinstance(label, np.ndarray) and not 0 <= label < source.num_classes:
+        raise InputError(
+            f"{source.describe(index)} has label {label}; expected 0 .. {source.num_classes - 1}, "
+            f"for {source.name} has {source.num_classes} classes. Repair or remove the record."
+        )
+    return {"image": image, "label": label}
+
+
+def empty_batch(config: DataConfig, rows: int, size: int) -> Batch:
+    """Return a batch of black images of this size with label 0."""
+    shape = (rows, size, size, config.channels)
+    return {
+        "image": np.zeros(shape, np.uint8),
+        "label": np.zeros(rows, np.int32),
+        "skipped": np.zeros(rows, np.int32),
+    }
+
+
+def _explained(error: RecordError, config: DataConfig) -> InputError:
+    if config.on_error == "skip":
+        advice = f"More than config.data.max_errors = {config.max_errors} in a row are like this."
+    else:
+        advice = "Repair or remove it, or set config.data.on_error='skip'."
+    return InputError(f"{error}. {advice}")

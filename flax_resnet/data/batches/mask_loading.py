@@ -1,0 +1,123 @@
+"""Batches of images with a class for every pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flax_resnet.data.batches.loading import Batch, EvalLoader, TrainLoader
+from flax_resnet.data.config import DataConfig
+from flax_resnet.data.images.decode import MAX_PIXELS
+from flax_resnet.data.images.paired import border_weights, pad_to, paired_transform
+from flax_resnet.data.sources.masks import IGNORED, MaskSource
+from flax_resnet.data.sources.source import Example, Source
+from flax_resnet.errors import InputError
+
+# OpenCV counts the pixels that it moves about in 16 bits.
+_LONGEST_BENT = 2**15 - 1
+
+
+@dataclass(frozen=True)
+class MaskTrainLoader(TrainLoader):
+    """Make the training batch of a given number: crops, their classes and weights."""
+
+    source: MaskSource
+
+    def empty(self, rows: int) -> Batch:
+        """Return a batch to be filled; it has weights only where the config asks for some."""
+        side = self.config.image_size
+        batch = _empty(rows, (side, side), self.config.channels)
+        if _is_weighted(self.config):
+            batch["weight"] = np.zeros((rows, side, side), np.float32)
+        return batch
+
+    def put(self, batch: Batch, at: int, example: Example, rng: np.random.Generator) -> None:
+        """Write a transformed example into a row."""
+        image, label = np.asarray(example["image"]), np.asarray(example["label"])
+        batch["image"][at], batch["label"][at] = paired_transform(image, label, rng, self.config)
+        if "weight" in batch:
+            batch["weight"][at] = pixel_weights(batch["label"][at], self.config)
+
+
+@dataclass(frozen=True)
+class MaskEvalLoader(EvalLoader):
+    """Make the evaluation batch of a given number: whole images, padded to the largest."""
+
+    source: MaskSource
+
+    def empty(self, rows: int) -> Batch:
+        """Return a batch to be filled."""
+        return _empty(rows, self.source.largest, self.config.channels)
+
+    def put(self, batch: Batch, at: int, example: Example) -> None:
+        """Write an example into a row; the pixels of its padding do not count."""
+        image, label = np.asarray(example["image"]), np.asarray(example["label"])
+        batch["image"][at] = pad_to(image, *self.source.largest)
+        batch["label"][at, : label.shape[0], : label.shape[1]] = label
+
+
+def train_loader(
+    source: Source, config: DataConfig, seed: int, process_index: int, process_count: int
+) -> TrainLoader:
+    """Return what makes the training batches of a source of either kind."""
+    if isinstance(source, MaskSource):
+        _check_sides(source, config)
+        return MaskTrainLoader(source, config, seed, process_index, process_count)
+    return TrainLoader(source, config, seed, process_index, process_count)
+
+
+def eval_loader(
+    source: Source, config: DataConfig, process_index: int, process_count: int
+) -> EvalLoader:
+    """Return what makes the evaluation batches of a source of either kind."""
+    if isinstance(source, MaskSource):
+        _check_largest(source)
+        return MaskEvalLoader(source, config, process_index, process_count)
+    return EvalLoader(source, config, process_index, process_count)
+
+
+def pixel_weights(labels: np.ndarray, config: DataConfig) -> np.ndarray:
+    """Return how much each pixel of a crop counts: its class's weight, and more in narrow gaps.
+
+    Things are told apart as the crop shows them.
+    """
+    table = np.ones(256, np.float32)
+    table[: len(config.class_weights)] = config.class_weights
+    weights = table[labels]
+    if config.border_weight > 0:
+        weights += border_weights(labels, config.border_weight, config.border_sigma)
+    return weights
+
+
+def _check_sides(source: MaskSource, config: DataConfig) -> None:
+    side = max(source.largest)
+    if config.elastic > 0 and side > _LONGEST_BENT:
+        raise InputError(
+            f"an image of {source.name} has a side of {side} pixels; expected at most "
+            f"{_LONGEST_BENT} where config.data.elastic bends them. Cut it, or set that to 0."
+        )
+
+
+def _check_largest(source: MaskSource) -> None:
+    # One image may be a wide strip and another a tall one: the frame of both is neither's size.
+    height, width = source.largest
+    if height * width > MAX_PIXELS:
+        raise InputError(
+            f"the images of {source.name} are up to {width} pixels wide and {height} high, and "
+            f"evaluation pads all to that; expected at most {MAX_PIXELS} pixels. Cut the longest "
+            "ones."
+        )
+
+
+def _is_weighted(config: DataConfig) -> bool:
+    return bool(config.class_weights) or config.border_weight > 0
+
+
+def _empty(rows: int, size: tuple[int, int], channels: int) -> Batch:
+    """Return black images none of whose pixels count."""
+    return {
+        "image": np.zeros((rows, *size, channels), np.uint8),
+        "label": np.full((rows, *size), IGNORED, np.uint8),
+        "skipped": np.zeros(rows, np.int32),
+    }

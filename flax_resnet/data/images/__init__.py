@@ -1,0 +1,1 @@
+"""One image: read, decoded, cropped and resized."""

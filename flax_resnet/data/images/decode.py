@@ -1,0 +1,214 @@
+"""Read and decode image files: plain files alone, and never without bound."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+
+# An ImageNet photograph has 0.2 megapixels, a large camera's 100; a few kilobytes of PNG that
+# unfold to gigabytes are an attack or a mistake.
+MAX_PIXELS = 2**27
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
+_JPEG = b"\xff\xd8\xff"
+# Frame headers: SOF0 .. SOF15, without the three codes in between that mean other things.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# What may come before them and carries a length: tables, application data and comments.
+_SEGMENTS = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)})
+
+
+class DecodeError(ValueError):
+    """Say what is wrong with the bytes of an image; the loader adds which image it is."""
+
+
+def decode_image(data: bytes, channels: int) -> np.ndarray:
+    """Decode JPEG, PNG, WebP, BMP or GIF bytes to uint8 (height, width, channels).
+
+    Greyscale, palette, CMYK and 16-bit images become plain grey (1 channel) or RGB (3), turned as
+    their EXIF tag says. An alpha channel is dropped, as Pillow's `convert("RGB")` and TensorFlow
+    do, so that a network sees what published ones saw.
+
+    Raises `DecodeError` for anything else, for truncated data and above `MAX_PIXELS`.
+    """
+    check_pixels(*image_size(data))
+    flags = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
+    try:
+        image = cv2.imdecode(np.frombuffer(_still(data), np.uint8), flags)
+    except cv2.error as error:
+        raise DecodeError(f"OpenCV says {error.err or error}") from None
+    if image is None:
+        raise DecodeError(f"the {len(data)} bytes are truncated or damaged")
+    return image.reshape(*image.shape[:2], channels)
+
+
+def check_pixels(height: int, width: int) -> None:
+    """Raise `DecodeError` above `MAX_PIXELS`."""
+    if height * width > MAX_PIXELS:
+        raise DecodeError(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}")
+
+
+def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Convert uint8 (height, width, 1 or 3) between grey and RGB."""
+    if image.shape[-1] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, axis=-1)
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Read (height, width) from an image's header, before any EXIF rotation."""
+    try:
+        size = _header_size(data)
+    except struct.error:
+        size = None
+    if size is None:
+        start = data[:8].hex(" ") or "nothing"
+        raise DecodeError(
+            f"its {len(data)} bytes start with {start}; expected a JPEG, PNG, WebP, BMP or GIF"
+        )
+    if min(size) < 1:
+        raise DecodeError(f"its header says {size[1]} x {size[0]} pixels")
+    return size
+
+
+def jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
+    """Return (height, width, colour components) of a JPEG, None where it has no frame header."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], struct.unpack_from(">H", data, at + 2)[0]
+        if marker in _FRAMES:
+            height, width, components = struct.unpack_from(">HHB", data, at + 5)
+            return height, width, components
+        if marker in _SEGMENTS:
+            at += 2 + length
+        elif marker == 0xFF:  # A fill byte.
+            at += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # Markers that carry no length.
+            at += 2
+        else:
+            # libjpeg passes over other codes in its own way, and would find another frame.
+            return None
+    return None
+
+
+def is_rgb_or_grey_jpeg(data: bytes) -> bool:
+    """Tell whether the bytes are a JPEG that every reader shows in the same colours."""
+    frame = jpeg_frame(data) if data.startswith(_JPEG) else None
+    return frame is not None and frame[2] in (1, 3)
+
+
+def _header_size(data: bytes) -> tuple[int, int] | None:
+    if data.startswith(_JPEG):
+        frame = jpeg_frame(data)
+        return frame[:2] if frame else None
+    if data.startswith(_PNG):
+        return _png_size(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp_size(data)
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        width, height = struct.unpack_from("<HH", data, 6)
+        return height, width
+    if data[:2] == b"BM":
+        if data[14:18] == b"\x0c\0\0\0":  # The first version's header has 12 bytes.
+            width, height = struct.unpack_from("<HH", data, 18)
+        else:
+            width, height = struct.unpack_from("<ii", data, 18)
+        return abs(height), width  # A negative height means rows from the top.
+    return None
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    kinds = [kind for kind, _ in _png_chunks(data)]
+    if kinds[:1] != [b"IHDR"]:
+        return None
+    width, height = struct.unpack_from(">II", data, 16)
+    return height, width
+
+
+def _still(data: bytes) -> bytes:
+    """Leave the animation out of a PNG: OpenCV crashes where the first frame is damaged."""
+    if not data.startswith(_PNG) or not any(kind in data for kind in _ANIMATION):
+        return data
+    chunks = [chunk for kind, chunk in _png_chunks(data) if kind not in _ANIMATION]
+    return b"".join([_PNG, *chunks])
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield the kind and the bytes of every chunk."""
+    view, at = memoryview(data), len(_PNG)
+    while at + 8 <= len(data):
+        end = at + 12 + struct.unpack_from(">I", data, at)[0]
+        if end > len(data):
+            # OpenCV would make room for what a chunk says it has, up to 2 GiB, before it looks.
+            raise DecodeError(f"the {len(data)} bytes are truncated or damaged")
+        yield data[at + 4 : at + 8], view[at:end]
+        at = end
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    chunk = data[12:16]
+    if chunk == b"VP8X":  # Extended: 24-bit sizes, less one.
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+        return height, width
+    if chunk == b"VP8L":  # Lossless: 14 bits each, less one, after a signature byte.
+        bits = struct.unpack_from("<I", data, 21)[0]
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if chunk == b"VP8 ":  # Lossy: 14 bits each after the frame's start code.
+        width, height = struct.unpack_from("<HH", data, 26)
+        return height & 0x3FFF, width & 0x3FFF
+    return None
+
+
+# A photograph has a few megabytes, a large scan that is not compressed a hundred.
+MAX_BYTES = 2**28
+
+_KINDS: dict[str, Callable[[int], bool]] = {
+    "folder": stat.S_ISDIR,
+    "named pipe": stat.S_ISFIFO,
+    "socket": stat.S_ISSOCK,
+    "device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
+}
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of an image's file.
+
+    Raises:
+      DecodeError: it is no plain file, or has more than `MAX_BYTES`.
+      OSError: it has gone, or may not be read.
+    """
+    with open_plain(path) as file:
+        # Not all that comes: a file may grow while it is read.
+        return file.read(os.fstat(file.fileno()).st_size)
+
+
+@contextmanager
+def open_plain(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for as long as a block runs; raise as `read_file` does."""
+    with open(path, "rb", opener=_at_once) as file:
+        status = os.fstat(file.fileno())
+        if kind := special_kind(status.st_mode):
+            raise DecodeError(f"it is a {kind}; expected a file")
+        if status.st_size > MAX_BYTES:
+            raise DecodeError(f"its {status.st_size} bytes are more than the limit of {MAX_BYTES}")
+        yield file
+
+
+def special_kind(mode: int) -> str | None:
+    """Say what is there instead of a plain file, given its `st_mode`."""
+    return next((kind for kind, holds in _KINDS.items() if holds(mode)), None)
+
+
+def _at_once(path: str, mode: int) -> int:
+    # Opening a named pipe would wait for a writer. Windows has neither.
+    return os.open(path, mode | getattr(os, "O_NONBLOCK", 0))

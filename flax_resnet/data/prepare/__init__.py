@@ -1,0 +1,1 @@
+"""Pack the official archives of data sets."""

@@ -1,0 +1,234 @@
+"""Pack the official ImageNet archives into what `tfds.builder("imagenet2012")` reads.
+
+TFDS's own builder needs TensorFlow. The result here is the same: ArrayRecord shards of serialised
+tf.train.Example messages, features.json and dataset_info.json.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import signal
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from flax_resnet.data.images.decode import DecodeError, decode_image, is_rgb_or_grey_jpeg
+from flax_resnet.data.images.transforms import resize
+from flax_resnet.data.positions import permutation
+from flax_resnet.data.prepare.archives import Member, train_members, validation_members
+from flax_resnet.errors import InputError
+
+# (what is done, how much of it, of how much): for a progress bar.
+Report = Callable[[str, int, int], None]
+_SHUFFLE_SEED = 0
+# Of images that are resized, or that are no RGB JPEG to begin with.
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """All that a worker process needs to know to write one file."""
+
+    path: Path
+    archive: Path
+    members: list[Member]
+    resize_to: int | None
+
+
+def pack_imagenet(
+    train: Path | None,
+    validation: Path | None,
+    data_dir: str | None,
+    *,
+    resize_to: int | None = None,
+    workers: int = 1,
+    report: Report = lambda what, done, total: None,
+) -> Path:
+    """Pack the archives that are given and return the data set's folder.
+
+    `resize_to` is the short side, in pixels, to which larger images shrink. Whole shards of an
+    earlier run with the same archives and options are kept. With one worker nothing is started.
+    """
+    builder = tfds.builder("imagenet2012", data_dir=data_dir)
+    folder = Path(builder.data_dir)
+    archives = {"train": train, "validation": validation}
+    if not any(archives.values()):
+        raise InputError("No archive is given; expected --train, --val or both.")
+    splits = {info.name: info for info in builder.info.splits.values()}
+    for split, archive in archives.items():
+        if archive is not None:
+            _check_unclaimed(split, split in splits, folder)
+            shards = _plan(split, archive, folder, resize_to, report)
+            sizes = _write_all(split, shards, workers, report)
+            lengths = [len(shard.members) for shard in shards]
+            splits[split] = tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=lengths,
+                num_bytes=sum(sizes),
+                filename_template=_template(folder, split),
+            )
+    builder.info.set_file_format("array_record", override=True, override_if_initialized=True)
+    builder.info.set_splits(tfds.core.splits.SplitDict(splits.values()))
+    builder.info.write_to_directory(folder)
+    return folder
+
+
+def _plan(
+    split: str, archive: Path, folder: Path, resize_to: int | None, report: Report
+) -> list[_Shard]:
+    """Say which member of the archive goes into which file."""
+    if not archive.is_file():
+        raise InputError(f"{archive} is no file; expected the archive of the {split} images.")
+    total = archive.stat().st_size
+    list_members = train_members if split == "train" else validation_members
+    members = list_members(archive, lambda done: report(f"reading {archive.name}", done, total))
+    if split == "train":  # The archive is sorted by class.
+        members = [members[i] for i in permutation(_SHUFFLE_SEED, 0, len(members))]
+    report(f"reading {archive.name}", total, total)
+    size = sum(member.size for member in members)
+    count = tfds.core.utils.shard_utils.ShardConfig.calculate_number_shards(size, len(members))
+    _check_same_plan(_plan_file(folder, split), members, resize_to)
+    ends = [round(len(members) * shard / count) for shard in range(count + 1)]
+    template = _template(folder, split)
+    return [
+        _Shard(
+            path=Path(template.sharded_filepath(shard_index=shard, num_shards=count)),
+            archive=archive,
+            members=members[ends[shard] : ends[shard + 1]],
+            resize_to=resize_to,
+        )
+        for shard in range(count)
+    ]
+
+
+def _template(folder: Path, split: str) -> tfds.core.ShardedFileTemplate:
+    return tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name="imagenet2012", split=split, filetype_suffix="array_record"
+    )
+
+
+def _plan_file(folder: Path, split: str) -> Path:
+    return folder / f"pack-{split}.json"
+
+
+def _check_unclaimed(split: str, prepared: bool, folder: Path) -> None:
+    """Refuse to touch files that another program, such as TFDS, has prepared."""
+    if prepared and not _plan_file(folder, split).exists():
+        raise InputError(
+            f"{folder} already has a {split} split, which was not packed by this command. Use it "
+            "as it is, or choose another --data-dir."
+        )
+
+
+def _check_same_plan(path: Path, members: list[Member], resize_to: int | None) -> None:
+    """Refuse to mix the shards of two different packs, which would repeat and lose images."""
+    listing = "\n".join(f"{member.name} {member.size}" for member in members)
+    plan = {"images": len(members), "crc32": zlib.crc32(listing.encode()), "resize": resize_to}
+    text = json.dumps(plan)
+    if path.exists() and (begun := path.read_text(errors="replace")) != text:
+        raise InputError(
+            f"{path.parent} was begun with other archives or options ({begun}; now {text}). Give "
+            "the same ones to go on, or choose another --data-dir."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"incomplete.{path.name}")
+    partial.write_text(text)
+    partial.rename(path)
+
+
+def _write_all(split: str, shards: list[_Shard], workers: int, report: Report) -> list[int]:
+    """Write the shards that are missing; return the bytes of all."""
+    what, total = f"packing {split}", sum(len(shard.members) for shard in shards)
+    done = 0
+    for shard in _written(shards, workers):
+        done += len(shard.members)
+        report(what, done, total)
+    return [shard.path.stat().st_size for shard in shards]
+
+
+def _written(shards: list[_Shard], workers: int) -> Iterator[_Shard]:
+    """Yield every shard once it is there."""
+    missing = [shard for shard in shards if not shard.path.exists()]
+    yield from (shard for shard in shards if shard.path.exists())
+    if workers <= 1 or len(missing) <= 1:
+        for shard in missing:
+            write_shard(shard)
+            yield shard
+        return
+    context = multiprocessing.get_context("spawn")
+    count = min(workers, len(missing))
+    with ProcessPoolExecutor(count, context, _start_worker) as pool:
+        yield from _completed(pool, missing)
+
+
+def _start_worker() -> None:
+    # Ctrl-C reaches every process of a terminal; the main one lets the others end their shards.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _completed(pool: Executor, shards: list[_Shard]) -> Iterator[_Shard]:
+    futures: dict[Future[None], _Shard] = {pool.submit(write_shard, s): s for s in shards}
+    try:
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]
+    finally:
+        # An error, or Ctrl-C, ends the run at the shards that are being written.
+        pool.shutdown(cancel_futures=True)
+
+
+def write_shard(shard: _Shard) -> None:
+    """Write one file under a temporary name, and rename it when it is whole."""
+    cv2.setNumThreads(0)
+    features = tfds.builder("imagenet2012", data_dir=shard.path.parents[2]).info.features
+    partial = shard.path.with_name(f"incomplete.{shard.path.name}")
+    # One record a group: what random access wants.
+    writer = ArrayRecordWriter(str(partial), "group_size:1")
+    try:
+        with shard.archive.open("rb") as archive:
+            for member in shard.members:
+                archive.seek(member.offset)
+                image = _encoded(archive.read(member.size), shard, member)
+                example = {"image": image, "label": member.synset, "file_name": member.name}
+                writer.write(features.serialize_example(example))
+    finally:
+        writer.close()
+    partial.rename(shard.path)
+
+
+def _encoded(data: bytes, shard: _Shard, member: Member) -> bytes:
+    """Return a JPEG in RGB or grey, of the wanted size.
+
+    The training images hold one PNG and 22 CMYK JPEGs, which TFDS turns into RGB JPEGs too.
+    """
+    if shard.resize_to is None and is_rgb_or_grey_jpeg(data):
+        return data
+    try:
+        image = decode_image(data, 3)
+    except DecodeError as error:
+        raise InputError(
+            f"{member.name} in {shard.archive} cannot be decoded: {error}. The archive is "
+            "damaged: compare its checksum and fetch it again."
+        ) from error
+    smaller = shrink(image, shard.resize_to)
+    if smaller is image and is_rgb_or_grey_jpeg(data):
+        return data
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    return cv2.imencode(".jpg", smaller[..., ::-1], options)[1].tobytes()
+
+
+def shrink(image: np.ndarray, short_side: int | None) -> np.ndarray:
+    """Shrink uint8 (height, width, 3) to the short side; smaller images stay as they are."""
+    height, width = image.shape[:2]
+    if short_side is None or min(height, width) <= short_side:
+        return image
+    scale = short_side / min(height, width)
+    return resize(image, (round(height * scale), round(width * scale)))

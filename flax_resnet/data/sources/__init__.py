@@ -1,0 +1,1 @@
+"""Where labelled images come from: TFDS, folders, tables, masks, or nowhere at all."""

@@ -1,0 +1,137 @@
+"""Images that a table lists: a row each, with its file, its class and perhaps its split."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from flax_resnet.data.config import DataConfig
+from flax_resnet.data.images.decode import DecodeError, read_file
+from flax_resnet.data.sources.folder import FolderSource, canonical_split, shuffled
+from flax_resnet.data.sources.source import resolve_split, split_size
+from flax_resnet.errors import InputError, printable, require_known
+from flax_resnet.files import replace_text
+
+_COLUMNS = ("file", "label", "split")
+_SPLITS = ("train", "validation", "test")
+_LAYOUT = "expected a first line 'file,label' or 'file,label,split', and a line for each image"
+
+
+class Row(NamedTuple):
+    """An image of a table."""
+
+    file: str
+    """Its path; one that is not absolute starts from the table's folder."""
+    label: str
+    split: str = "train"
+    """train | validation | test"""
+
+
+def open_csv(config: DataConfig, rest: str, split: str) -> FolderSource:
+    """Open a split of "csv:PATH".
+
+    Without a column `split` all images are the train split; slices make the others, as of folders.
+    The sorted labels of the train split are the classes.
+    """
+    rows, name = read_table(Path(rest)), f"{config.source} {split}"
+    root = table_folder(Path(rest))
+    if not config.follow_links:
+        _check_inside(rows, root, printable(rest))
+    classes = sorted({row.label for row in rows if row.split == "train"})
+    extra = sorted({row.label for row in rows} - set(classes))
+    if not classes or extra:
+        found = f"has the class {extra[0]!r}" if classes else "has no rows of the split 'train'"
+        raise InputError(
+            f"{rest} {found}; expected every class among those of the split 'train'. Move rows "
+            "there, or remove them."
+        )
+    members = {known: [row for row in rows if row.split == known] for known in _SPLITS}
+    sizes = {known: len(found) for known, found in members.items() if found}
+    parts = resolve_split(config.source, canonical_split(split), sizes)
+    if split_size(parts) == 0:
+        raise InputError(f"{name} has no images; expected at least one. Widen the slice.")
+    chosen = [
+        members[known][at] for known, positions in parts for at in shuffled(sizes[known], positions)
+    ]
+    numbers = {label: number for number, label in enumerate(classes)}
+    return FolderSource(
+        name=name,
+        root=str(root),
+        files=np.array([os.fsencode(row.file) for row in chosen]),
+        labels=np.array([numbers[row.label] for row in chosen]),
+        class_names=tuple(classes),
+    )
+
+
+def read_table(path: Path) -> list[Row]:
+    """Return the rows of a table, in its order; their files need not be there.
+
+    Commas, semicolons or tabs part the columns, whichever the first line has most of.
+
+    Raises:
+      InputError: it cannot be read, lacks a column, or has a row that is none.
+    """
+    try:
+        # What spreadsheets put in front of UTF-8 goes; what is none in a file's name stays.
+        text = read_file(path.expanduser()).decode("utf-8-sig", "surrogateescape")
+        first = text.partition("\n")[0]
+        delimiter = max(",;\t", key=first.count)
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except (OSError, RuntimeError, DecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{printable(path)} cannot be read: {reason}; {_LAYOUT}.") from None
+    header = [cell.strip().lower() for cell in lines[0]] if lines else []
+    if not {"file", "label"} <= set(header):
+        found = printable(", ".join(header)[:100]) or "nothing"
+        raise InputError(f"{printable(path)} begins with {found}; {_LAYOUT}.")
+    places = {name: header.index(name) for name in _COLUMNS if name in header}
+    rows = [
+        _row(line, places, f"{printable(path)}, row {number}")
+        for number, line in enumerate(lines[1:], 2)
+        if line
+    ]
+    if not rows:
+        raise InputError(f"{printable(path)} lists no images; {_LAYOUT}.")
+    return rows
+
+
+def write_table(path: Path, rows: Iterable[Row]) -> None:
+    """Write a table so that a reader finds it whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows(rows)
+    replace_text(path, text.getvalue())
+
+
+def table_folder(path: Path) -> Path:
+    """Return where the paths of a table start from, with all links resolved.
+
+    A path may go up, and the folder above a link is not the one above its name.
+    """
+    return Path(os.path.realpath(path.expanduser().parent))
+
+
+def _row(line: list[str], places: dict[str, int], where: str) -> Row:
+    cells = {name: line[at] if at < len(line) else "" for name, at in places.items()}
+    file, label = cells["file"], cells["label"].strip()
+    if not file or not label or "\0" in file:
+        raise InputError(f"{where} has the file {file!r} and the label {label!r}; expected both.")
+    split = canonical_split(cells.get("split", "").strip().lower() or "train")
+    require_known(f"{where}: the split", split, _SPLITS)
+    return Row(file, label, split)
+
+
+def _check_inside(rows: list[Row], root: Path, table: str) -> None:
+    for row in rows:
+        if not Path(os.path.realpath(root / row.file)).is_relative_to(root):
+            raise InputError(
+                f"{table} lists {printable(row.file)}, which lies outside of {printable(root)}. "
+                "Set config.data.follow_links=True if you trust it, or remove the row."
+            )

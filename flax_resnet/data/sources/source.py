@@ -1,0 +1,85 @@
+"""What a source of examples is, and how its splits are sliced."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Protocol, TypedDict
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from flax_resnet.errors import InputError, expected_names
+
+
+class Example(TypedDict):
+    """One labelled image, encoded (JPEG, PNG, ...) or as uint8 (height, width, channels)."""
+
+    image: bytes | np.ndarray
+    label: int | np.ndarray
+    """The class of the image, or of every pixel: uint8 (height, width)."""
+
+
+class Source(Protocol):
+    """Labelled images with random access; a source can be pickled for worker processes."""
+
+    @property
+    def name(self) -> str:
+        """Return what errors call it, such as "tfds:mnist train[:90%]"."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """Return the number of classes; labels are 0 .. num_classes - 1."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the name of each class."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        ...
+
+    def __getitem__(self, index: int) -> Example:
+        """Return an example."""
+        ...
+
+    def describe(self, index: int) -> str:
+        """Say where an example comes from: a file, or "record 17 of tfds:mnist train"."""
+        ...
+
+
+_SLICES = "https://www.tensorflow.org/datasets/splits"
+
+
+def check_split(source: str, spec: str, known: Mapping[str, object]) -> None:
+    """Raise `InputError` when a spec names a split that the source does not have."""
+    for part in spec.split("+"):
+        name = re.split(r"\[", part.strip())[0]
+        if name not in known and name != "all":
+            raise InputError(
+                f"{source} has no split {name!r}; {expected_names(name, known)} "
+                "A slice of one works too, such as train[90%:]."
+            )
+
+
+def resolve_split(source: str, spec: str, sizes: Mapping[str, int]) -> list[tuple[str, range]]:
+    """Return the (split, positions) that a spec stands for, of splits of the given sizes."""
+    check_split(source, spec, sizes)
+    infos = {name: tfds.core.SplitInfo(name, [size], 0) for name, size in sizes.items()}
+    try:
+        parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(infos)
+    except (ValueError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"{source} cannot be sliced by {spec!r}: {error} See {_SLICES}.") from None
+    # TFDS leaves out a bound that is the split's own.
+    ends = [sizes[part.splitname] if part.to is None else part.to for part in parts]
+    return [
+        (part.splitname, range(part.from_ or 0, end)) for part, end in zip(parts, ends, strict=True)
+    ]
+
+
+def split_size(parts: list[tuple[str, range]]) -> int:
+    """Return the number of examples in a resolved split."""
+    return sum(len(positions) for _, positions in parts)

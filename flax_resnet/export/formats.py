@@ -1,0 +1,126 @@
+"""Write a network as StableHLO, as a SavedModel, or as a folder of the hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+from flax_resnet.errors import InputError
+from flax_resnet.export.network import Exported
+from flax_resnet.files import replace_bytes, replace_text
+from flax_resnet.weights import Preprocessing, save_pretrained
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def write_stablehlo(network: Exported, path: Path) -> float:
+    """Write a network to `path`, and what its images have to be like to `path.json`.
+
+    Returns:
+      The largest difference of the file's logits to the network's, over the largest logit, on a
+      batch of noise.
+
+    Raises:
+      InputError: flatbuffers, in which jax writes, is not installed; or the file cannot be written.
+    """
+    (batch,) = export.symbolic_shape("b")
+    images = jax.ShapeDtypeStruct((batch, *network.image_shape), jnp.dtype(network.dtype))
+    made = export.export(jax.jit(network.__call__), platforms=PLATFORMS)(images)
+    try:
+        data = bytes(made.serialize())
+    except ImportError:
+        raise InputError("StableHLO needs flatbuffers: pip install 'flax-resnet[export]'") from None
+    try:
+        replace_bytes(path, data)
+        write_description(network, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written to: {error.strerror or error}") from None
+    loaded = export.deserialize(bytearray(path.read_bytes()))
+    return difference(network, lambda images: np.asarray(loaded.call(images)))
+
+
+def write_description(network: Exported, path: Path) -> None:
+    """Write what a program has to know to `path.json`."""
+    text = json.dumps(network.describe(), indent=1, ensure_ascii=False)
+    replace_text(path.with_name(f"{path.name}.json"), text + "\n")
+
+
+def difference(network: Exported, loaded: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Return the largest difference of what was read back, over the network's largest logit."""
+    noise = np.random.default_rng(0).standard_normal((2, *network.image_shape))
+    images = (128 + 40 * noise).astype(np.uint8) if network.preprocess else noise.astype(np.float32)
+    expected = np.asarray(jax.jit(network.__call__)(images))
+    return float(np.abs(loaded(images) - expected).max() / max(np.abs(expected).max(), 1e-30))
+
+
+def write_savedmodel(network: Exported, folder: Path) -> float:
+    """Write a network to a folder, with one function `serving_default(images)` to `logits`.
+
+    Returns:
+      The largest difference, as `write_stablehlo` does.
+
+    Raises:
+      InputError: TensorFlow is not installed, or the folder cannot be written to.
+    """
+    try:
+        import tensorflow as tf
+        from jax.experimental import jax2tf
+    except ModuleNotFoundError:
+        raise InputError(
+            "SavedModel needs TensorFlow: pip install 'flax-resnet[savedmodel]'"
+        ) from None
+    converted = jax2tf.convert(
+        network.__call__,
+        polymorphic_shapes=["(b, ...)"],
+        native_serialization_platforms=PLATFORMS,
+        with_gradient=False,
+    )
+    images = tf.TensorSpec([None, *network.image_shape], network.dtype, name="images")
+    module: Any = tf.Module()
+    module.serve = tf.function(
+        lambda images: {"logits": converted(images)}, autograph=False, input_signature=[images]
+    )
+    try:
+        tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
+        write_description(network, folder)
+    except (OSError, tf.errors.OpError) as error:
+        raise InputError(f"{folder} cannot be written to: {error}") from None
+    loaded = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    return difference(network, lambda images: loaded(images=tf.constant(images))["logits"].numpy())
+
+
+def write_hub(network: Exported, folder: Path, architecture: str | None = None) -> None:
+    """Write `model.safetensors` and `config.json` to a folder.
+
+    Args:
+      architecture: row of the table that the network was made from; None: the row that it equals.
+
+    Raises:
+      InputError: the network has no row, or the folder cannot be written to.
+    """
+    data = network.data
+    images = Preprocessing(
+        data.test_size,
+        data.eval_crop,
+        # timm knows these two; ours are nearer to the second.
+        "bicubic" if data.interpolation in ("bicubic", "random") else "bilinear",
+        data.mean,
+        data.std,
+    )
+    try:
+        save_pretrained(
+            network.model,
+            network.variables,
+            folder,
+            architecture=architecture,
+            preprocessing=images,
+        )
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to: {error.strerror or error}") from None

@@ -1,0 +1,146 @@
+"""A person's pictures: find them, leave out what is no picture, hold some of them out."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from flax_resnet.data.batches.workers import available_cores
+from flax_resnet.data.config import DataConfig
+from flax_resnet.data.images.decode import DecodeError, decode_image, read_file
+from flax_resnet.data.positions import permutation
+from flax_resnet.data.sources.csv import Row, read_table, table_folder
+from flax_resnet.data.sources.folder import LAYOUT, open_folder, split_folders
+from flax_resnet.data.sources.listing import open_tree
+from flax_resnet.errors import InputError, printable
+
+# (how many were looked at, of how many): for a progress bar.
+Report = Callable[[int, int], None]
+
+
+def find_pictures(photos: Path, table: Path | None = None, follow_links: bool = False) -> list[Row]:
+    """Return the pictures in a folder's class folders, or those of a table; paths are absolute.
+
+    Args:
+      photos: PHOTOS/CLASS/*.jpg, or PHOTOS/train/CLASS/*.jpg and so on.
+      table: a file as `read_table` takes it; its paths start from its own folder or from `photos`.
+      follow_links: take what lies elsewhere, too.
+
+    Raises:
+      InputError: there are no pictures, or one lies elsewhere.
+    """
+    if table is not None:
+        return _of_table(table, Path(os.path.realpath(photos.expanduser())), follow_links)
+    config = DataConfig(source=f"folder:{photos}", follow_links=follow_links)
+    rows = []
+    for split in split_folders(open_tree(config, str(photos), LAYOUT), str(photos), LAYOUT):
+        source = open_folder(config, str(photos), split)
+        root = os.path.realpath(source.root)
+        files = (os.fsdecode(bytes(file)) for file in source.files)
+        labels = (source.class_names[label] for label in source.labels)
+        rows += [
+            Row(os.path.join(root, file), label, split)  # noqa: PTH118, a million are fast
+            for file, label in zip(files, labels, strict=True)
+        ]
+    return sorted(rows)
+
+
+def leave_out_unreadable(
+    rows: list[Row], report: Report = lambda done, total: None
+) -> tuple[list[Row], dict[str, str]]:
+    """Return the rows whose pictures can be decoded, and by file what is wrong with the others.
+
+    Raises:
+      InputError: a class has none to train with.
+    """
+    reasons: dict[str, str] = {}
+    pool = ThreadPoolExecutor(available_cores())
+    try:
+        found = pool.map(_reason, [row.file for row in rows])
+        for done, (row, reason) in enumerate(zip(rows, found, strict=True), 1):
+            if reason:
+                reasons[row.file] = reason
+            report(done, len(rows))
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for a hundred thousand others.
+    good = [row for row in rows if row.file not in reasons]
+    lost = {row.label for row in rows} - {row.label for row in good if row.split == "train"}
+    if lost:
+        label = min(lost)
+        bad = [row.file for row in rows if row.label == label and row.file in reasons]
+        example = f"; {printable(bad[0])}: {reasons[bad[0]]}" if bad else ""
+        raise InputError(
+            f"the class {label!r} has no picture to train with that can be read{example}. Repair "
+            "them, or remove the class."
+        )
+    return good, reasons
+
+
+def hold_out(rows: list[Row], fraction: float, seed: int) -> list[Row]:
+    """Move a part of every class from train to validation, unless some are there already.
+
+    Every class keeps at least one picture to train with, and gives one away where it has two.
+
+    Raises:
+      InputError: there are less than two classes, or nothing can be held out.
+    """
+    if not 0 < fraction < 1:
+        raise InputError(f"the part to hold out is {fraction:g}; expected one between 0 and 1")
+    members = defaultdict(list)
+    for at, row in enumerate(rows):
+        if row.split == "train":
+            members[row.label].append(at)
+    if len(members) < 2:
+        raise InputError(
+            f"the pictures have {len(members)} class ({', '.join(members)}); expected two or more, "
+            "each in a folder of its own: what is not meant is a class too"
+        )
+    if any(row.split == "validation" for row in rows):
+        return rows
+    split = list(rows)
+    for number, label in enumerate(sorted(members)):
+        places = members[label]
+        count = min(max(round(fraction * len(places)), 1), len(places) - 1)
+        for turn in permutation(seed, number, len(places))[:count].tolist():
+            split[places[turn]] = rows[places[turn]]._replace(split="validation")
+    if split == rows:
+        raise InputError(
+            "no class has a second picture, so none can be held out; expected two or more of most "
+            "classes"
+        )
+    return split
+
+
+def single_classes(rows: list[Row]) -> list[str]:
+    """Return the classes with one picture, which can be learned but not checked."""
+    counts = Counter(row.label for row in rows)
+    return sorted(label for label, count in counts.items() if count == 1)
+
+
+def _of_table(table: Path, photos: Path, follow_links: bool) -> list[Row]:
+    roots = (table_folder(table), photos)
+
+    def absolute(file: str) -> str:
+        paths = [os.path.realpath(root / file) for root in roots]
+        path = next((path for path in paths if os.path.exists(path)), paths[-1])  # noqa: PTH110, raises nothing
+        if not follow_links and not any(Path(path).is_relative_to(root) for root in roots):
+            raise InputError(
+                f"{printable(table)} lists {printable(file)}, which lies neither in "
+                f"{printable(roots[0])} nor in {printable(photos)}. Pass the folder that holds all "
+                "of the pictures, or --follow-links."
+            )
+        return path
+
+    return [row._replace(file=absolute(row.file)) for row in read_table(table)]
+
+
+def _reason(file: str) -> str:
+    """Say what is wrong with a picture; "" where nothing is."""
+    try:
+        decode_image(read_file(Path(file)), 3)
+    except (OSError, DecodeError) as error:
+        return printable(str(getattr(error, "strerror", None) or error))
+    return ""

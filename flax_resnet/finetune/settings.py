@@ -1,0 +1,172 @@
+"""Sound settings for a person's pictures: a function of how many there are, and of the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from flax_resnet.data.config import DataConfig
+from flax_resnet.errors import InputError
+from flax_resnet.models import create_model
+from flax_resnet.steps.updates.config import OptimizerConfig, ScheduleConfig
+from flax_resnet.training.config import ModelConfig, TrainConfig
+from flax_resnet.training.pretrained import architecture_of, data_settings, is_run
+from flax_resnet.training.runs import restore_config
+
+SCRATCH_MODEL = "resnet18"
+# Networks for images up to this size see them whole.
+_SMALL_IMAGES = 64
+# About so many evaluations, each with a checkpoint.
+_EVALUATIONS = 20
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many pictures each split has."""
+
+    train: int
+    validation: int
+    test: int = 0
+
+
+@dataclass(frozen=True)
+class Start:
+    """How to train from one kind of start.
+
+    Attributes:
+      pictures: to be seen in all, repeats included, within the bounds of `epochs`.
+      rate: the peak for batches of 32.
+      warmup: as a part of the run.
+      head_first: the part of the run in which the head alone trains.
+      layer_decay, freeze_norms: see `OptimizerConfig` and `TrainConfig`.
+    """
+
+    pictures: int
+    epochs: tuple[int, int]
+    rate: float
+    warmup: float
+    head_first: float
+    weight_decay: float
+    layer_decay: float
+    freeze_norms: str | None
+
+
+# A new head gives the body noise for gradients until it has learned something, so it learns alone
+# first (arXiv:2202.10054): in the same run, whose rate warms up all the while, for one curve, one
+# folder and the trainer's own resume are enough. What the layers know already differs, and so do
+# their rates. Statistics of norms over a handful of pictures are worse than those of the weights.
+_PRETRAINED = Start(8_000, (5, 40), 0.02, 0.15, 0.1, 1e-4, 0.7, ".*")
+_SCRATCH = Start(60_000, (30, 200), 0.05, 0.05, 0.0, 5e-4, 1.0, None)
+# Of every classification network, whatever its family.
+_BODY = r"stem|layer\d+"
+
+
+def finetune_config(
+    source: str,
+    counts: Counts,
+    weights: str | None,
+    *,
+    model: str | None = None,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    image_size: int | None = None,
+    rate: float | None = None,
+    seed: int = 0,
+    devices: int = 1,
+) -> TrainConfig:
+    """Return the settings of a run that starts from `weights`; what is None is chosen.
+
+    Args:
+      source: as in `config.data.source`; it has the splits that `counts` counts.
+      weights: what `load_pretrained` takes; None: random ones.
+      batch_size: at most as many as there are pictures to train with.
+      rate: the head's peak for the batch as it is.
+      devices: a chosen batch is a multiple of them.
+
+    Raises:
+      InputError: the weights are unknown or for another task, or the network is.
+    """
+    start = _SCRATCH if weights is None else _PRETRAINED
+    network, images = _from_scratch(model) if weights is None else _from_weights(weights, model)
+    if image_size is not None:
+        images["image_size"] = image_size
+    batch = fitting_batch(counts.train, batch_size, devices)
+    if epochs is None:
+        least, most = start.epochs
+        epochs = float(min(max(math.ceil(start.pictures / counts.train), least), most))
+    data = DataConfig(
+        source=source,
+        # The table was made from pictures that the user pointed at, wherever they lie.
+        follow_links=True,
+        train_split="train",
+        eval_split="validation",
+        test_split="test" if counts.test else None,
+        batch_size=batch,
+        eval_batch_size=min(counts.validation, 64),
+        crop_scale=(0.35, 1.0),
+        # All were read when they were split; one that breaks later need not end the run.
+        on_error="skip",
+        **images,
+    )
+    return TrainConfig(
+        seed=seed,
+        epochs=epochs,
+        label_smoothing=0.1,
+        freeze=_BODY if start.head_first else "",
+        freeze_epochs=start.head_first * epochs if start.head_first else None,
+        freeze_norms=start.freeze_norms,
+        eval_every_epochs=max(epochs / _EVALUATIONS, 1.0),
+        log_every=max(min(counts.train // batch, 50), 1),
+        model=network,
+        data=data,
+        optimizer=OptimizerConfig(
+            nesterov=True,
+            weight_decay=start.weight_decay,
+            decay_norms=False,
+            layer_decay=start.layer_decay,
+        ),
+        schedule=ScheduleConfig(
+            learning_rate=start.rate if rate is None else rate,
+            scale_for=32 if rate is None else None,
+            warmup=start.warmup * epochs,
+        ),
+    )
+
+
+def fitting_batch(pictures: int, wanted: int | None, devices: int = 1) -> int:
+    """Return a batch size: the wanted one, or for about ten updates an epoch between 8 and 64.
+
+    It is never larger than the set, as far as the devices allow that.
+    """
+    if wanted is not None and wanted <= pictures:
+        return wanted
+    chosen = wanted or min(max(2 ** int(math.log2(max(pictures / 10, 1))), 8), 64)
+    return max(min(chosen, pictures) // devices, 1) * devices
+
+
+def _from_weights(weights: str, model: str | None) -> tuple[ModelConfig, dict[str, Any]]:
+    """Return the network that weights are for, and how their images are prepared."""
+    if not is_run(weights):
+        network = ModelConfig(model or architecture_of(weights), pretrained=weights)
+        return network, data_settings(weights)
+    config = restore_config(weights)
+    if config.task != "classification":
+        raise InputError(
+            f"{weights} is a run of {config.task}; expected one of classification to start from"
+        )
+    # Its own arguments too: a narrower network takes no other weights.
+    network = dataclasses.replace(config.model, num_classes=None, pretrained=weights)
+    if model is not None:
+        network = dataclasses.replace(network, name=model)
+    return network, data_settings(weights)
+
+
+def _from_scratch(model: str | None) -> tuple[ModelConfig, dict[str, Any]]:
+    name = model or SCRATCH_MODEL
+    size = create_model(name).image_size
+    images: dict[str, Any] = {"image_size": size}
+    if size <= _SMALL_IMAGES:
+        images["eval_crop"] = 1.0
+    return ModelConfig(name), images

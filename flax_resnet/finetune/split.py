@@ -1,0 +1,98 @@
+"""Which of a person's pictures a run trains with: drawn once, and written into its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from flax_resnet.data.sources.csv import Row, read_table, write_table
+from flax_resnet.errors import InputError, printable
+from flax_resnet.files import replace_text
+from flax_resnet.finetune.pictures import Report, find_pictures, hold_out, leave_out_unreadable
+from flax_resnet.training import workdir as run_folder
+
+TABLE = "split.csv"
+# What the table was made from. It is written after the table, so it stands for both.
+CHOICES = "split.json"
+
+
+def settle_split(
+    workdir: Path,
+    photos: Path,
+    table: Path | None = None,
+    fraction: float = 0.2,
+    seed: int = 0,
+    report: Report = lambda done, total: None,
+    *,
+    follow_links: bool = False,
+) -> tuple[list[Row], dict[str, str]]:
+    """Return the rows of WORKDIR/split.csv, which is made where there is none.
+
+    Paths in it start from its own folder, so a project that holds pictures and runs can move.
+
+    Args:
+      photos, table, follow_links: see `find_pictures`.
+      fraction, seed: see `hold_out`.
+      report: called for each picture that is looked at.
+
+    Returns:
+      The rows, and by file what is wrong with pictures that were left out now.
+
+    Raises:
+      InputError: the pictures make no data set, the folder holds another run or that of other
+        choices, or it cannot be written to.
+    """
+    home = Path(os.path.realpath(workdir))
+    choices: dict[str, object] = {
+        "photos": _relative(photos, home),
+        "csv": None if table is None else _relative(table, home),
+        "validation": fraction,
+        "seed": seed,
+    }
+    if _earlier_choices(workdir, choices):
+        return read_table(workdir / TABLE), {}
+    pictures = find_pictures(photos, table, follow_links)
+    readable, reasons = leave_out_unreadable(pictures, report)
+    rows = [
+        row._replace(file=_relative(Path(row.file), home))
+        for row in hold_out(readable, fraction, seed)
+    ]
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_table(workdir / TABLE, rows)
+        replace_text(workdir / CHOICES, json.dumps(choices, indent=2) + "\n")
+    except OSError as error:
+        raise InputError(
+            f"{workdir} cannot be written to: {error.strerror or error}. Take another --workdir"
+        ) from None
+    return rows, reasons
+
+
+def _earlier_choices(workdir: Path, choices: dict[str, object]) -> bool:
+    """Say whether the folder has a split of these choices."""
+    path = workdir / CHOICES
+    if not path.exists():
+        if (workdir / run_folder.CONFIG).exists():
+            raise InputError(f"{workdir} holds a run of other data; take another --workdir")
+        return False
+    try:
+        before = dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}. Take another --workdir") from None
+    changed = [
+        f"{key}: {printable(str(before.get(key)))} there, {printable(str(value))} here"
+        for key, value in choices.items()
+        if before.get(key) != value
+    ]
+    if changed:
+        raise InputError(
+            f"{workdir} holds a run on other pictures:\n  "
+            + "\n  ".join(changed)
+            + "\nTake another --workdir."
+        )
+    return True
+
+
+def _relative(path: Path, home: Path) -> str:
+    return os.path.relpath(os.path.realpath(path.expanduser()), home)

@@ -1,1 +1,0 @@
-"""Figures of what the experiments found; nothing here computes a finding."""

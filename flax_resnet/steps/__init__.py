@@ -1,0 +1,1 @@
+"""Pure functions of (state, batch): the training step, the evaluation step and their parts."""

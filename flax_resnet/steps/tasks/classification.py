@@ -1,0 +1,88 @@
+"""One class an image: what is minimised, and what is counted."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from flax_resnet.errors import InputError
+from flax_resnet.steps.tasks.losses import binary_cross_entropy, cross_entropy, soft_cross_entropy
+
+TOP_K = 5
+LOSSES = ("softmax", "sigmoid")
+
+
+def classification_loss(
+    logits: Float[Array, "n classes"],
+    batch: Mapping[str, jax.Array],
+    label_smoothing: float = 0.0,
+    loss: str = "softmax",
+    target_threshold: float | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Return the mean cross-entropy and the accuracy of a batch.
+
+    Of mixed images, which have a `share` (see `mixing.mix`), the target is both labels, and right
+    is the one with the greater share.
+    """
+    labels = batch["label"]
+    if logits.ndim != labels.ndim + 1:
+        raise InputError(
+            f"the model gives {logits.shape[1:]} for an image; expected one number a class. Set "
+            "config.task to 'segmentation', or take another config.model.name"
+        )
+    mixed = "share" in batch
+    if loss == "softmax" and not mixed:
+        value = cross_entropy(logits, labels, label_smoothing).mean()
+    else:
+        targets = soft_targets(batch, logits.shape[-1])
+        if loss == "softmax":
+            losses = soft_cross_entropy(logits, targets, label_smoothing)
+        else:
+            losses = binary_cross_entropy(logits, targets, label_smoothing, target_threshold)
+        value = losses.mean()
+    if mixed:
+        labels = jnp.where(batch["share"] >= 0.5, labels, batch["partner"])
+    return value, (logits.argmax(-1) == labels).mean()
+
+
+def soft_targets(batch: Mapping[str, jax.Array], classes: int) -> Float[Array, "n classes"]:
+    """Return the probabilities that the images of a batch stand for: 1 for one class, or shares."""
+    own = jax.nn.one_hot(batch["label"], classes)
+    if "share" not in batch:
+        return own
+    share = batch["share"].astype(own.dtype)[:, None]
+    return share * own + (1 - share) * jax.nn.one_hot(batch["partner"], classes)
+
+
+def classification_sums(
+    logits: Float[Array, "n classes"], batch: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """Return the sums over the examples that `mask` marks.
+
+    They are count, loss, and the numbers of examples whose label is the first and among the first
+    five of the logits.
+    """
+    labels, mask = batch["label"], batch["mask"]
+    ranked = jax.lax.top_k(logits, min(TOP_K, logits.shape[-1]))[1] == labels[:, None]
+    values = {
+        "count": jnp.ones_like(labels),
+        "loss": cross_entropy(logits, labels),
+        "top1": ranked[:, 0],
+        "top5": ranked.any(-1),
+    }
+    return {key: jnp.where(mask, value, 0).sum() for key, value in values.items()}
+
+
+def classification_figures(
+    totals: Mapping[str, np.ndarray], class_names: tuple[str, ...]
+) -> dict[str, float]:
+    """Return loss, top1 and top5, means over the examples."""
+    del class_names
+    count = float(totals["count"])
+    return {
+        key: float(total) / count if count else float("nan")
+        for key, total in totals.items()
+        if key != "count"
+    }

@@ -1,0 +1,162 @@
+"""Optimisers by name, as chains of optax transformations."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flax_resnet.errors import require_known
+from flax_resnet.steps.updates.config import OptimizerConfig
+from flax_resnet.steps.updates.groups import decay_mask, depths, freeze_parameters, matrix_mask
+from flax_resnet.steps.updates.rules import (
+    clip_units,
+    orthogonal_momentum,
+    scale_by_lamb,
+    scale_by_lars,
+)
+
+# The norm to which LAMB's published implementations clip all gradients together.
+LAMB_NORM = 1.0
+
+
+def _sgd(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
+    # torch's order: the decay joins the gradient before the momentum, the rate comes last, so a
+    # change of the rate acts at once on what the momentum has gathered.
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay, mask),
+        optax.trace(config.momentum, config.nesterov),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def _adamw(
+    config: OptimizerConfig, rate: optax.Schedule, mask: Any
+) -> optax.GradientTransformation:
+    """Decouple the weight decay (arXiv:1711.05101); with no decay this is Adam."""
+    epsilon = _or(config.epsilon, 1e-8)
+    return optax.adamw(
+        rate, config.b1, config.b2, epsilon, weight_decay=config.weight_decay, mask=mask
+    )
+
+
+def _rmsprop(
+    config: OptimizerConfig, rate: optax.Schedule, mask: Any
+) -> optax.GradientTransformation:
+    """Follow TensorFlow's RMSProp: squares start at one, epsilon inside the root, rate first."""
+    squares = {"initial_scale": 1.0, "eps_in_sqrt": True}
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay, mask),
+        optax.scale_by_rms(config.alpha, _or(config.epsilon, 1e-3), **squares),
+        optax.scale_by_learning_rate(rate),
+        optax.trace(config.momentum, config.nesterov),
+    )
+
+
+def _lars(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
+    """Scale each layer's rate by its trust ratio; what is not decayed keeps the plain rate."""
+    adapted = scale_by_lars(config.trust, config.weight_decay)
+    return optax.chain(
+        adapted if mask is None else optax.masked(adapted, mask),
+        optax.trace(config.momentum, config.nesterov),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def _lamb(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
+    """Scale Adam's step to the weights (arXiv:1904.00962), where weight decay reaches them."""
+    ratio = scale_by_lamb()
+    clip = [optax.clip_by_global_norm(LAMB_NORM)] if config.clip_norm is None else []
+    return optax.chain(
+        *clip,
+        optax.scale_by_adam(config.b1, config.b2, _or(config.epsilon, 1e-6)),
+        optax.add_decayed_weights(config.weight_decay, mask),
+        ratio if mask is None else optax.masked(ratio, mask),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def _muon(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
+    """Orthogonalise the momentum of kernels; the head and vectors take Adam's step."""
+    matrices = optax.chain(
+        orthogonal_momentum(config.momentum, config.nesterov),
+        optax.add_decayed_weights(config.weight_decay, mask),
+        optax.scale_by_learning_rate(rate),
+    )
+    others = optax.adamw(
+        lambda step: config.vector_rate * rate(step),
+        config.b1,
+        config.b2,
+        _or(config.epsilon, 1e-10),
+        weight_decay=config.weight_decay,
+        mask=mask,
+    )
+
+    def labels(params: Any) -> Any:
+        return jax.tree.map(lambda found: "matrix" if found else "other", matrix_mask(params))
+
+    return optax.partition({"matrix": matrices, "other": others}, labels)
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "sgd": _sgd,
+    "adamw": _adamw,
+    "rmsprop_tf": _rmsprop,
+    "lars": _lars,
+    "lamb": _lamb,
+    "muon": _muon,
+}
+
+
+def make_optimizer(
+    config: OptimizerConfig,
+    rate: optax.Schedule,
+    freeze: str = "",
+    freeze_steps: int | None = None,
+) -> optax.GradientTransformation:
+    """Return the transformation that `config` names.
+
+    Args:
+      rate: the learning rate as a function of the step.
+      freeze: the pattern of parameters that stay as they are.
+      freeze_steps: in so many first updates; None: in all.
+    """
+    require_known("config.optimizer.name", config.name, OPTIMIZERS)
+    mask = None if config.decay_norms else decay_mask
+    parts = [OPTIMIZERS[config.name](config, rate, mask)]
+    if config.clip_adaptive is not None:
+        parts.insert(0, clip_units(config.clip_adaptive))
+    if config.clip_norm:
+        parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    whole = parts[0] if len(parts) == 1 else optax.chain(*parts)
+    optimizer = freeze_parameters(whole, freeze, freeze_steps)
+    if config.layer_decay == 1:
+        return optimizer
+    # Outside of the freezing, for a part's depth does not depend on what else trains.
+    return optax.chain(optimizer, _scale_by_depth(config.layer_decay))
+
+
+def begin_at(memory: Any, step: jax.Array) -> Any:
+    """Let the schedule of a new optimiser's memory begin after so many updates."""
+
+    def begin(node: Any) -> Any:
+        # A copy: the step's own is donated beside it.
+        return node._replace(count=jnp.copy(step)) if is_schedule(node) else node
+
+    def is_schedule(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    return jax.tree.map(begin, memory, is_leaf=is_schedule)
+
+
+def _scale_by_depth(decay: float) -> optax.GradientTransformation:
+    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> Any:
+        scaled = jax.tree.map(lambda leaf, depth: leaf * decay**depth, updates, depths(updates))
+        return scaled, state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value

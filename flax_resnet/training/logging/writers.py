@@ -1,0 +1,133 @@
+"""All that a run writes down as it goes: `metrics.jsonl`, and the boards that people watch."""
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flax_resnet.errors import InputError
+from flax_resnet.files import replace_text
+from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.logging.boards import Images, Row, TensorBoard, WeightsAndBiases, Writer
+
+
+class JsonLines:
+    """Append rows to a file, one JSON object a line.
+
+    It starts with the rows of the checkpoint that the run goes on from: what a dead run wrote
+    after it will be written again.
+    """
+
+    def __init__(self, path: Path, history: list[str]) -> None:
+        replace_text(path, "".join(f"{line}\n" for line in history))
+        self._file = path.open("a")
+        self.lines = list(history)
+
+    def write(self, row: Row) -> None:
+        """Write a row at once: a run that dies loses no line."""
+        # JSON has no word for what is not finite.
+        line = json.dumps(
+            {
+                name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in row.items()
+            }
+        )
+        self.lines.append(line)
+        self._file.write(line + "\n")
+        self._file.flush()
+
+    def images(self, step: int, images: Images) -> None:
+        """Leave images to the boards."""
+
+    def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Leave distributions to the boards."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Writers:
+    """All sinks of a run as one; none where this process is not the one that writes."""
+
+    def __init__(
+        self,
+        workdir: Path,
+        config: TrainConfig,
+        start: int = 0,
+        history: list[str] | None = None,
+        active: bool = True,
+    ) -> None:
+        """Open the sinks for a run that goes on from step `start` and the rows so far.
+
+        Raises:
+          InputError: one cannot be opened.
+        """
+        self._workdir = workdir
+        self._rows: JsonLines | None = None
+        self._writers: list[Writer] = []
+        if not active:
+            return
+        with self._explained():
+            self._rows = JsonLines(workdir / "metrics.jsonl", history or [])
+            self._writers = [self._rows, TensorBoard(workdir / "tensorboard", start)]
+            if config.logging.wandb is not None:
+                board = WeightsAndBiases(config.logging.wandb, workdir, config.to_dict())
+                self._writers.append(board)
+
+    @property
+    def history(self) -> list[str]:
+        """Return the rows so far, as lines of JSON."""
+        return list(self._rows.lines) if self._rows else []
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Send a row to every sink.
+
+        Raises:
+          InputError: it cannot be written.
+        """
+        self._each(lambda writer: writer.write({"kind": kind, "step": step, **values}))
+
+    def images(self, step: int, images: Images) -> None:
+        """Send images to every sink, with the errors of `write`."""
+        self._each(lambda writer: writer.images(step, images))
+
+    def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Send the values of arrays to every sink, with the errors of `write`."""
+        self._each(lambda writer: writer.histograms(step, arrays))
+
+    def close(self) -> None:
+        """Close every sink."""
+        for writer in self._writers:
+            with contextlib.suppress(OSError):  # What cannot be written was told by `write`.
+                writer.close()
+
+    def _each(self, send: Callable[[Writer], None]) -> None:
+        with self._explained():
+            for writer in self._writers:
+                send(writer)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"metrics could not be written to {self._workdir}: {error.strerror or error}. Make "
+                "room, or mend what is wrong, and run the same command again"
+            ) from error
+
+
+def read_rows(workdir: Path) -> list[Row]:
+    """Return the rows of a run's metrics; what a dying run tore is left out."""
+    rows = []
+    for line in (workdir / "metrics.jsonl").read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows

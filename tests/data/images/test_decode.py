@@ -1,0 +1,205 @@
+"""Encoded images become the arrays that Pillow makes of them."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from flax_resnet.data.images.decode import (
+    DecodeError,
+    decode_image,
+    image_size,
+    is_rgb_or_grey_jpeg,
+)
+from tests.hostile import made
+
+
+def pillow(data: bytes, mode: str) -> np.ndarray:
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert(mode)
+    return np.asarray(image).reshape(image.height, image.width, -1).astype(int)
+
+
+def assert_like_pillow(data: bytes, channels: int = 3, tolerance: int = 0) -> None:
+    image = decode_image(data, channels)
+    expected = pillow(data, "RGB" if channels == 3 else "L")
+    assert image.dtype == np.uint8
+    assert image.shape == expected.shape
+    assert np.abs(image - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+def test_every_format_in_colour(encode, photo, kind):
+    assert_like_pillow(encode(photo, kind))
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"subsampling": 0}, {"quality": 30}])
+def test_every_kind_of_jpeg(encode, photo, options):
+    assert_like_pillow(encode(photo, "JPEG", **options))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_greyscale_fills_three_channels_or_one(encode, photo, kind):
+    data = encode(Image.fromarray(photo).convert("L"), kind)
+    assert_like_pillow(data, 3)
+    assert_like_pillow(data, 1)
+
+
+def test_colour_becomes_grey_by_luminance(encode, photo):
+    # A PNG's colours are weighted here, with another rounding; a JPEG's luminance is stored.
+    assert_like_pillow(encode(photo, "PNG"), 1, tolerance=1)
+    assert_like_pillow(encode(np.full((8, 8, 3), (200, 30, 90), np.uint8), "JPEG"), 1, tolerance=1)
+
+
+def test_cmyk_jpeg_has_pillows_colours(encode, photo):
+    data = encode(Image.fromarray(photo).convert("CMYK"), "JPEG", quality=95)
+    assert not is_rgb_or_grey_jpeg(data)
+    assert_like_pillow(data, tolerance=1)
+
+
+def test_adobe_cmyk_jpeg_is_inverted(encode, photo):
+    # Photoshop stores 255 - ink and says so with an Adobe marker, which Pillow writes as well.
+    data = encode(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95)
+    assert b"Adobe" in data
+    red, green, blue = decode_image(data, 3)[4, 4]
+    assert red > 250 and green < 5 and blue < 5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_orientation_turns_the_image(encode, photo, orientation, kind):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(photo, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    assert_like_pillow(data)
+
+
+def test_16_bit_png_keeps_its_high_bytes(encode, photo):
+    grey = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 21
+    np.testing.assert_array_equal(decode_image(encode(grey, "PNG"), 1)[..., 0], grey >> 8)
+    colour = np.dstack([grey, grey[::-1], grey[:, ::-1]])
+    data = cv2.imencode(".png", colour[..., ::-1])[1].tobytes()
+    np.testing.assert_array_equal(decode_image(data, 3), colour >> 8)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_dropped(encode, photo, mode):
+    alpha = np.arange(48 * 64, dtype=np.uint32).reshape(48, 64, 1) % 256
+    image = Image.fromarray(np.concatenate([photo, alpha.astype(np.uint8)], -1)).convert(mode)
+    assert_like_pillow(encode(image, "PNG"))
+
+
+@pytest.mark.parametrize("options", [{}, {"transparency": 3}])
+def test_palette_png(encode, photo, options):
+    assert_like_pillow(encode(Image.fromarray(photo).convert("P"), "PNG", **options))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.95])
+def test_truncated_data_is_an_error(encode, kind, kept):
+    noise = np.random.default_rng(0).integers(256, size=(200, 300, 3), dtype=np.uint8)
+    data = encode(noise, kind)
+    with pytest.raises(DecodeError):
+        decode_image(data[: int(len(data) * kept)], 3)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"hello world", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image_is_an_error_that_says_so(data):
+    with pytest.raises(DecodeError, match="expected a JPEG, PNG, WebP, BMP or GIF"):
+        decode_image(data, 3)
+
+
+def test_a_decompression_bomb_is_refused_by_its_header():
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 1, 0, 0, 0, 0)
+    chunk = b"IHDR" + header
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk
+    bomb += struct.pack(">I", zlib.crc32(chunk))
+    with pytest.raises(DecodeError, match="50000 x 50000 pixels are more than the limit"):
+        decode_image(bomb, 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+@pytest.mark.parametrize("shape", [(1, 1, 3), (17, 300, 3)])
+def test_size_is_read_from_the_header(encode, kind, shape):
+    image = np.zeros(shape, np.uint8)
+    assert image_size(encode(image, kind)) == shape[:2]
+    if kind == "WEBP":  # Its other two encodings: lossless and extended.
+        assert image_size(encode(image, kind, lossless=True)) == shape[:2]
+        exif = Image.Exif()
+        exif[0x0112] = 1
+        assert image_size(encode(image, kind, exif=exif)) == shape[:2]
+
+
+def test_the_first_version_of_bmp_is_read(photo):
+    header = struct.pack("<IHHHH", 12, 64, 48, 1, 24)
+    rows = photo[::-1, :, ::-1].tobytes()  # From the bottom, blue first.
+    data = b"BM" + struct.pack("<IHHI", 26 + len(rows), 0, 0, 26) + header + rows
+    np.testing.assert_array_equal(decode_image(data, 3), photo)
+
+
+def test_of_an_animated_png_the_still_image_is_read(encode, photo):
+    other = Image.fromarray(255 - photo)
+    assert_like_pillow(encode(photo, "PNG", save_all=True, append_images=[other]))
+    # The still image need not be a part of the animation.
+    options = {"save_all": True, "append_images": [other, other.rotate(180)]}
+    assert_like_pillow(encode(photo, "PNG", default_image=True, **options))
+
+
+@pytest.mark.parametrize(
+    "data", [made.broken_animation(), made.lying_chunk(), made.two_frames()], ids=lambda _: ""
+)
+def test_what_would_crash_opencv_or_fill_the_memory_never_reaches_it(data, monkeypatch):
+    seen = []
+    decode = cv2.imdecode
+    monkeypatch.setattr(
+        cv2, "imdecode", lambda data, _: seen.append(bytes(data)) or decode(data, 1)
+    )
+    with pytest.raises(DecodeError):
+        decode_image(data, 3)
+    assert not any(b"acTL" in data for data in seen)
+    assert data == made.broken_animation() or not seen
+
+
+NOISE = made.picture(20, 24)
+STILL = {"JPEG": {}, "PNG": {}, "WEBP": {"lossless": True}, "BMP": {}, "GIF": {}}
+SEEDS = [made.encoded(kind, NOISE, **options) for kind, options in STILL.items()]
+SEEDS += [made.encoded("JPEG", NOISE, progressive=True), made.encoded("PNG", NOISE.convert("P"))]
+SEEDS += [
+    made.encoded(kind, NOISE, save_all=True, append_images=[NOISE.rotate(90)])
+    for kind in ("PNG", "WEBP", "GIF")
+]
+EDITS = st.lists(
+    st.tuples(
+        st.floats(0, 1),  # Where, nearer to the header than to the end.
+        st.sampled_from([0, 1, 4]),  # So many bytes go.
+        st.binary(max_size=4) | st.sampled_from([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff"]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(st.sampled_from(SEEDS), EDITS, st.sampled_from([1, 3]))
+@settings(max_examples=1500, suppress_health_check=[HealthCheck.too_slow])
+def test_damaged_bytes_give_an_image_of_the_size_in_the_header_or_an_error(seed, edits, channels):
+    data = seed
+    for where, gone, new in edits:
+        at = int(where**3 * len(data))
+        data = data[:at] + new + data[at + gone :]
+    try:
+        size = image_size(data)
+        if size[0] * size[1] > 2**20:  # Allowed, but slow.
+            return
+        image = decode_image(data, channels)
+    except DecodeError:
+        return
+    assert image.dtype == np.uint8
+    assert image.shape[2] == channels
+    assert sorted(image.shape[:2]) == sorted(size)  # An EXIF tag may turn it.

@@ -1,0 +1,109 @@
+"""Images that a table lists."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from flax_resnet.data import DataConfig, open_source
+from flax_resnet.data.sources.csv import Row, read_table, write_table
+from flax_resnet.data.sources.decoded import decoded
+from flax_resnet.errors import InputError
+
+
+def opened(path, split="train", **settings):
+    return open_source(DataConfig(source=f"csv:{path}", **settings), split)
+
+
+def values(source) -> list[tuple[int, int]]:
+    examples = [source[index] for index in range(len(source))]
+    return sorted((int(decoded(e, 1)[0, 0, 0]), e["label"]) for e in examples)
+
+
+@pytest.fixture
+def table(folder) -> Path:
+    """List what lies in `folder`: 9 images to train with, 6 to evaluate with, in three classes."""
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*.*"))
+    rows = [Row(str(file), file.parts[1], file.parts[0]) for file in files]
+    write_table(folder / "labels.csv", rows)
+    return folder / "labels.csv"
+
+
+def test_a_table_gives_what_the_folder_gives(folder, table):
+    for split in ("train", "val", "train[:5]", "train+validation"):
+        listed = opened(table, split)
+        whole = open_source(DataConfig(source=f"folder:{folder}"), split)
+        assert values(listed) == values(whole)
+        assert listed.class_names == whole.class_names == ("ant", "bee", "cat")
+        assert values(pickle.loads(pickle.dumps(listed))) == values(listed)
+
+
+def test_an_example_is_described_by_its_file(folder, table):
+    source = opened(table)
+    described = {source.describe(index).partition(" (")[0] for index in range(len(source))}
+    assert str(folder / "train" / "bee" / "1.PNG") in described
+
+
+def test_without_splits_everything_is_to_train_with(folder):
+    (folder / "labels.csv").write_text("label,file\nx,train/ant/0.png\n y ,train/bee/0.png\n\n")
+    source = opened(folder / "labels.csv")
+    assert (values(source), source.class_names) == ([(0, 0), (40, 1)], ("x", "y"))
+    with pytest.raises(InputError, match="no split 'validation'; expected one of train"):
+        opened(folder / "labels.csv", "validation")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_what_spreadsheets_write_is_read(tmp_path, delimiter):
+    lines = ["File,Label,Split", '"a b.png",cat,Train', "c.png,dog,valid", "d.png,dog,"]
+    text = "\r\n".join(lines).replace(",", delimiter)
+    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert read_table(tmp_path / "t.csv") == [
+        Row("a b.png", "cat", "train"),
+        Row("c.png", "dog", "validation"),
+        Row("d.png", "dog", "train"),
+    ]
+
+
+def test_any_name_survives_being_written(tmp_path):
+    rows = [Row('a,"b"\n\udcff.png', "ä ö", "train"), Row("../x.png", "1", "test")]
+    write_table(tmp_path / "t.csv", rows)
+    assert read_table(tmp_path / "t.csv") == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "begins with nothing; expected a first line 'file,label'"),
+        ("path,class\na,b\n", "begins with path, class; expected a first line"),
+        ("file,label\n", "lists no images"),
+        ("file,label\na.png\n", r"row 2 has the file 'a.png' and the label ''; expected both"),
+        ("file,label,split\na.png,x,trian\n", "row 2: the split is 'trian'; .*'train'"),
+        ("file,label,split\na.png,x,val\n", "has no rows of the split 'train'"),
+        ("file,label,split\na,x,train\nb,y,val\n", "has the class 'y'; expected every class"),
+        ('file,label\n"a', "cannot be read: unexpected end of data"),
+    ],
+)
+def test_a_bad_table_is_an_error(tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        opened(tmp_path / "t.csv")
+
+
+def test_a_table_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.csv cannot be read: No such file"):
+        opened(tmp_path / "gone.csv")
+
+
+def test_files_outside_of_the_folder_have_to_be_trusted(folder, tmp_path):
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    (tables / "t.csv").write_text("file,label\n../images/train/bee/0.png,bee\n")
+    with pytest.raises(InputError, match=r"lies outside of .*Set config.data.follow_links=True"):
+        opened(tables / "t.csv")
+    assert values(opened(tables / "t.csv", follow_links=True)) == [(40, 0)]
+    # The way up starts from where the file is, not from where a link to its folder is.
+    (folder / "train" / "link").symlink_to(tables)
+    linked = folder / "train" / "link" / "t.csv"
+    assert values(opened(linked, follow_links=True)) == [(40, 0)]

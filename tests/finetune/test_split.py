@@ -1,0 +1,82 @@
+"""The split of a run is drawn once."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from flax_resnet import InputError
+from flax_resnet.data import DataConfig, open_source
+from flax_resnet.finetune.split import settle_split
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Ten pictures of each of two classes."""
+    for name in ("ant", "bee"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            image = np.full((8, 8, 3), 20 * number, np.uint8)
+            cv2.imwrite(str(tmp_path / "photos" / name / f"{number}.png"), image)
+    return tmp_path / "photos"
+
+
+def test_a_split_stays_whatever_comes_to_the_pictures(photos: Path, tmp_path: Path) -> None:
+    first, _ = settle_split(tmp_path / "run", photos)
+    assert sum(row.split == "validation" for row in first) == 4
+    shutil.copy(photos / "ant" / "0.png", photos / "ant" / "new.png")
+    assert settle_split(tmp_path / "run", photos) == (first, {})
+
+
+def test_the_split_is_a_source_also_where_the_project_has_moved(
+    photos: Path, tmp_path: Path
+) -> None:
+    settle_split(tmp_path / "run", photos)
+    (tmp_path / "moved").mkdir()
+    for name in ("run", "photos"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    config = DataConfig(source=f"csv:{tmp_path / 'moved/run/split.csv'}", follow_links=True)
+    train, validation = (open_source(config, split) for split in ("train", "validation"))
+    assert (len(train), len(validation)) == (16, 4)
+    assert all(np.size(validation[index]["image"]) for index in range(4))
+
+
+def test_links_to_elsewhere_are_followed_when_the_user_says_so(
+    photos: Path, tmp_path: Path
+) -> None:
+    elsewhere = (photos / "ant").rename(tmp_path / "ant")
+    (photos / "ant").symlink_to(elsewhere)
+    with pytest.raises(InputError, match="finetune: --follow-links"):
+        settle_split(tmp_path / "run", photos)
+    rows, _ = settle_split(tmp_path / "run", photos, follow_links=True)
+    assert {Path(row.file).parent for row in rows if row.label == "ant"} == {Path("../ant")}
+
+
+def test_a_run_killed_between_its_two_files_splits_again(photos: Path, tmp_path: Path) -> None:
+    first, _ = settle_split(tmp_path / "run", photos, seed=1)
+    (tmp_path / "run" / "split.json").unlink()
+    assert settle_split(tmp_path / "run", photos, seed=1) == (first, {})
+
+
+def test_other_choices_are_refused(photos: Path, tmp_path: Path) -> None:
+    settle_split(tmp_path / "run", photos)
+    with pytest.raises(InputError, match=r"on other pictures:\n  validation: 0.2 there, 0.5 here"):
+        settle_split(tmp_path / "run", photos, fraction=0.5)
+    with pytest.raises(InputError, match=r"photos: ../photos there, ../photos/ant here"):
+        settle_split(tmp_path / "run", photos / "ant")
+
+
+def test_another_run_is_left_alone(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="holds a run of other data"):
+        settle_split(tmp_path / "run", photos)
+    assert not (tmp_path / "run" / "split.csv").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written to"):
+        settle_split(tmp_path / "file" / "run", photos)

@@ -1,0 +1,46 @@
+"""Which pictures a person means."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flax_resnet import InputError
+from flax_resnet.inference.inputs import listed_pictures
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("b/2.jpg", "b/1.PNG", "b/deep/3.webp", "b/notes.txt", "a[1].jpg", "z"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "none").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "words, found",
+    [
+        (["z", "gone.jpg"], ["z", "gone.jpg"]),
+        (["b"], ["b/1.PNG", "b/2.jpg", "b/deep/3.webp"]),
+        (["b/*.jpg"], ["b/2.jpg"]),
+        (["b/**/*.webp", "z"], ["b/deep/3.webp", "z"]),
+        (["a[1].jpg"], ["a[1].jpg"]),  # a name before it is a pattern
+        (["-", "z"], ["x y.jpg", " w.jpg", "z"]),
+    ],
+)
+def test_files_folders_patterns_and_lists(folder: Path, words: list[str], found: list[str]) -> None:
+    lines = ["x y.jpg\n", "\r\n", " w.jpg"]
+    assert list(listed_pictures(words, lines)) == [each.replace("/", os.sep) for each in found]
+
+
+@pytest.mark.parametrize(
+    "word, told", [("none", "none has no pictures in it; expected .bmp, .gif"), ("q*", "'q*'")]
+)
+def test_a_folder_or_pattern_without_pictures_is_an_error(
+    folder: Path, word: str, told: str
+) -> None:
+    with pytest.raises(InputError, match=told.replace("*", r"\*")):
+        list(listed_pictures([word]))

@@ -1,0 +1,68 @@
+"""Classification: targets of plain and of mixed images."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from flax_resnet.errors import InputError
+from flax_resnet.steps.tasks.classification import classification_loss, soft_targets
+from flax_resnet.steps.tasks.losses import binary_cross_entropy
+from flax_resnet.training.parsing import parse
+
+LOGITS = jax.random.normal(jax.random.key(0), (4, 5))
+PLAIN = {"label": jnp.asarray([0, 1, 2, 3])}
+MIXED = PLAIN | {
+    "partner": jnp.asarray([2, 3, 2, 0]),
+    "share": jnp.asarray([0.75, 0.25, 0.5, 1.0]),
+}
+
+
+def test_a_mixed_images_target_is_both_labels() -> None:
+    np.testing.assert_array_equal(soft_targets(PLAIN, 5), np.eye(5)[:4])
+    expected = [[0.75, 0, 0.25, 0, 0], [0, 0.25, 0, 0.75, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0]]
+    np.testing.assert_array_equal(soft_targets(MIXED, 5), expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_losses_take_the_targets(smoothing: float) -> None:
+    targets = optax.smooth_labels(soft_targets(MIXED, 5), smoothing)
+    softmax, _ = classification_loss(LOGITS, MIXED, smoothing)
+    expected = optax.softmax_cross_entropy(LOGITS, targets).mean()
+    np.testing.assert_allclose(softmax, expected, rtol=1e-6)
+    sigmoid, _ = classification_loss(LOGITS, MIXED, smoothing, "sigmoid")
+    expected = optax.sigmoid_binary_cross_entropy(LOGITS, targets).mean()
+    np.testing.assert_allclose(sigmoid, expected, rtol=1e-6)
+    asked, _ = classification_loss(LOGITS, PLAIN, smoothing, "sigmoid", 0.2)
+    expected = binary_cross_entropy(LOGITS, jnp.eye(5)[:4]).mean()
+    np.testing.assert_allclose(asked, expected, rtol=1e-6)
+
+
+def test_right_is_the_label_with_the_greater_share() -> None:
+    sure = jax.nn.one_hot(jnp.asarray([0, 3, 2, 3]), 5)
+    assert float(classification_loss(sure, MIXED)[1]) == 1.0
+    assert float(classification_loss(sure, PLAIN)[1]) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": "hinge"}, r"config.loss is 'hinge'; expected one of sigmoid, softmax"),
+        ({"target_threshold": 0.2}, r"config.target_threshold is 0.2; .* None where config.loss"),
+        ({"loss": "sigmoid", "target_threshold": 1.0}, r"target_threshold is 1.0"),
+        ({"task": "segmentation", "loss": "sigmoid"}, r"config.loss is 'sigmoid'; expected 'soft"),
+        ({"task": "segmentation", "mix": {"mixup": 0.2}}, r"config.mix.mixup is 0.2; expected 0.0"),
+        ({"task": "segmentation", "mix": {"cutmix": 1.0}}, r"config.mix.cutmix is 1.0; expected"),
+        ({"task": "segmentation", "accumulate": 2}, r"config.accumulate is 2; expected 1 where"),
+        ({"task": "segmentation", "distill": {"teacher": "x"}}, r"distill.teacher is 'x'; expecte"),
+        ({"accumulate": 0}, r"config.accumulate is 0; expected at least 1"),
+        ({"distill": {"temperature": 0.0}}, r"config.distill.temperature is 0.0; expected a posit"),
+        ({"distill": {"weight": 1.5}}, r"config.distill.weight is 1.5; expected above 0 and at m"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse(settings)

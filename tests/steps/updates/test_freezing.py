@@ -1,0 +1,141 @@
+"""What a pattern freezes stays as it is, to the last bit; everything else trains."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import traverse_util
+
+from flax_resnet import InputError, create_model, train
+from flax_resnet.models import to_layout
+from flax_resnet.steps.mesh import data_mesh
+from flax_resnet.steps.state import init_state
+from flax_resnet.steps.updates.config import OptimizerConfig
+from flax_resnet.steps.updates.optimizers import OPTIMIZERS, decay_mask, make_optimizer
+from flax_resnet.training.setup import prepare_run
+
+Config = Callable[..., Any]
+
+
+def leaves(variables: Any, collection: str) -> dict[str, np.ndarray]:
+    flat = traverse_util.flatten_dict(variables[collection], sep=".")
+    return {key: np.asarray(value) for key, value in flat.items()}
+
+
+def changed(config: Any, tmp_path: Any, collection: str) -> tuple[set[str], set[str]]:
+    """Train, and return the keys of a collection that moved, and those that did not."""
+    setup = prepare_run(config, data_mesh(jax.devices()[:1]))
+    first = init_state(setup.model, setup.optimizer, config.seed, (8, 8, 1), setup.mesh)
+    run = train(config, tmp_path / "run", mesh=setup.mesh)
+    before, after = leaves(first.variables, collection), leaves(run.variables, collection)
+    moved = {key for key in before if not np.array_equal(before[key], after[key])}
+    return moved, before.keys() - moved
+
+
+def test_frozen_parameters_do_not_move(tiny_config: Config, tmp_path: Any) -> None:
+    config = tiny_config(steps=3, freeze="stem|layer1", optimizer__weight_decay=0.1)
+    moved, kept = changed(config, tmp_path, "params")
+    assert {key.split(".")[0] for key in kept} == {"conv1", "bn1", "layer1"}
+    assert {key.split(".")[0] for key in moved} == {"layer2", "fc"}
+
+
+def test_norms_of_frozen_parts_keep_their_statistics(tiny_config: Config, tmp_path: Any) -> None:
+    moved, kept = changed(tiny_config(steps=3, freeze="stem|layer1"), tmp_path, "batch_stats")
+    assert {key.split(".")[0] for key in kept} == {"bn1", "layer1"}
+    assert {key.split(".")[0] for key in moved} == {"layer2"}
+
+
+def test_norms_are_frozen_by_a_pattern_of_their_own(tiny_config: Config, tmp_path: Any) -> None:
+    config = tiny_config(steps=3, freeze="stem", freeze_norms="layer2")
+    moved, kept = changed(config, tmp_path, "batch_stats")
+    assert {key.split(".")[0] for key in kept} == {"layer2"}
+    assert {key.split(".")[0] for key in moved} == {"bn1", "layer1"}
+
+
+def test_frozen_parameters_take_no_optimiser_memory() -> None:
+    params = {"conv1": {"kernel": np.ones((3, 3, 1, 2))}, "fc": {"kernel": np.ones((2, 5))}}
+    optimizer = make_optimizer(OptimizerConfig(), optax.constant_schedule(0.1), "stem")
+    state = optimizer.init(params)
+    assert sum(leaf.size for leaf in jax.tree.leaves(state)) == 2 * 5 + 1  # and a step count
+
+
+@pytest.mark.parametrize(("updates", "still"), [(2, {"conv1", "bn1", "layer1"}), (3, set())])
+def test_a_part_that_is_frozen_for_a_while_trains_afterwards(
+    tiny_config: Config, tmp_path: Any, updates: int, still: set[str]
+) -> None:
+    epoch = prepare_run(tiny_config()).steps_per_epoch
+    config = tiny_config(steps=updates, freeze="stem|layer1", freeze_epochs=2 / epoch)
+    _, kept = changed(config, tmp_path, "params")
+    assert {key.split(".")[0] for key in kept} == still
+
+
+PARAMS = {
+    "conv1": {"kernel": jnp.arange(1.0, 19).reshape(3, 3, 1, 2)},
+    "layer1": {"kernel": jnp.arange(1.0, 5).reshape(1, 1, 2, 2)},
+    "fc": {"kernel": jnp.arange(1.0, 11).reshape(2, 5)},
+}
+
+
+def updates_of(optimizer: optax.GradientTransformation, steps: int, state: Any = None) -> Any:
+    """Return the last update of so many with one gradient, and the memory after it."""
+    state = optimizer.init(PARAMS) if state is None else state
+    gradient = jax.tree.map(jnp.sin, PARAMS)
+    for _ in range(steps):
+        updates, state = optimizer.update(gradient, state, PARAMS)
+    return updates, state
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_others_find_what_is_frozen_for_a_while_as_good_as_absent(name: str) -> None:
+    config = OptimizerConfig(name=name, weight_decay=0.1, clip_norm=0.5)
+    for_good, for_a_while = (
+        make_optimizer(config, lambda step: 0.1 / (1 + step), "stem|layer1", steps)
+        for steps in (None, 5)
+    )
+    expected, found = (updates_of(each, steps=3)[0] for each in (for_good, for_a_while))
+    chex.assert_trees_all_close(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars", "muon"])
+def test_what_was_frozen_for_a_while_has_gathered_nothing(name: str) -> None:
+    config = OptimizerConfig(name=name, weight_decay=0.1, nesterov=True)
+    rate = optax.constant_schedule(0.1)
+    later, state = updates_of(make_optimizer(config, rate, "stem|layer1", 3), steps=3)
+    assert all(not leaf.any() for part in ("conv1", "layer1") for leaf in later[part].values())
+    later, _ = updates_of(make_optimizer(config, rate, "stem|layer1", 3), 2, state)
+    anew, _ = updates_of(make_optimizer(config, rate), 2)
+    chex.assert_trees_all_close(later["layer1"], anew["layer1"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(freeze="layer7"), r"'layer7' and selects nothing.*head, layer1, layer2, stem"),
+        (dict(freeze=".*"), "leaves nothing to train"),
+        (dict(freeze="layer[1"), "no regular expression"),
+        (dict(freeze_epochs=1.0), "freeze_epochs is 1.0 and config.freeze ''; expected how long"),
+        (dict(freeze="stem", freeze_epochs=-1.0), "freeze_epochs is -1.0"),
+        (dict(freeze_norms="layer7"), "freeze_norms is 'layer7' and selects nothing"),
+    ],
+)
+def test_a_pattern_that_cannot_be_meant_is_an_error(
+    tiny_config: Config, settings: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        prepare_run(tiny_config(**settings))
+
+
+def test_weight_decay_reaches_the_same_parameters_in_scanned_blocks() -> None:
+    plain = create_model("cifar_resnet20", stage_sizes=(3, 3, 3))
+    scanned = plain.clone(scan_blocks=True)
+    images = np.zeros((1, 32, 32, 3), np.float32)
+    params = jax.eval_shape(scanned.init, jax.random.key(0), images)["params"]
+    marked = jax.tree.map(lambda leaf, mark: np.full(leaf.shape, mark), params, decay_mask(params))
+    flat = traverse_util.flatten_dict(to_layout(plain, {"params": marked}))
+    assert all(mark.all() == (path[-1] == "kernel") for path, mark in flat.items())
+    assert all(mark.any() == mark.all() for mark in flat.values())
