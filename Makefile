@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/digits
 
-.PHONY: demo test test-slow test-lowest lint types bench docs clean
+.PHONY: demo test test-slow test-exhaustive test-lowest lint types bench docs clean
 
 demo: $(VENV)/installed ## train on real handwritten digits, restore the best, evaluate it
 	@$(BIN)/python train.py --config configs/digits.py --workdir $(RUN)
@@ -13,8 +13,11 @@ demo: $(VENV)/installed ## train on real handwritten digits, restore the best, e
 test: $(VENV)/installed-dev ## the quick tests, a process for each core
 	@$(BIN)/python -m pytest -n logical --maxprocesses 8 $(ARGS)
 
-test-slow: $(VENV)/installed-dev ## the tests marked slow
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+test-slow: $(VENV)/installed-dev ## the tests marked slow, a process for each core
+	@$(BIN)/python -m pytest -n logical --maxprocesses 8 -m slow $(ARGS)
+
+test-exhaustive: $(VENV)/installed-dev ## every row of every table
+	@$(BIN)/python -m pytest -m exhaustive $(ARGS)
 
 test-lowest: ## the quick tests with the lowest versions that pyproject.toml allows
 	@$(MAKE) --no-print-directory test VENV=$(VENV)-lowest CONSTRAINTS=.ci/lowest.txt

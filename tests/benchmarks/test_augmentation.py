@@ -47,7 +47,7 @@ def test_a_comparison_has_as_many_ratios_as_turns():
     assert result["ratio"]["median"] > 1
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_quick_mode_measures_everything(tmp_path, capsys):
     assert augmentation.main(["--quick", "--output", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("quick-augmentation_*.json")

@@ -38,7 +38,7 @@ def test_a_save_is_watched_until_its_folder_is_there(tmp_path, monkeypatch, at_o
     assert save.bytes == 8
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_quick_mode_saves_in_the_background_and_at_once(tmp_path, capsys):
     assert checkpoint.main(["--quick", "--output", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("quick-checkpoint_*.json")

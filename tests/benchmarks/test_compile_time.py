@@ -7,7 +7,7 @@ import pytest
 from benchmarks import compile_time
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_quick_mode_compiles_cold_and_takes_from_the_cache(tmp_path, capsys):
     arguments = ["--quick", "--kinds", "unrolled", "--output", str(tmp_path)]
     assert compile_time.main(arguments) == 0

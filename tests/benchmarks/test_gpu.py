@@ -26,7 +26,7 @@ def run(tmp_path, *arguments):
     return done, json.loads(files[0].read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_tiny_mode_measures_every_part_that_can_run_here(tmp_path):
     done, result = run(tmp_path, "--tiny")
     assert done.returncode == 0, done.stdout

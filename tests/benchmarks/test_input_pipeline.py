@@ -60,7 +60,7 @@ def test_what_lies_ready_is_not_counted():
     assert taken[-1] == 7
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_quick_mode_measures_the_loader_and_its_parts(tmp_path, capsys):
     assert input_pipeline.main(["--quick", "--output", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("quick-input-pipeline-area_*.json")

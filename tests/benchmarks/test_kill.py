@@ -66,7 +66,7 @@ def test_patience_grows_with_the_run():
     assert Pace(start_s=5.0, save_s=0.3, whole_s=20.0).patience_s == 160.0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("signal_name", ["KILL", "TERM"])
 def test_the_quick_mode_kills_a_run_that_loses_nothing(tmp_path, capsys, signal_name):
     arguments = ["--quick", "--kills", "2", "--signal", signal_name, "--output", str(tmp_path)]

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import memory
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_quick_mode_plans_every_batch_size_and_mode(tmp_path, capsys):
     arguments = ["--quick", "--modes", "plain", "both", "--output", str(tmp_path)]
     assert memory.main(arguments) == 0

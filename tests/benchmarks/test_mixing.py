@@ -5,7 +5,7 @@ import pytest
 from benchmarks import mixing
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_quick_mode_gives_the_share_of_every_part(tmp_path, capsys):
     assert mixing.main(["--quick", "--output", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("quick-mixing_*.json")

@@ -118,7 +118,7 @@ def test_every_case_has_a_name_and_a_folder_of_its_own():
     assert len({case.slug for case in CASES}) == len(CASES)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_quick_mode_trains_with_one_and_two_processes(tmp_path, capsys):
     assert processes.main(["--quick", "--steps=2", "--output", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("quick-processes_*.json")

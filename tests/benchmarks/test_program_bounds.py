@@ -16,7 +16,8 @@ QUICK = {"cifar_resnet20, train", "bottleneck, train", "bottleneck, folded infer
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CASES]
+    "name",
+    [pytest.param(name, marks=[pytest.mark.exhaustive] * (name not in QUICK)) for name in CASES],
 )
 def test_a_program_stays_under_its_bounds(name):
     bound = bounds_for(jax.__version__, read_bounds())[name]

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import scaling
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_quick_mode_reads_what_devices_sum(tmp_path, capsys):
     assert scaling.main(["--quick", "--output", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("quick-scaling_*.json")

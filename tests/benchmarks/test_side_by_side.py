@@ -9,7 +9,7 @@ from benchmarks import inference, side_by_side, train_step, turns
 from benchmarks.process import missing_modules
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("benchmark", "ours"),
     [(train_step, ["jax-train"]), (inference, ["jax-inference", "jax-folded-inference"])],

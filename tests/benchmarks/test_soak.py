@@ -73,7 +73,7 @@ def test_a_process_holds_memory_and_files_of_its_own():
     assert holding([child.pid]) == Holding(0, 0, 0, 0, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_quick_mode_samples_a_run(tmp_path, capsys):
     assert soak.main(["--quick", "--minutes", "0.2", "--output", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("quick-soak-0-workers_*.json")

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import startup
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_quick_mode_starts_what_is_here(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("PEER_PYTHON", raising=False)
     assert startup.main(["--quick", "--output", str(tmp_path)]) == 0

@@ -17,7 +17,7 @@ def test_a_recipe_that_is_not_there_is_named():
         trainer_overhead.load_config(trainer_overhead.ROOT / "nowhere.py")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_quick_mode_runs_the_trainer_and_the_bare_loop(tmp_path, capsys):
     changes = ["--set", "data.source=synthetic", "--set", "model.name='mnist_resnet'"]
     arguments = ["--quick", "--repeats", "1", "--output", str(tmp_path), *changes]

@@ -130,7 +130,10 @@ SMALL_STEM = {
 
 def rows(names: Iterable[Any], *quick: Any) -> Any:
     """Give the rows of a table as cases; those that are not `quick` are slow."""
-    return [pytest.param(n, marks=() if n in quick else pytest.mark.slow, id=str(n)) for n in names]
+    return [
+        pytest.param(n, marks=() if n in quick else pytest.mark.exhaustive, id=str(n))
+        for n in names
+    ]
 
 
 @pytest.mark.parametrize("name", rows(IMAGENET, "resnet18", "resnest14d", "resnet18d"))

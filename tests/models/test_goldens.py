@@ -64,7 +64,8 @@ IN_FLOAT32 = ("frn", "evonorm_s0")  # norms
 def _cases(*quick: str, names: Iterable[str] = SOURCE) -> Any:
     """Parametrise over the names; those that are not `quick` are slow."""
     cases = [
-        name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names
+        name if name in quick else pytest.param(name, marks=pytest.mark.exhaustive)
+        for name in names
     ]
     return pytest.mark.parametrize("name", cases)
 

@@ -71,7 +71,7 @@ def test_any_function_of_images_has_fields() -> None:
 GATES = ("fc2", "fc_select", "se")
 POOLED = dict(stage_sizes=(1, 1), widths=(4, 4), num_classes=2)
 CIFAR = dict(POOLED, stem="cifar")
-slow = pytest.mark.slow
+slow = pytest.mark.exhaustive
 NETWORKS = {
     "7x7 stem and max pooling": ResNet(**POOLED),
     "dilated kernels": ResNet(**CIFAR | dict(widths=(8, 8)), middle="selective_kernel"),

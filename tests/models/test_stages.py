@@ -27,7 +27,7 @@ DENSE = DenseNet((2,), 4, bottleneck=0, **COMMON)
 # Name, remat, scan_blocks.
 QUICK = [("basic", False, True), ("basic", True, True), ("pre bottleneck", True, True)]
 CASES = [
-    pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+    pytest.param(*case, marks=() if case in QUICK else pytest.mark.exhaustive)
     for case in itertools.product(NETWORKS, (False, True), (False, True))
     if any(case[1:])
 ]

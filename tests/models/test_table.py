@@ -41,7 +41,7 @@ def rows(*quick: str) -> Any:
     return pytest.mark.parametrize(
         "name",
         [
-            name if name in quick else pytest.param(name, marks=pytest.mark.slow)
+            name if name in quick else pytest.param(name, marks=pytest.mark.exhaustive)
             for name in list_models()
         ],
     )

@@ -128,7 +128,7 @@ def test_a_test_is_reported_once_however_often_the_run_is_started(
     assert len(rows(tmp_path, "test")) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("norm_group", [None, 2], ids=["global", "ghost"])
 def test_the_loss_curve_does_not_depend_on_the_number_of_devices(
     tiny_config: Configs, devices: Meshes, tmp_path: Path, norm_group: int | None

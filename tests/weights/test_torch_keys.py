@@ -17,7 +17,7 @@ from flax_resnet import InputError, ResNet, create_model, from_torch, to_torch
 from flax_resnet.models import count_parameters, variable_shapes
 
 TINY = ResNet(stage_sizes=(1, 1), widths=(4, 8), num_classes=5)
-slow = pytest.mark.slow
+slow = pytest.mark.exhaustive
 GOLDENS = [
     ("resnet18", "torchvision.resnet18"),
     pytest.param("resnet34", "torchvision.resnet34", marks=slow),

@@ -134,7 +134,7 @@ def test_batches_that_memory_cannot_hold_are_an_error(source):
     [
         pytest.param("sys.exit()", id="exit"),
         pytest.param("list(batches); batches.close(); batches.close()", id="exhaust and close"),
-        pytest.param("del batches", id="drop", marks=pytest.mark.slow),
+        pytest.param("del batches", id="drop", marks=pytest.mark.exhaustive),
     ],
 )
 def test_worker_processes_end_in_silence(end):

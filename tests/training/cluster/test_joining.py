@@ -104,7 +104,7 @@ def rows(workdir: Path, kind: str) -> list[dict[str, float]]:
     return [row for row in map(json.loads, lines) if row["kind"] == kind]
 
 
-@pytest.mark.parametrize("on_device", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("on_device", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_any_number_of_processes_gives_the_curve_of_one_across_restarts(
     on_device: bool, processes: Processes, tiny_config: Configs, devices: Any, tmp_path: Path
 ) -> None:
@@ -121,7 +121,7 @@ def test_any_number_of_processes_gives_the_curve_of_one_across_restarts(
     assert [row["count"] for row in rows(tmp_path / "many", "eval")] == [256, 256]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("count", "local"), [(1, 2), (2, 2), (4, 1), (4, 2)])
 def test_processes_and_devices_share_a_batch_in_any_way(
     count: int, local: int, processes: Processes, tiny_config: Configs, devices: Any, tmp_path: Path
