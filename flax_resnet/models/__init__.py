@@ -1,6 +1,7 @@
 """Networks as pure functions of (variables, images); imports jax and flax only."""
 
 from flax_resnet.models.densenet import DenseNet
+from flax_resnet.models.ends import IGNORED
 from flax_resnet.models.fpn import FeaturePyramid
 from flax_resnet.models.highway import Highway
 from flax_resnet.models.resnet import ResNet
@@ -11,6 +12,7 @@ from flax_resnet.models.variables import to_layout, variable_shapes
 from flax_resnet.models.variants import Network, create_model, list_models
 
 __all__ = [
+    "IGNORED",
     "DenseNet",
     "EncoderUNet",
     "FeaturePyramid",

@@ -36,6 +36,9 @@ _DEEP = {
     True: (("conv1", "norm1"), ("conv2", "norm2"), ("conv3", None)),
 }
 
+# The class of pixels that count neither in the loss nor in the metrics.
+IGNORED = 255
+
 
 def first_conv(stem: str, order: str) -> str:
     """Return the published key of a stem's first convolution."""

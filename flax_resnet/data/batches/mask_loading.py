@@ -10,9 +10,10 @@ from flax_resnet.data.batches.loading import Batch, EvalLoader, TrainLoader
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.images.decode import MAX_PIXELS
 from flax_resnet.data.images.paired import border_weights, pad_to, paired_transform
-from flax_resnet.data.sources.masks import IGNORED, MaskSource
+from flax_resnet.data.sources.masks import MaskSource
 from flax_resnet.data.sources.source import Example, Source
 from flax_resnet.errors import InputError
+from flax_resnet.models import IGNORED
 
 # OpenCV counts the pixels that it moves about in 16 bits.
 _LONGEST_BENT = 2**15 - 1

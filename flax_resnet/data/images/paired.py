@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from flax_resnet.data.config import DataConfig
-from flax_resnet.data.sources.masks import IGNORED
+from flax_resnet.models import IGNORED
 
 
 def paired_transform(

@@ -25,6 +25,7 @@ from flax_resnet.data.sources.folder import canonical_split, split_folders
 from flax_resnet.data.sources.listing import Tree, open_tree
 from flax_resnet.data.sources.source import Example, resolve_split
 from flax_resnet.errors import InputError, printable
+from flax_resnet.models import IGNORED
 
 IMAGES, MASKS = "images", "masks"
 # What stores pixels as they are: JPEG and WebP would blur one class's value into another's.
@@ -151,8 +152,6 @@ def _by_stem(tree: Tree, folder: Path) -> dict[str, Path]:
     return found
 
 
-# The label of pixels that do not count. No class has it: there are 255 at most.
-IGNORED = 255
 _LAYOUT = (
     "expected PATH/images/NAME.png with PATH/masks/NAME.png, or both folders in PATH/train and "
     "PATH/val"

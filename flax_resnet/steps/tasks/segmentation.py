@@ -8,10 +8,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from flax_resnet.errors import InputError
+from flax_resnet.models import IGNORED
 from flax_resnet.steps.tasks.losses import cross_entropy, soft_dice
-
-# What the data stack writes where a pixel does not count; not imported, as the package says.
-IGNORED = 255
 
 
 def segmentation_loss(

@@ -11,8 +11,8 @@ import pytest
 from flax_resnet.data import DataConfig, eval_batches, open_source, train_batches
 from flax_resnet.data.batches.mask_loading import pixel_weights
 from flax_resnet.data.images.paired import border_weights
-from flax_resnet.data.sources.masks import IGNORED
 from flax_resnet.errors import InputError
+from flax_resnet.models import IGNORED
 from tests.data.circles import INSIDE, OUTSIDE, circle, write_circles
 
 

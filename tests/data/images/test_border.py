@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from flax_resnet.data.images.paired import border_weights
-from flax_resnet.data.sources.masks import IGNORED
+from flax_resnet.models import IGNORED
 
 
 def by_definition(labels: np.ndarray, weight: float, sigma: float) -> np.ndarray:

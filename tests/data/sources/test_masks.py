@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from flax_resnet.data import DataConfig, MaskSource, open_source
-from flax_resnet.data.sources.masks import IGNORED, natural_key
+from flax_resnet.data.sources.masks import natural_key
 from flax_resnet.errors import InputError
+from flax_resnet.models import IGNORED
 from tests.data.circles import INSIDE, OUTSIDE, circle, write_circles
 
 

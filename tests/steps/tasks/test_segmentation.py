@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from flax_resnet.data.sources.masks import IGNORED
 from flax_resnet.errors import InputError
+from flax_resnet.models import IGNORED
 from flax_resnet.steps.tasks import segmentation
 from flax_resnet.steps.tasks.classification import classification_loss
 from flax_resnet.steps.tasks.losses import soft_dice
@@ -40,10 +40,6 @@ def losses_of(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
             logits[counted], labels[counted].astype(np.int32)
         )
     )
-
-
-def test_what_does_not_count_is_what_the_data_marks() -> None:
-    assert segmentation.IGNORED == IGNORED
 
 
 def test_the_loss_is_the_mean_over_the_pixels_that_count() -> None:
