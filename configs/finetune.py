@@ -10,10 +10,10 @@ Expected: not measured by us yet.
 Time: an epoch of a few hundred pictures takes minutes on two CPU cores.
 """
 
+from flax_resnet.training.pretrained import architecture_of, data_settings
 from ml_collections import ConfigDict
 
 from flax_resnet.training.parsing import base_config
-from flax_resnet.training.pretrained import architecture_of, data_settings
 
 
 def get_config(weights: str = "resnet18.a1_in1k") -> ConfigDict:

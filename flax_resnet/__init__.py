@@ -32,7 +32,7 @@ from flax_resnet.weights import (
 
 if TYPE_CHECKING:
     from flax_resnet.training.loop import train
-    from flax_resnet.training.pretrained import load_pretrained
+    from flax_resnet.training.networks import load_pretrained
     from flax_resnet.training.runs import Run, evaluate_run, restore
 
 __version__ = VERSION
@@ -63,7 +63,7 @@ __all__ = [
 _LATER = {
     "Run": "flax_resnet.training.runs",
     "evaluate_run": "flax_resnet.training.runs",
-    "load_pretrained": "flax_resnet.training.pretrained",
+    "load_pretrained": "flax_resnet.training.networks",
     "restore": "flax_resnet.training.runs",
     "train": "flax_resnet.training.loop",
 }

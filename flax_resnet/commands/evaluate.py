@@ -1,14 +1,19 @@
 """Evaluate a run or weights: `python -m flax_resnet eval runs/digits`."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
+
+if TYPE_CHECKING:
+    from flax_resnet.training.networks import TrainedNetwork
 
 HELP = "evaluate a run, or published weights, on a split"
 EXAMPLE = "eval runs/digits --step latest"
@@ -42,15 +47,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Done:
     """Print a table of the figures of the task: loss, top-1 and top-5, or loss, Dice and so on."""
-    from flax_resnet.training.pretrained import is_run
-
-    title, where, model, variables, data, task = (_of_run if is_run(args.run) else _of_weights)(
-        args
-    )
     from flax_resnet.steps.tasks.table import TASKS
-    from flax_resnet.training.runs import default_split, evaluate_model
+    from flax_resnet.training.networks import find_network, open_network
+    from flax_resnet.training.runs import default_split, evaluate_model, replace_data
 
-    metrics = evaluate_model(model, variables, data, task=task)
+    origin = find_network(args.run)
+    if origin.config is None and args.data is None:
+        raise InputError(
+            f"{args.run} is not a run, so it has no data of its own: pass --data SOURCE"
+        )
+    data, task = replace_data(origin.data, **_changes(args)), origin.task
+    network = open_network(args.run, step=args.step, average=not args.raw)
+    title, where = _titles(network, args)
+    metrics = evaluate_model(
+        network.model, network.variables, data, task=task, same_classes=network.run is None
+    )
     columns = {"data": "{data}", "images": "{count:,.0f}"}
     columns |= TASKS[task].columns
     table = Table(title=title)
@@ -88,29 +99,11 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
-def _of_run(args: argparse.Namespace) -> tuple[str, str, Any, Any, Any, str]:
-    from flax_resnet.training.runs import replace_data, restore
-
-    run = restore(args.run, args.step, average=not args.raw)
+def _titles(network: TrainedNetwork, args: argparse.Namespace) -> tuple[str, str]:
+    """Return the title of the table, and the line below it that says what was evaluated."""
+    run = network.run
+    if run is None:
+        return args.run, f"weights: {args.run}"
     average = "" if run.average is None else f", {run.average}"
     title = f"{run.config.model.name} at step {run.step} ({args.step}{average})"
-    data = replace_data(run.config.data, **_changes(args))
-    return title, f"run: {run.workdir}", run.model, run.variables, data, run.config.task
-
-
-def _of_weights(args: argparse.Namespace) -> tuple[str, str, Any, Any, Any, str]:
-    from flax_resnet.data import DataConfig, open_source
-    from flax_resnet.training.pretrained import data_settings, load_pretrained
-    from flax_resnet.training.runs import default_split, replace_data
-
-    if args.data is None:
-        raise InputError(f"{args.run} is no run, so it has no data of its own: pass --data SOURCE")
-    data = replace_data(DataConfig(**data_settings(args.run)), **_changes(args))
-    model, variables = load_pretrained(args.run)
-    classes = open_source(data, default_split(data)).num_classes
-    if classes != model.num_classes:
-        raise InputError(
-            f"{args.data} has {classes} classes and {args.run} is for {model.num_classes}: their "
-            "labels do not mean the same. Fine-tune on this data with config.model.pretrained"
-        )
-    return args.run, f"weights: {args.run}", model, variables, data, "classification"
+    return title, f"run: {run.workdir}"

@@ -48,9 +48,10 @@ def run(args: argparse.Namespace) -> Done:
     if args.format == "safetensors" and (args.preprocess or args.no_fold):
         raise InputError("safetensors hold weights alone: leave --preprocess and --no-fold out")
     from flax_resnet.inference.predictor import open_predictor
-    from flax_resnet.training.pretrained import is_run
+    from flax_resnet.training.networks import find_network
 
-    home = Path(args.run) if is_run(args.run) else Path()
+    origin = find_network(args.run)
+    home = Path() if origin.config is None else Path(args.run)
     predictor = open_predictor(args.run, args.step, not args.raw)
     path = args.out or home / _PLACES[args.format]
     write = _weights if args.format == "safetensors" else _function
@@ -82,10 +83,9 @@ def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> dic
 def _weights(args: argparse.Namespace, predictor: Predictor, folder: Path) -> dict[str, Any]:
     from flax_resnet.export.formats import write_hub
     from flax_resnet.export.network import as_function
-    from flax_resnet.training.pretrained import is_run
-    from flax_resnet.training.runs import restore_config
+    from flax_resnet.training.networks import find_network
 
-    architecture = restore_config(args.run).model.name if is_run(args.run) else None
+    architecture = find_network(args.run).description.architecture
     write_hub(as_function(predictor, fold=False), folder, architecture)
     print(f"{printable(folder)}: model.safetensors, config.json; load_pretrained and timm read it")
     return {}

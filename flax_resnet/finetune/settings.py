@@ -12,8 +12,7 @@ from flax_resnet.errors import InputError
 from flax_resnet.models import create_model
 from flax_resnet.steps.updates.config import OptimizerConfig, ScheduleConfig
 from flax_resnet.training.config import ModelConfig, TrainConfig
-from flax_resnet.training.pretrained import architecture_of, data_settings, is_run
-from flax_resnet.training.runs import restore_config
+from flax_resnet.training.networks import find_network
 
 SCRATCH_MODEL = "resnet18"
 # Networks for images up to this size see them whole.
@@ -148,19 +147,17 @@ def fitting_batch(pictures: int, wanted: int | None, devices: int = 1) -> int:
 
 def _from_weights(weights: str, model: str | None) -> tuple[ModelConfig, dict[str, Any]]:
     """Return the network that weights are for, and how their images are prepared."""
-    if not is_run(weights):
-        network = ModelConfig(model or architecture_of(weights), pretrained=weights)
-        return network, data_settings(weights)
-    config = restore_config(weights)
-    if config.task != "classification":
+    origin = find_network(weights)
+    if origin.task != "classification":
         raise InputError(
-            f"{weights} is a run of {config.task}; expected one of classification to start from"
+            f"{weights} is a run of {origin.task}; expected one of classification to start from"
         )
-    # Its own arguments too: a narrower network takes no other weights.
-    network = dataclasses.replace(config.model, num_classes=None, pretrained=weights)
-    if model is not None:
-        network = dataclasses.replace(network, name=model)
-    return network, data_settings(weights)
+    if origin.config is None:
+        network = ModelConfig(model or origin.architecture, pretrained=weights)
+    else:  # with the run's own arguments: a narrower network takes no other weights
+        network = dataclasses.replace(origin.config.model, num_classes=None, pretrained=weights)
+        network = network if model is None else dataclasses.replace(network, name=model)
+    return network, origin.image_settings()
 
 
 def _from_scratch(model: str | None) -> tuple[ModelConfig, dict[str, Any]]:

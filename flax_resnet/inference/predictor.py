@@ -1,4 +1,4 @@
-"""A trained network together with all that it takes to show it pictures."""
+"""A trained network together with the preprocessing of its images."""
 
 from __future__ import annotations
 
@@ -21,20 +21,18 @@ from flax_resnet.errors import InputError
 from flax_resnet.steps.gradient import normalize
 from flax_resnet.steps.mesh import data_mesh, put_batch, replicated
 from flax_resnet.steps.step import jit_over
-from flax_resnet.training.pretrained import data_settings, is_run, load_pretrained
-from flax_resnet.training.runs import restore
-from flax_resnet.weights.published import OWNER, imagenet_classes, list_pretrained
+from flax_resnet.training.networks import open_network
 
 Pixels = UInt8[np.ndarray, "n h w c"]
 
 
 class Predictor:
-    """Classify pictures of any size, in batches of one size, over all devices.
+    """Classify images of any size, in batches of one size, on all devices.
 
     Attributes:
-      name: what to call it in tables and figures.
-      data: how pictures are prepared.
-      class_names: of the outputs; their numbers where they have no names.
+      name: what tables and plots call it.
+      data: how images are prepared.
+      class_names: the name of each output; its number where the names are not known.
     """
 
     def __init__(
@@ -50,7 +48,7 @@ class Predictor:
         """Put the variables on every device.
 
         Args:
-          batch_size: pictures at a time, made up to a multiple of the number of devices.
+          batch_size: images at a time, rounded up to a multiple of the number of devices.
         """
         self.name, self.model, self.data = name, model, data
         self.class_names = class_names or tuple(map(str, range(model.num_classes)))
@@ -58,23 +56,23 @@ class Predictor:
         self.batch_size = -(-batch_size // self._mesh.size) * self._mesh.size
         self.variables = jax.device_put(dict(variables), replicated(self._mesh))
 
-    def prepare(self, picture: bytes | UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "s s c"]:
-        """Decode, resize and cut a picture as the network was evaluated.
+    def prepare(self, image: bytes | UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "s s c"]:
+        """Return an image decoded, resized and cropped as in the network's evaluation.
 
         Raises:
-          DecodeError: the bytes are no picture, or a damaged one.
+          DecodeError: the bytes are not an image, or a damaged one.
         """
         channels = self.data.channels
-        if isinstance(picture, bytes):
-            picture = decode_image(picture, channels)
-        return eval_transform(to_channels(picture, channels), self.data)
+        if isinstance(image, bytes):
+            image = decode_image(image, channels)
+        return eval_transform(to_channels(image, channels), self.data)
 
     def probabilities(self, pixels: Pixels) -> Float[np.ndarray, "n classes"]:
-        """Return the probability of each class for prepared pictures, as many as there are."""
+        """Return the probability of each class for prepared images."""
         return self._in_batches(self._classify, pixels)
 
     def features(self, pixels: Pixels, stage: str | None = None) -> Float[np.ndarray, "n channels"]:
-        """Return a stage's channels, averaged over the picture, for prepared pictures.
+        """Return the channels of a stage, averaged over each prepared image.
 
         Args:
           stage: `stem`, `layer1` ... as the model's `features` calls them; None: the last.
@@ -109,7 +107,7 @@ class Predictor:
             maps: Any = self.model.apply(variables, images, train=False, method="features")
             if stage is not None and stage not in maps:
                 raise InputError(
-                    f"there is no stage {stage!r} in {self.name}; it has {', '.join(maps)}"
+                    f"{self.name} has no stage {stage!r}; expected one of {', '.join(maps)}"
                 )
             return maps[stage or list(maps)[-1]].astype(jnp.float32).mean((1, 2))
 
@@ -123,39 +121,26 @@ def open_predictor(
     batch_size: int = 32,
     mesh: Mesh | None = None,
 ) -> Predictor:
-    """Make a predictor of a run, or of whatever else `load_pretrained` takes.
+    """Return a predictor of whatever `load_pretrained` takes.
 
     Args:
-      step: of a run: `best`, `latest`, or the number of a kept checkpoint.
-      average: of a run: the average of its parameters where it keeps one.
+      step, average: see `open_network`.
 
     Raises:
-      InputError: there is no such run, or there are no such weights; or the run's task is another.
+      InputError: the source cannot be used, or the run's task is not classification.
     """
-    if not is_run(source):
-        model, variables = load_pretrained(source)
-        data = DataConfig(**data_settings(source))
-        name, names = os.fspath(source), class_names(os.fspath(source), model.num_classes)
-        return Predictor(name, model, variables, data, names, batch_size, mesh)
-    run = restore(source, step, mesh, average)
-    if run.config.task != "classification":
+    found = open_network(source, step=step, average=average, mesh=mesh)
+    if found.origin.task != "classification":
         raise InputError(
-            f"{source} is a run of {run.config.task}; expected one of classification "
+            f"{source} is a run of {found.origin.task}; expected one of classification "
             "(python -m flax_resnet segment takes the other)"
         )
-    name = f"{run.config.model.name} of {run.workdir}, step {run.step}"
-    data, names = run.config.data, run.class_names
-    return Predictor(name, run.model, run.variables, data, names, batch_size, mesh)
-
-
-def class_names(weights: str, classes: int) -> tuple[str, ...]:
-    """Return the names of published weights' classes; () where they are not known."""
-    published = weights.removeprefix(OWNER) in list_pretrained()
-    return imagenet_classes() if published and classes == len(imagenet_classes()) else ()
+    data, names = found.origin.data, found.class_names
+    return Predictor(found.name, found.model, found.variables, data, names, batch_size, mesh)
 
 
 def _batches(pixels: Pixels, size: int) -> Iterator[Pixels]:
-    """Yield batches of one size, so that one program serves all; the last is filled with black."""
+    """Yield batches of one size, which one program serves; black images fill the last batch."""
     for start in range(0, max(len(pixels), 1), size):
         rows = pixels[start : start + size]
         short = size - len(rows)

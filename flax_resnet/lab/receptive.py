@@ -23,7 +23,7 @@ from flax_resnet.lab.networks import PLAIN_AND_RESIDUAL
 from flax_resnet.lab.style import COLORS, KINDS, band, new_figure
 from flax_resnet.lab.weights import Classifier, classifier, random_variables
 from flax_resnet.models import create_model, summarize
-from flax_resnet.training.pretrained import load_pretrained
+from flax_resnet.training.networks import open_network
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ def run(settings: Settings, track: Track = silent) -> Result:
 def compared_networks(settings: Settings) -> list[tuple[str, Classifier, Variables | None]]:
     """Return kind, model and, where they are trained, variables."""
     if settings.weights:
-        loaded, variables = load_pretrained(settings.weights)
-        trained = classifier(loaded)
-        return [("random", trained, None), ("trained", trained, dict(variables))]
+        found = open_network(settings.weights)
+        trained = classifier(found.model)
+        return [("random", trained, None), ("trained", trained, dict(found.variables))]
     return [
         (kind, classifier(create_model(settings.network, shortcut=shortcut)), None)
         for kind, shortcut in PLAIN_AND_RESIDUAL.items()

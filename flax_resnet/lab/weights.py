@@ -20,8 +20,8 @@ from flax_resnet.lab.settings import Training
 from flax_resnet.models import DenseNet, ResNet
 from flax_resnet.models.layers import BatchNorm
 from flax_resnet.steps.step import normalize
-from flax_resnet.training.pretrained import data_settings, is_run, load_pretrained
-from flax_resnet.training.runs import replace_data, restore_config
+from flax_resnet.training.networks import find_network, open_network
+from flax_resnet.training.runs import replace_data
 
 Classifier = ResNet | DenseNet
 # The digits have 8 pixels a side, so that last maps of 2 x 2 would be left.
@@ -62,11 +62,12 @@ class OneNetwork(Training):
         config = Training.data_config(cast(Any, given))
         if not self.weights:
             return config
-        if is_run(self.weights) and not self.data:
-            own = restore_config(self.weights).data
+        origin = find_network(self.weights)
+        if origin.config is not None and not self.data:
+            own = origin.config.data
             names = ("source", "data_dir", "train_split", "eval_split", "test_split")
             config = dataclasses.replace(config, **{name: getattr(own, name) for name in names})
-        config = dataclasses.replace(config, **data_settings(self.weights))
+        config = dataclasses.replace(config, **origin.image_settings())
         return replace_data(
             config,
             data_dir=self.data_dir,
@@ -90,9 +91,8 @@ def obtain(settings: OneNetwork) -> Trained:
     """Load the network of `settings.weights`, or train one."""
     config = settings.data_config()
     if settings.weights:
-        model, variables = load_pretrained(settings.weights)
-        name = Path(settings.weights).name
-        return Trained(classifier(model), dict(variables), config, name)
+        found, name = open_network(settings.weights), Path(settings.weights).name
+        return Trained(classifier(found.model), dict(found.variables), config, name)
     stages = {"stage_sizes": settings.stage_sizes} if settings.stage_sizes else {}
     model = classifier(small_network(settings, settings.network, **stages))
     fitted = Fitter(model, settings).fit(settings.seed)

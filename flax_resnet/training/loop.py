@@ -21,9 +21,9 @@ from flax_resnet.training.feeding import training_batches
 from flax_resnet.training.logging.display import Display
 from flax_resnet.training.logging.log import NonFiniteError, TrainingLog
 from flax_resnet.training.logging.writers import Writers
+from flax_resnet.training.networks import load_teacher, starting_variables
 from flax_resnet.training.nonfinite import explain_nonfinite
 from flax_resnet.training.parsing import parse
-from flax_resnet.training.pretrained import load_teacher, starting_variables
 from flax_resnet.training.runs import Run
 from flax_resnet.training.session import FIRST_POSITION, Session
 from flax_resnet.training.setup import Setup, prepare_run

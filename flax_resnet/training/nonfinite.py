@@ -30,7 +30,7 @@ from flax_resnet.steps.step import jit_over
 from flax_resnet.steps.tasks.distillation import Teacher
 from flax_resnet.steps.updates.guard import DYNAMIC, current_scale
 from flax_resnet.training.feeding import training_batch
-from flax_resnet.training.pretrained import load_teacher
+from flax_resnet.training.networks import load_teacher
 from flax_resnet.training.setup import Setup
 
 # Records that the message names; the file names all.

@@ -1,4 +1,4 @@
-"""A finished or unfinished run on disk: restore it, evaluate it."""
+"""Restore and evaluate a run from its folder."""
 
 import dataclasses
 import os
@@ -38,13 +38,13 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Run:
-    """A model with the variables of one checkpoint, and what it was trained with.
+    """A model with the variables of one checkpoint, and the settings that trained it.
 
     Attributes:
-      variables: the average where the run keeps one that has begun, unless asked otherwise. One of
-        equal weights counts where it was evaluated at this step.
-      metrics: of the evaluation at this step, where there was one. `ema_top1` is that of an
-        average, `top1` that of the raw variables.
+      variables: the average if the run keeps one that has begun, unless asked otherwise. An average
+        of equal weights is used only if it was evaluated at this step.
+      metrics: the evaluation at this step; empty if there was none. `ema_top1` belongs to the
+        average, `top1` to the raw variables.
       average: the kind of average that `variables` are: `ema`, `swa`, or None.
     """
 
@@ -64,19 +64,19 @@ def restore(
     mesh: Mesh | None = None,
     average: bool = True,
 ) -> Run:
-    """Load a run from its folder, which is all that it needs, on any number of devices.
+    """Return a run loaded from its folder onto any number of devices.
 
-    Where the checkpoint that `best` or `latest` means is damaged, the next one is taken, with a
+    If the checkpoint that `best` or `latest` means is damaged, the next one is loaded, with a
     warning.
 
     Args:
-      step: `best` (by validation accuracy, or Dice, of the average where there is one), `latest`,
-        or the number of a kept checkpoint.
+      step: `best` (by validation accuracy or Dice, of the average if there is one), `latest`, or
+        the number of a kept checkpoint.
       mesh: devices that each get a copy of the variables; None takes all.
-      average: False gives the raw variables, also where the run keeps an average of them.
+      average: False loads the raw variables even if the run keeps an average of them.
 
     Raises:
-      InputError: the folder holds no run, not that step, or nothing that is whole.
+      InputError: the folder is not a run, lacks that step, or has no intact checkpoint.
     """
     workdir, mesh = Path(workdir), mesh or data_mesh()
 
@@ -105,7 +105,7 @@ def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
     """Return the settings of a run, without its weights.
 
     Raises:
-      InputError: the folder holds no run.
+      InputError: the folder is not a run.
     """
     with _checkpoints_of(Path(workdir)) as manager:
         values = _first_whole(
@@ -122,7 +122,7 @@ def _first_whole(workdir: Path, steps: list[int], load: Callable[[int], Found]) 
         raise none_whole(workdir / store.FOLDER, damaged)
     for step, reason in damaged.items():
         warnings.warn(
-            f"checkpoint {step} of {workdir} is damaged, another one takes its place: {reason}",
+            f"checkpoint {step} of {workdir} is damaged; another one is used: {reason}",
             stacklevel=3,
         )
     return found
@@ -130,11 +130,11 @@ def _first_whole(workdir: Path, steps: list[int], load: Callable[[int], Found]) 
 
 def _checkpoints_of(workdir: Path) -> ocp.CheckpointManager:
     if not (workdir / store.FOLDER).is_dir():
-        raise InputError(f"{workdir} is no run: it has no folder {store.FOLDER!r} in it")
+        raise InputError(f"{workdir} is not a run: it has no folder {store.FOLDER!r}")
     damaged = store.unrankable(workdir)
     if damaged:
         raise none_whole(workdir / store.FOLDER, damaged)
-    with quiet_orbax():  # It warns of what is wanted: that nothing will be written.
+    with quiet_orbax():  # Orbax warns that nothing will be written, which is intended.
         return store.open_checkpoints(workdir)
 
 
@@ -146,15 +146,15 @@ def evaluate_run(
     on_batch: Callable[[], None] = lambda: None,
     request: StopRequest | None = None,
 ) -> dict[str, float]:
-    """Return count, skipped and the figures of a run's task over a split.
+    """Return count, skipped and the metrics of a run's task on a split.
 
-    They are loss, top1 and top5 of classification; loss, dice, iou, pixel_error, `dice/CLASS` and
-    `iou/CLASS` of segmentation.
+    The metrics are loss, top1 and top5 for classification; loss, dice, iou, pixel_error,
+    `dice/CLASS` and `iou/CLASS` for segmentation.
 
     Args:
       data: where the images come from; None takes the run's own data.
-      split: None takes the run's test split, or its evaluation split where it has none.
-      request: cuts the evaluation short, to no figures at all.
+      split: None takes the run's test split, or its evaluation split if it has none.
+      request: a request to stop ends the evaluation early and returns no metrics.
     """
     data = data or run.config.data
     task = run.config.task
@@ -170,14 +170,22 @@ def evaluate_model(
     on_batch: Callable[[], None] = lambda: None,
     task: str = "classification",
     request: StopRequest | None = None,
+    same_classes: bool = False,
 ) -> dict[str, float]:
-    """Return count, skipped and the figures of a task of a model over a split.
+    """Return count, skipped and the metrics of a model's task on a split.
 
     Args:
       split: None takes the test split of `data`, or its evaluation split.
+      same_classes: also refuse data with fewer classes than the model has outputs.
     """
     mesh = mesh or data_mesh()
     source = open_source(data, split or default_split(data))
+    if same_classes and source.num_classes != model.num_classes:
+        raise InputError(
+            f"{source.name} has {source.num_classes} classes and the weights are for "
+            f"{model.num_classes}: their labels do not mean the same. Fine-tune on this data with "
+            "config.model.pretrained"
+        )
     check_classes(source, model.num_classes)
     check_task(source, task)
     eval_step = make_eval_step(
@@ -188,7 +196,7 @@ def evaluate_model(
 
 
 def default_split(data: DataConfig) -> str:
-    """Return the split that an evaluation reads unless it is told otherwise."""
+    """Return the split that an evaluation reads by default."""
     return data.test_split or data.eval_split
 
 

@@ -5,26 +5,37 @@ safetensors, huggingface_hub and torch load on first use.
 
 from flax_resnet.weights.files import read_state_dict, unwrap, write_state_dict
 from flax_resnet.weights.folding import fold_batch_norm
+from flax_resnet.weights.hub_config import Description
 from flax_resnet.weights.locate import describe
 from flax_resnet.weights.pretrained import (
-    load_pretrained,
+    known_preprocessing,
+    open_weights,
     preprocessing,
     read_pretrained,
     save_pretrained,
 )
-from flax_resnet.weights.published import Preprocessing, Published, find_published, list_pretrained
+from flax_resnet.weights.published import (
+    Preprocessing,
+    Published,
+    find_published,
+    list_pretrained,
+    published_classes,
+)
 from flax_resnet.weights.torch_keys import from_torch, to_torch
 
 __all__ = [
+    "Description",
     "Preprocessing",
     "Published",
     "describe",
     "find_published",
     "fold_batch_norm",
     "from_torch",
+    "known_preprocessing",
     "list_pretrained",
-    "load_pretrained",
+    "open_weights",
     "preprocessing",
+    "published_classes",
     "read_pretrained",
     "read_state_dict",
     "save_pretrained",

@@ -20,7 +20,7 @@ from flax_resnet.weights.published import Preprocessing
 from flax_resnet.weights.torch_keys import from_torch, to_torch
 
 
-def load_pretrained(
+def open_weights(
     source: str | os.PathLike[str],
     *,
     model: str | None = None,
@@ -29,10 +29,10 @@ def load_pretrained(
     revision: str | None = None,
     seed: int = 0,
     **overrides: Any,
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Make a model and fill it with weights from the hub, a file or a folder.
+) -> tuple[Any, dict[str, Any], Description]:
+    """Return a model, its variables from the hub, a file or a folder, and what is known of them.
 
-    This is `flax_resnet.load_pretrained`, which says more, for everything but runs.
+    Arguments and errors are those of `flax_resnet.load_pretrained`, which also takes runs.
     """
     state_dict, found = read_pretrained(source, revision)
     architecture = model or found.architecture
@@ -53,7 +53,7 @@ def load_pretrained(
     if num_classes is None:  # weights without a head end in pooled features
         num_classes = len(state_dict.get(head, ()))
     network = network.clone(num_classes=num_classes, in_channels=in_channels)
-    return network, from_torch(network, state_dict, seed)
+    return network, from_torch(network, state_dict, seed), found
 
 
 def _check_arguments(
@@ -98,7 +98,17 @@ def preprocessing(
     Raises:
       InputError: there are no such weights, or nothing is written down about their images.
     """
-    found = describe(source, revision)
+    return known_preprocessing(describe(source, revision), source, test)
+
+
+def known_preprocessing(
+    found: Description, source: str | os.PathLike[str], test: bool = False
+) -> Preprocessing:
+    """Return how to prepare images for weights that are described.
+
+    Raises:
+      InputError: the description does not say.
+    """
     images = found.test_preprocessing if test else found.preprocessing
     if images is None:
         raise InputError(

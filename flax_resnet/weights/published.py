@@ -112,6 +112,12 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(file.read_text("utf-8").splitlines())
 
 
+def published_classes(source: str, count: int) -> tuple[str, ...]:
+    """Return the names of the `count` classes of published weights; () where they are not known."""
+    published = source.removeprefix(OWNER) in _table()
+    return imagenet_classes() if published and count == len(imagenet_classes()) else ()
+
+
 @functools.cache
 def _table() -> dict[str, Published]:
     text = importlib.resources.files("flax_resnet.weights").joinpath(TABLE).read_text("utf-8")

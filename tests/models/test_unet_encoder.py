@@ -12,10 +12,19 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from flax_resnet import DenseNet, InputError, ResNet, create_model, from_torch, to_layout, to_torch
+from flax_resnet import (
+    DenseNet,
+    InputError,
+    ResNet,
+    create_model,
+    from_torch,
+    load_pretrained,
+    to_layout,
+    to_torch,
+)
 from flax_resnet.models import EncoderUNet, count_macs, count_parameters, summarize, variable_shapes
 from flax_resnet.models.variables import part_of
-from flax_resnet.weights import load_pretrained, save_pretrained
+from flax_resnet.weights import save_pretrained
 
 COMMON = dict(image_size=16, num_classes=4)
 ENCODERS = {

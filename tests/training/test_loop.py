@@ -208,5 +208,5 @@ def test_settings_that_contradict_each_other_are_refused(
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no run"):
+    with pytest.raises(InputError, match="is not a run"):
         restore(tmp_path)

@@ -15,8 +15,8 @@ from flax_resnet.errors import InputError
 from flax_resnet.models.variants import VARIANTS, create_model
 from flax_resnet.steps.state import init_state
 from flax_resnet.training.loop import train
+from flax_resnet.training.networks import load_teacher
 from flax_resnet.training.nonfinite import find_cause
-from flax_resnet.training.pretrained import load_teacher
 from flax_resnet.training.setup import Setup, prepare_run
 from flax_resnet.weights import to_torch
 from flax_resnet.weights.files import write_state_dict

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from flax_resnet import create_model, to_torch
+from flax_resnet import create_model, load_pretrained, to_torch
 from flax_resnet.models import variable_shapes
-from flax_resnet.weights import load_pretrained, save_pretrained, write_state_dict
+from flax_resnet.weights import save_pretrained, write_state_dict
 
 SMALL = {"stage_sizes": (1, 1, 1, 1), "widths": (4, 8, 8, 8)}
 

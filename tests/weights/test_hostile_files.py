@@ -13,13 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flax_resnet import InputError
+from flax_resnet import InputError, load_pretrained
 from flax_resnet.weights import read_state_dict, write_state_dict
 from flax_resnet.weights.files import read_metadata
 from flax_resnet.weights.hub_config import Description, parse_config
 from flax_resnet.weights.json_fields import read_fields
 from flax_resnet.weights.locate import describe
-from flax_resnet.weights.pretrained import load_pretrained
 from tests.hostile import made
 
 # The folder is one for all examples: each writes its file anew.

@@ -53,7 +53,7 @@ CLIENT = """
 import hashlib, json, sys, time
 from flax.traverse_util import flatten_dict
 from flax_resnet import InputError
-from flax_resnet.weights import load_pretrained
+from flax_resnet import load_pretrained
 
 time.sleep = lambda seconds: None  # the hub's client waits before it tries again
 answers = {}

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_resnet import InputError, create_model, from_torch, to_torch
+from flax_resnet import InputError, create_model, from_torch, load_pretrained, to_torch
 from flax_resnet.models import variable_shapes
 from flax_resnet.models.variants import VARIANTS
-from flax_resnet.weights import Preprocessing, load_pretrained, save_pretrained, write_state_dict
+from flax_resnet.weights import Preprocessing, save_pretrained, write_state_dict
 from flax_resnet.weights.hub_config import make_config
 
 SMALL = {"stage_sizes": (1, 1, 1, 1), "widths": (4, 8, 8, 8)}

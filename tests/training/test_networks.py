@@ -10,7 +10,7 @@ import pytest
 
 from flax_resnet import InputError, load_pretrained, restore, save_pretrained, train
 from flax_resnet.steps.mesh import data_mesh
-from flax_resnet.training.pretrained import data_settings, starting_variables
+from flax_resnet.training.networks import find_network, starting_variables
 from flax_resnet.training.setup import prepare_run
 from flax_resnet.weights import Preprocessing
 
@@ -96,14 +96,14 @@ def test_weights_of_another_network_are_an_error(run: Path, tiny_config: Config)
 
 
 def test_data_settings_prepare_images_as_the_weights_expect_them(run: Path, tmp_path: Path) -> None:
-    settings = data_settings("resnet50.tv2_in1k")
+    settings = find_network("resnet50.tv2_in1k").image_settings()
     assert settings["image_size"] == 176
-    assert data_settings("resnet50.tv2_in1k", test=True)["image_size"] == 224
+    assert find_network("resnet50.tv2_in1k").image_settings(test=True)["image_size"] == 224
     assert settings["interpolation"] == "bilinear"
     restored, images = restore(run), Preprocessing(8, 0.9, "bicubic", (0.25,), (0.5,))
     save_pretrained(
         restored.model, restored.variables, tmp_path, architecture="tiny", preprocessing=images
     )
-    assert data_settings(tmp_path) == dict(
+    assert find_network(tmp_path).image_settings() == dict(
         image_size=8, channels=1, eval_crop=0.9, interpolation="bicubic", mean=(0.25,), std=(0.5,)
     )
