@@ -2,6 +2,10 @@
 
 import pytest
 
+from tests.data.conftest import folder
+
+__all__ = ["folder"]
+
 
 @pytest.fixture(autouse=True)
 def uses_tiny(tiny_model: None) -> None:
