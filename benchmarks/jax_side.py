@@ -16,9 +16,10 @@ from benchmarks import case as cases
 from benchmarks import program
 from benchmarks.case import Case
 from benchmarks.timing import summarize
+from flax_resnet.steps.gradient import normalize
 from flax_resnet.steps.mesh import put_batch
 from flax_resnet.steps.state import init_state
-from flax_resnet.steps.step import make_train_step, normalize
+from flax_resnet.steps.step import StepParts, make_train_step
 
 
 def run_case(case: Case, began: float) -> dict[str, Any]:
@@ -101,9 +102,8 @@ def train_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance
     state = init_state(model, optimizer, 0, shape, mesh)
     images, labels = cases.inputs(case)
     batch = put_batch({"image": images, "label": labels}, mesh)
-    step = make_train_step(
-        model, optimizer, rate, mesh, mean=cases.MEAN, std=cases.STD, max_nonfinite=0
-    )
+    parts = StepParts(model, optimizer, rate, mean=cases.MEAN, std=cases.STD, max_nonfinite=0)
+    step = make_train_step(parts, mesh)
     return step, (state, batch), lambda arguments, outcome: (outcome[0], arguments[1])
 
 

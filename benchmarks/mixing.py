@@ -34,7 +34,7 @@ from flax_resnet.steps.gradient import prepare_batch
 from flax_resnet.steps.mesh import data_mesh, put_batch
 from flax_resnet.steps.mixing import MixConfig
 from flax_resnet.steps.state import init_state
-from flax_resnet.steps.step import make_train_step
+from flax_resnet.steps.step import StepParts, make_train_step
 from flax_resnet.steps.tasks.classification import classification_loss
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -175,7 +175,8 @@ def _step_runs(shape: Shape, batch: dict[str, Any]) -> dict[str, Callable[[], An
     size = (shape.image_size, shape.image_size, 3)
 
     def make(mixing: MixConfig) -> Callable[[], Any]:
-        step = make_train_step(model, optimizer, rate, mesh, mean=MEAN, std=STD, mixing=mixing)
+        parts = StepParts(model, optimizer, rate, mean=MEAN, std=STD, mixing=mixing)
+        step = make_train_step(parts, mesh)
         states = [init_state(model, optimizer, 0, size, mesh)]
 
         def run() -> Any:

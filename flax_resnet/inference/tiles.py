@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from flax_resnet.errors import InputError
-from flax_resnet.steps.step import normalize
+from flax_resnet.steps.gradient import normalize
 from flax_resnet.training.runs import Run
 
 Apply = Callable[[UInt8[np.ndarray, "n h w c"]], Float[Array, "n h w classes"]]

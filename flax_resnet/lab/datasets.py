@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from flax_resnet.data import DataConfig, Source, open_source
 from flax_resnet.data.batches.loading import EvalLoader
-from flax_resnet.steps.step import normalize
+from flax_resnet.steps.gradient import normalize
 
 
 def _grey(source: str, size: int, mean: float, std: float) -> DataConfig:

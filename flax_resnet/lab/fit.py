@@ -16,7 +16,7 @@ from flax_resnet.lab.settings import Training
 from flax_resnet.models import Network
 from flax_resnet.steps.mesh import data_mesh, device_rows, put_batch, replicated
 from flax_resnet.steps.state import TrainState, make_state
-from flax_resnet.steps.step import make_eval_step, make_train_step
+from flax_resnet.steps.step import StepParts, make_eval_step, make_train_step
 from flax_resnet.steps.updates.config import OptimizerConfig, ScheduleConfig
 from flax_resnet.steps.updates.optimizers import make_optimizer
 from flax_resnet.steps.updates.schedules import make_schedule
@@ -63,7 +63,7 @@ class Fitter:
         rate = make_schedule(schedule, self.steps, self.steps_per_epoch)
         optimizer = make_optimizer(OptimizerConfig(weight_decay=settings.weight_decay), rate)
         look: dict[str, Any] = dict(mean=config.mean, std=config.std)
-        self.train_step = make_train_step(model, optimizer, rate, self.mesh, **look)
+        self.train_step = make_train_step(StepParts(model, optimizer, rate, **look), self.mesh)
         self.eval_step = make_eval_step(model, self.mesh, **look)
         shape = (config.image_size, config.image_size, config.channels)
         # As in `init_state`, whose seed is no argument of the compiled function.

@@ -19,7 +19,7 @@ from flax_resnet.lab.networks import small_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.models import DenseNet, ResNet
 from flax_resnet.models.layers import BatchNorm
-from flax_resnet.steps.step import normalize
+from flax_resnet.steps.gradient import normalize
 from flax_resnet.training.networks import find_network, open_network
 from flax_resnet.training.runs import replace_data
 

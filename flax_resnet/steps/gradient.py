@@ -1,4 +1,4 @@
-"""From a batch of pixels to the gradient of the loss."""
+"""The gradient of the loss for a batch of pixels, at once or accumulated over micro-batches."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -13,81 +13,24 @@ from flax_resnet.steps.mixing import MixConfig, mix
 from flax_resnet.steps.tasks.distillation import Teacher
 from flax_resnet.steps.tasks.table import Batch, Loss
 
-
-def check_accumulation(batch_size: int, parts: int, norm_group: int | None) -> None:
-    """Raise `InputError` unless a batch splits into equal parts of whole batch-norm groups."""
-    multiple = parts * (norm_group or 1)
-    if batch_size % multiple:
-        groups = f" and config.model.norm_group is {norm_group}" if norm_group else ""
-        raise InputError(
-            f"config.accumulate is {parts}{groups}, but config.data.batch_size is {batch_size}; "
-            f"expected a multiple of {multiple}"
-        )
-
-
-def split_rows(x: Array, parts: int, norm_group: int | None) -> Array:
-    """Return the rows of a batch as (parts, rows of a part, ...).
-
-    A part takes every so manieth batch-norm group, or row where there are none: which, does not
-    depend on the number of devices. Rows stay on their device where it has a multiple of `parts`
-    times the group.
-    """
-    group = norm_group or 1
-    groups = x.reshape(len(x) // (parts * group), parts, group, *x.shape[1:])
-    return jnp.moveaxis(groups, 1, 0).reshape(parts, len(x) // parts, *x.shape[1:])
-
-
-def split_batch(
-    batch: Any, key: jax.Array, parts: int, norm_group: int | None
-) -> tuple[Any, jax.Array]:
-    """Return the parts of a batch, stacked, and a random key for each."""
-    rows = jax.tree.map(lambda leaf: split_rows(leaf, parts, norm_group), batch)
-    return rows, jax.random.split(key, parts)
-
-
-def join_rows(x: Array, norm_group: int | None) -> Array:
-    """Return what `split_rows` made parts of, in its first order."""
-    parts, rows = x.shape[:2]
-    group = norm_group or 1
-    groups = x.reshape(parts, rows // group, group, *x.shape[2:])
-    return jnp.moveaxis(groups, 0, 1).reshape(parts * rows, *x.shape[2:])
-
-
-def accumulate(
-    function: Callable[..., Any], batch: Any, key: jax.Array, parts: int, norm_group: int | None
-) -> Any:
-    """Return the mean over the parts of a batch of `function(part, key of the part)`, a tree.
-
-    Only one part's computation is in memory at a time; on CPUs all are, for the sake of speed.
-    """
-    rows, keys = split_batch(batch, key, parts, norm_group)
-    shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], rows), keys[0])
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-    def add(sums: Any, part: tuple[Any, jax.Array]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, sums, function(*part)), None
-
-    # XLA:CPU is many times slower at convolutions in loops.
-    sums, _ = jax.lax.scan(add, zeros, (rows, keys), unroll=jax.default_backend() == "cpu")
-    return jax.tree.map(lambda leaf: leaf / parts, sums)
-
-
-Gradient = Callable[..., tuple[Any, tuple[jax.Array, jax.Array, Any]]]
-# What the keys of mixing differ in from those of what the model drops.
+# gradient, (loss, accuracy, batch_stats)
+Outcome = tuple[Any, tuple[jax.Array, jax.Array, Any]]
+Gradient = Callable[..., Outcome]
+# Folded into the key, so that mixing and dropout draw independently.
 _MIXING = 0x6D6978
 
 
 def normalize(
     images: UInt8[Array, "n h w c"], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Float[Array, "n h w c"]:
-    """Scale pixels from 0..255 to 0..1, subtract the channels' means, divide by their spread."""
+    """Scale pixels from 0..255 to 0..1, subtract each channel's mean, divide by its deviation."""
     scale = 1 / (255 * jnp.asarray(std, jnp.float32))
     shift = jnp.asarray(mean, jnp.float32) / jnp.asarray(std, jnp.float32)
     return images * scale[None, None, None] - shift[None, None, None]
 
 
 def dropout_key(seed: int, step: jax.Array | int) -> jax.Array:
-    """Return the key of what is random in the update after `step` batches: drops and mixing."""
+    """Return the random key of the update after `step` batches, for dropout and mixing."""
     return jax.random.fold_in(jax.random.key(seed), step)
 
 
@@ -99,7 +42,7 @@ def prepare_batch(
     std: tuple[float, ...],
     mixing: MixConfig | None = None,
 ) -> Batch:
-    """Return a batch as the model sees it in training: normalised, and mixed where that is on."""
+    """Return the batch that the model sees in training: normalized, and mixed if that is on."""
     batch = batch | {"image": normalize(batch["image"], mean, std)}
     if mixing is None or not mixing.active:
         return batch
@@ -113,18 +56,20 @@ def make_gradient(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     mixing: MixConfig | None = None,
-    parts: int = 1,
+    micro_batches: int = 1,
     teacher: Teacher | None = None,
 ) -> Gradient:
-    """Return `(variables, batch, key, scale, taught) -> (gradient, (loss, accuracy, batch_stats))`.
+    """Return a function that computes the gradient of the loss for a batch.
 
-    With a `scale` the gradient is that of the loss times `scale`, divided by it: what lies between
-    may then be too small for the compute dtype otherwise.
+    It maps `(variables, batch, key, scale, teacher_variables)` to
+    `(gradient, (loss, accuracy, batch_stats))`. With a `scale` it differentiates the loss times
+    `scale` and divides the gradient by it, so that small intermediate values do not underflow in
+    the compute dtype.
 
     Args:
-      parts: the batch is computed in so many parts; see `TrainConfig.accumulate`.
-      teacher: its logits for the same images go to the loss as `teacher` of the batch; `taught`
-        are its variables.
+      micro_batches: the number of micro-batches that a batch is split into; see
+        `TrainConfig.accumulate`.
+      teacher: the loss finds its logits for the same images in the batch as `teacher`.
     """
 
     def loss_fn(
@@ -146,33 +91,92 @@ def make_gradient(
         batch: Batch,
         key: jax.Array,
         scale: jax.Array | None = None,
-        taught: Any = None,
-    ) -> tuple[Any, tuple[jax.Array, jax.Array, Any]]:
-        def of(batch: Batch, key: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array, Any]]:
+        teacher_variables: Any = None,
+    ) -> Outcome:
+        def at_once(batch: Batch, key: jax.Array) -> Outcome:
             if teacher is not None:
-                batch = batch | {"teacher": teacher.logits(taught, batch["image"], mean, std)}
+                logits = teacher.logits(teacher_variables, batch["image"], mean, std)
+                batch = batch | {"teacher": logits}
             grad_fn = jax.grad(loss_fn, has_aux=True)
             return grad_fn(variables["params"], variables["batch_stats"], batch, key, scale)
 
         batch = prepare_batch(batch, key, mean=mean, std=std, mixing=mixing)
-        if parts == 1:
-            grads, outcome = of(batch, key)
+        if micro_batches == 1:
+            grads, outcome = at_once(batch, key)
         else:
-            grads, outcome = _in_parts(of, variables["batch_stats"], batch, key)
+            grads, outcome = accumulated(at_once, variables["batch_stats"], batch, key)
         if scale is not None:
             grads = jax.tree.map(lambda leaf: leaf / scale, grads)
         return grads, outcome
 
-    def _in_parts(
-        of: Gradient, before: Any, batch: Batch, key: jax.Array
-    ) -> tuple[Any, tuple[jax.Array, jax.Array, Any]]:
+    def accumulated(at_once: Gradient, before: Any, batch: Batch, key: jax.Array) -> Outcome:
         def changes(batch: Batch, key: jax.Array) -> Any:
-            grads, (value, accuracy, stats) = of(batch, key)
-            # Of statistics the changes, so that those of frozen norms stay to the last bit.
+            grads, (value, accuracy, stats) = at_once(batch, key)
+            # Averaging changes instead of statistics leaves those of frozen norms bit-identical.
             return grads, value, accuracy, jax.tree.map(jnp.subtract, stats, before)
 
         group = cast(int | None, getattr(model, "norm_group", None))
-        grads, value, accuracy, moved = accumulate(changes, batch, key, parts, group)
+        grads, value, accuracy, moved = mean_over_micro_batches(
+            changes, batch, key, micro_batches, group
+        )
         return grads, (value, accuracy, jax.tree.map(jnp.add, before, moved))
 
     return gradient
+
+
+def check_accumulation(batch_size: int, count: int, norm_group: int | None) -> None:
+    """Raise `InputError` unless a batch splits into `count` micro-batches of whole norm groups."""
+    multiple = count * (norm_group or 1)
+    if batch_size % multiple:
+        groups = f" and config.model.norm_group is {norm_group}" if norm_group else ""
+        raise InputError(
+            f"config.accumulate is {count}{groups}, but config.data.batch_size is {batch_size}; "
+            f"expected a multiple of {multiple}"
+        )
+
+
+def split_rows(x: Array, count: int, norm_group: int | None) -> Array:
+    """Return the rows of a batch as (count, rows of a micro-batch, ...).
+
+    Micro-batch i takes the batch-norm groups, or without groups the rows, i, i + count, and so on,
+    independently of the number of devices. Rows stay on their device if the rows per device are a
+    multiple of `count` times the group size.
+    """
+    group = norm_group or 1
+    groups = x.reshape(len(x) // (count * group), count, group, *x.shape[1:])
+    return jnp.moveaxis(groups, 1, 0).reshape(count, len(x) // count, *x.shape[1:])
+
+
+def join_rows(x: Array, norm_group: int | None) -> Array:
+    """Return the rows that `split_rows` split, in their original order."""
+    count, rows = x.shape[:2]
+    group = norm_group or 1
+    groups = x.reshape(count, rows // group, group, *x.shape[2:])
+    return jnp.moveaxis(groups, 0, 1).reshape(count * rows, *x.shape[2:])
+
+
+def split_batch(
+    batch: Any, key: jax.Array, count: int, norm_group: int | None
+) -> tuple[Any, jax.Array]:
+    """Return the micro-batches of a batch, stacked, and a random key for each."""
+    rows = jax.tree.map(lambda leaf: split_rows(leaf, count, norm_group), batch)
+    return rows, jax.random.split(key, count)
+
+
+def mean_over_micro_batches(
+    function: Callable[..., Any], batch: Any, key: jax.Array, count: int, norm_group: int | None
+) -> Any:
+    """Return the mean of `function(micro-batch, its key)`, a tree, over the micro-batches.
+
+    Activations of only one micro-batch are in memory at a time, except on CPUs, for speed.
+    """
+    rows, keys = split_batch(batch, key, count, norm_group)
+    shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], rows), keys[0])
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def add(sums: Any, micro_batch: tuple[Any, jax.Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, function(*micro_batch)), None
+
+    # XLA:CPU computes convolutions inside loops many times slower.
+    sums, _ = jax.lax.scan(add, zeros, (rows, keys), unroll=jax.default_backend() == "cpu")
+    return jax.tree.map(lambda leaf: leaf / count, sums)

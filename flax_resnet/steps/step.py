@@ -1,6 +1,7 @@
-"""The jitted steps: one update, and one batch of evaluation."""
+"""The jitted steps: one update, and the evaluation of one batch."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import flax.linen as nn
@@ -16,63 +17,82 @@ from flax_resnet.steps.mixing import MixConfig
 from flax_resnet.steps.state import TrainState
 from flax_resnet.steps.tasks.distillation import Teacher
 from flax_resnet.steps.tasks.table import CLASSIFICATION, Batch, Loss, Metrics, Task
-from flax_resnet.steps.updates.guard import NONE, current_scale, judge
+from flax_resnet.steps.updates.guard import NONE, check_update, current_scale
+
+
+@dataclass(frozen=True)
+class StepParts:
+    """Everything that a training step is made of, except the devices.
+
+    Attributes:
+      learning_rate: the schedule that `optimizer` follows; the step only reports its value.
+      mean, std: of each channel, to normalize the images with.
+      loss: `(logits, batch) -> (loss, accuracy)`.
+      seed: decides, together with the step's number, what the model drops and how images are mixed.
+      max_nonfinite, loss_scale: see `check_update` and `TrainConfig`.
+      deterministic: see `compiler_options`.
+      averaging: updates the average in the state, if there is one.
+      mixing, accumulate: see `TrainConfig`.
+      teacher: computes the logits that `loss` finds in the batch as `teacher`.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    loss: Loss = CLASSIFICATION.loss
+    seed: int = 0
+    max_nonfinite: int | None = None
+    loss_scale: str = NONE
+    deterministic: bool = False
+    averaging: Averaging | None = None
+    mixing: MixConfig | None = None
+    accumulate: int = 1
+    teacher: Teacher | None = None
 
 
 def make_train_step(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    rate: optax.Schedule,
-    mesh: Mesh,
-    *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    loss: Loss = CLASSIFICATION.loss,
-    seed: int = 0,
-    max_nonfinite: int | None = None,
-    loss_scale: str = NONE,
-    deterministic: bool = False,
-    averaging: Averaging | None = None,
-    mixing: MixConfig | None = None,
-    accumulate: int = 1,
-    teacher: Teacher | None = None,
+    parts: StepParts, mesh: Mesh
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Return the jitted update `(state, batch) -> (state, metrics)`; it takes the state over.
+    """Return the jitted update `(state, batch) -> (state, metrics)`; it donates the state.
 
-    What the model drops at random, and what is mixed how, depends on `seed` and the step alone.
-
-    The batch has `image` (uint8, NHWC) and what `loss` takes. Metrics are float32 scalars on the
+    The batch has `image` (uint8, NHWC) and what the loss needs. Metrics are float32 scalars on the
     device: loss, accuracy, learning_rate, the global norms of gradients and parameters,
-    `nonfinite` (bad updates in a row), `skipped_updates` (left out so far) and, if any, loss_scale.
-
-    Args:
-      loss: `(logits, batch) -> (loss, accuracy)`.
-      max_nonfinite, loss_scale: see `judge` and `TrainConfig`.
-      deterministic: see `compiler_options`.
-      averaging: how the state's average takes up new variables, where there is one.
-      mixing, accumulate: see `TrainConfig`.
-      teacher: what gives `loss` the logits in the batch's `teacher`.
+    `nonfinite` (bad updates in a row), `skipped_updates` (since the start) and, if the loss is
+    scaled, loss_scale.
     """
     gradient = make_gradient(
-        model, loss, mean=mean, std=std, mixing=mixing, parts=accumulate, teacher=teacher
+        parts.model,
+        parts.loss,
+        mean=parts.mean,
+        std=parts.std,
+        mixing=parts.mixing,
+        micro_batches=parts.accumulate,
+        teacher=parts.teacher,
     )
+    teacher, averaging = parts.teacher, parts.averaging
 
-    def step(state: TrainState, batch: Batch, taught: Any = None) -> tuple[TrainState, Metrics]:
-        guard, scale = state.guard, current_scale(state.guard, loss_scale)
-        key = dropout_key(seed, state.step)
-        grads, (value, accuracy, stats) = gradient(state.variables, batch, key, scale, taught)
+    def step(
+        state: TrainState, batch: Batch, teacher_variables: Any = None
+    ) -> tuple[TrainState, Metrics]:
+        guard, scale = state.guard, current_scale(state.guard, parts.loss_scale)
+        key = dropout_key(parts.seed, state.step)
+        grads, (loss, accuracy, stats) = gradient(
+            state.variables, batch, key, scale, teacher_variables
+        )
         norm = optax.tree.norm(grads)
-        applies, after = judge(guard, value, norm, max_nonfinite, loss_scale)
-        variables, memory = update(state, grads, stats, optimizer, applies, mesh)
+        applies, after = check_update(guard, loss, norm, parts.max_nonfinite, parts.loss_scale)
+        variables, optimizer_state = update(state, grads, stats, parts.optimizer, applies, mesh)
         average = state.average
         if averaging is not None and average is not None:
-            later, due = averaging(average, variables, state.step + 1 - after.skipped)
-            average = _choose(applies & due, later, average, mesh)
+            new_average, due = averaging(average, variables, state.step + 1 - after.skipped)
+            average = _choose(applies & due, new_average, average, mesh)
         metrics = {
-            "loss": value,
+            "loss": loss,
             "accuracy": accuracy,
-            # The optimiser counts the updates that happened.
-            "learning_rate": rate(state.step - guard.skipped),
+            # The optimizer counts only the updates that were applied.
+            "learning_rate": parts.learning_rate(state.step - guard.skipped),
             "gradient_norm": norm,
             "parameter_norm": optax.tree.norm(variables["params"]),
             "nonfinite": after.streak,
@@ -80,13 +100,13 @@ def make_train_step(
             **({} if scale is None else {"loss_scale": scale}),
         }
         metrics = jax.tree.map(lambda number: jnp.asarray(number, jnp.float32), metrics)
-        following = TrainState(state.step + 1, variables, memory, after, average)
-        return following, metrics | _votes(batch)
+        new_state = TrainState(state.step + 1, variables, optimizer_state, after, average)
+        return new_state, metrics | _stop_vote(batch)
 
     if teacher is None:
-        return jit_over(mesh, step, deterministic, donate_argnums=0)
-    taught_step = jit_over(mesh, step, deterministic, copies=1, donate_argnums=0)
-    return lambda state, batch: taught_step(state, batch, teacher.variables)
+        return jit_over(mesh, step, parts.deterministic, donate_argnums=0)
+    jitted = jit_over(mesh, step, parts.deterministic, extra_replicated=1, donate_argnums=0)
+    return lambda state, batch: jitted(state, batch, teacher.variables)
 
 
 def update(
@@ -97,37 +117,42 @@ def update(
     applies: jax.Array,
     mesh: Mesh,
 ) -> tuple[dict[str, Any], Any]:
-    """Return variables and the optimiser's memory: of after the update if it applies."""
+    """Return variables and optimizer state after the update, or the old ones unless `applies`."""
     params = state.variables["params"]
-    updates, memory = optimizer.update(grads, state.optimizer, params)
+    updates, optimizer_state = optimizer.update(grads, state.optimizer, params)
     variables = {"params": optax.apply_updates(params, updates), "batch_stats": batch_stats}
     chosen: tuple[dict[str, Any], Any] = _choose(
-        applies, (variables, memory), (state.variables, state.optimizer), mesh
+        applies, (variables, optimizer_state), (state.variables, state.optimizer), mesh
     )
     return chosen
 
 
 def _choose(applies: jax.Array, new: Any, old: Any, mesh: Mesh) -> Any:
     if mesh.devices.flat[0].platform == "cpu":
-        # A select would part what XLA:CPU fuses for the update: slower, and rounded otherwise.
+        # A select would break up the operations that XLA:CPU fuses for the update: slower, and
+        # rounded differently.
         return jax.lax.cond(applies, lambda new, old: new, lambda new, old: old, new, old)
-    # A GPU's host would wait for the condition.
+    # On a GPU a conditional would make the host wait for `applies`.
     return jax.tree.map(lambda after, before: jnp.where(applies, after, before), new, old)
 
 
 def jit_over(
-    mesh: Mesh, function: Any, deterministic: bool = False, copies: int = 0, **options: Any
+    mesh: Mesh,
+    function: Any,
+    deterministic: bool = False,
+    extra_replicated: int = 0,
+    **options: Any,
 ) -> Any:
-    """Jit a function of state and batch: one on every device, the other split between them.
+    """Jit a function of a state, replicated on every device, and a batch, split over them.
 
     Args:
-      copies: so many arguments more that are on every device.
+      extra_replicated: the number of further arguments, which are replicated like the state.
     """
-    whole, rows = replicated(mesh), split(mesh)
+    everywhere, rows = replicated(mesh), split(mesh)
     return jax.jit(
         function,
-        in_shardings=(whole, rows, *[whole] * copies),
-        out_shardings=whole,
+        in_shardings=(everywhere, rows, *[everywhere] * extra_replicated),
+        out_shardings=everywhere,
         compiler_options=compiler_options(mesh, deterministic),
         **options,
     )
@@ -145,10 +170,10 @@ def make_eval_step(
 ) -> Callable[[dict[str, Any], Batch], Metrics]:
     """Return the jitted `(variables, batch) -> sums` over the examples that `mask` marks.
 
-    The sums are those of the task; `count` is of examples.
+    The sums are the task's; `count` is the number of examples.
 
     Args:
-      flip: take the mean of the logits of each image and of its mirror image.
+      flip: average the logits of each image and of its mirror image.
     """
 
     def step(variables: dict[str, Any], batch: Batch) -> Metrics:
@@ -158,11 +183,11 @@ def make_eval_step(
             mirrored = cast(jax.Array, model.apply(variables, images[:, :, ::-1], train=False))
             # Logits of pixels are mirrored back.
             logits = (logits + (mirrored[:, :, ::-1] if mirrored.ndim == 4 else mirrored)) / 2
-        return task.sums(logits, batch) | _votes(batch)
+        return task.sums(logits, batch) | _stop_vote(batch)
 
     return jit_over(mesh, step, deterministic)
 
 
-def _votes(batch: Batch) -> Metrics:
-    """Join what the processes voted for, where they vote: whether to stop."""
+def _stop_vote(batch: Batch) -> Metrics:
+    """Return whether any process voted to stop, if the batch carries votes."""
     return {"stop": batch["stop"].any()} if "stop" in batch else {}

@@ -9,7 +9,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, Source, eval_batches
-from flax_resnet.steps.mesh import device_rows, put_batch
 from flax_resnet.steps.tasks.table import CLASSIFICATION, Batch, Metrics, Task
 from flax_resnet.training.cluster.agreement import StopRequest
 from flax_resnet.training.on_device import DeviceData
@@ -61,8 +60,7 @@ def evaluate(
     pending: list[dict[str, Metrics]] = []
     try:
         for batch in batches:
-            rows = device_rows(batch) | request.votes(len(batch["skipped"]))
-            on_device = put_batch(rows, mesh)
+            on_device = request.put_batch(batch, mesh)
             pending.append({key: eval_step(each, on_device) for key, each in several.items()})
             if len(pending) > 1:  # read one batch late, so that the device always has work
                 _add(totals, pending.pop(0), request)
@@ -86,7 +84,7 @@ def _add(
     totals: dict[str, dict[str, np.ndarray]], sums: dict[str, Metrics], request: StopRequest
 ) -> None:
     for prefix, values in jax.device_get(sums).items():
-        request.count(values)
+        request.take_outcome(values)
         total = totals[prefix]
         for key, value in values.items():
             total[key] = total.get(key, np.zeros(())) + np.asarray(value, np.float64)

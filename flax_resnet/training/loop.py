@@ -10,9 +10,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from flax_resnet.steps.averages import fitting_average
-from flax_resnet.steps.mesh import device_rows, put_batch
 from flax_resnet.steps.state import TrainState, init_state
-from flax_resnet.steps.step import make_train_step
+from flax_resnet.steps.step import StepParts, make_train_step
 from flax_resnet.training.checkpoints import fallback, store
 from flax_resnet.training.checkpoints.restoring import Restored, restore_state
 from flax_resnet.training.cluster.agreement import EXIT_STOPPED, Stopped, meet, stop_requests
@@ -166,8 +165,7 @@ def _steps(
         for batch in batches:
             if step == 0:
                 session.show_images(batch)
-            rows = device_rows(batch) | request.votes(len(batch["skipped"]))
-            state, device_metrics = step_fn(state, put_batch(rows, setup.mesh))
+            state, device_metrics = step_fn(state, request.put_batch(batch, setup.mesh))
             step += 1
             log.add(step, device_metrics, skipped=int(batch["skipped"].sum()))
             evaluates, saves = session.is_due(step)
@@ -190,11 +188,10 @@ def _steps(
 
 def _train_step(session: Session) -> Callable[..., Any]:
     setup, config = session.setup, session.config
-    return make_train_step(
+    parts = StepParts(
         setup.model,
         setup.optimizer,
         setup.rate,
-        setup.mesh,
         mean=config.data.mean,
         std=config.data.std,
         loss=setup.loss,
@@ -207,3 +204,4 @@ def _train_step(session: Session) -> Callable[..., Any]:
         loss_scale=config.loss_scale,
         deterministic=config.deterministic,
     )
+    return make_train_step(parts, setup.mesh)

@@ -112,7 +112,7 @@ def find_cause(setup: Setup, state: TrainState, number: int) -> Finding:
     batch = training_batch(setup, number)
     teacher = load_teacher(setup)
     look = _inspection(setup, number, names, teacher)
-    inspect = jit_over(setup.mesh, look, config.deterministic, copies=1)
+    inspect = jit_over(setup.mesh, look, config.deterministic, extra_replicated=1)
     taught = None if teacher is None else teacher.variables
     seen = jax.device_get(inspect(state, put_batch(batch, setup.mesh), taught))
     loss, skipped = float(seen["loss"]), seen["skipped"]
@@ -148,8 +148,8 @@ def _inspection(
     """
     config, model = setup.config, _one_by_one(setup.model)
     look: dict[str, Any] = dict(mean=config.data.mean, std=config.data.std, mixing=config.mix)
-    parts, group = config.accumulate, getattr(model, "norm_group", None)
-    gradient = make_gradient(setup.model, setup.loss, parts=parts, teacher=teacher, **look)
+    count, group = config.accumulate, getattr(model, "norm_group", None)
+    gradient = make_gradient(setup.model, setup.loss, micro_batches=count, teacher=teacher, **look)
 
     def inspect(state: TrainState, batch: dict[str, jax.Array], taught: Any) -> dict[str, Any]:
         outputs: dict[str, Array] = {}
@@ -171,10 +171,10 @@ def _inspection(
             names[:] = outputs
             return jnp.stack(list(outputs.values()), axis=1)
 
-        if parts == 1:
+        if count == 1:
             layers = finite(images, key)
         else:
-            rows = split_batch(images, key, parts, group)
+            rows = split_batch(images, key, count, group)
             layers = join_rows(jax.lax.map(lambda part: finite(*part), rows), group)
         scale = current_scale(state.guard, config.loss_scale)
         grads, (loss, _, _) = gradient(state.variables, batch, key, scale, taught)

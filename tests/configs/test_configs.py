@@ -20,7 +20,7 @@ from flax_resnet.errors import InputError
 from flax_resnet.models.variants import VARIANTS, create_model
 from flax_resnet.steps.mesh import data_mesh, device_rows
 from flax_resnet.steps.state import make_state
-from flax_resnet.steps.step import make_train_step
+from flax_resnet.steps.step import StepParts, make_train_step
 from flax_resnet.steps.updates.schedules import make_schedule
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.loop import train
@@ -119,15 +119,9 @@ def test_a_recipe_makes_a_step_that_types(path: Path, tmp_path: Path) -> None:
     setup = prepare_run(on_made_up_data(parse(load(path).get_config()), tmp_path), mesh)
     data = setup.config.data
     shape = (data.image_size, data.image_size, data.channels)
-    step = make_train_step(
-        setup.model,
-        setup.optimizer,
-        setup.rate,
-        mesh,
-        mean=data.mean,
-        std=data.std,
-        loss=setup.loss,
-    )
+    look = dict(mean=data.mean, std=data.std)
+    parts = StepParts(setup.model, setup.optimizer, setup.rate, loss=setup.loss, **look)
+    step = make_train_step(parts, mesh)
     state = jax.eval_shape(
         functools.partial(make_state, setup.model, setup.optimizer, shape), jax.random.key(0)
     )

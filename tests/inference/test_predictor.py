@@ -10,7 +10,7 @@ import pytest
 
 from flax_resnet import InputError, restore, save_pretrained
 from flax_resnet.inference.predictor import Predictor, open_predictor
-from flax_resnet.steps.step import normalize
+from flax_resnet.steps.gradient import normalize
 from flax_resnet.weights import Preprocessing, published_classes
 
 

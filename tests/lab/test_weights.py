@@ -13,7 +13,7 @@ from flax_resnet.data import DataConfig
 from flax_resnet.lab import weights
 from flax_resnet.models.layers import Conv
 from flax_resnet.models.variants import VARIANTS
-from flax_resnet.steps.step import normalize
+from flax_resnet.steps.gradient import normalize
 from flax_resnet.training.parsing import parse
 from flax_resnet.weights import Preprocessing
 

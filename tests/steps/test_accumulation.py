@@ -18,7 +18,7 @@ from flax_resnet.steps.gradient import join_rows, make_gradient, split_rows
 from flax_resnet.steps.mesh import put_batch
 from flax_resnet.steps.mixing import MixConfig
 from flax_resnet.steps.state import init_state
-from flax_resnet.steps.step import make_train_step
+from flax_resnet.steps.step import StepParts, make_train_step
 from flax_resnet.steps.tasks.classification import classification_loss
 from flax_resnet.training.setup import prepare_run
 
@@ -41,13 +41,13 @@ def batch(count: int = 32) -> dict[str, np.ndarray]:
     }
 
 
-def outcome(parts: int, rows: dict[str, np.ndarray], mixing: Any = None, **arguments: Any) -> Any:
+def outcome(count: int, rows: dict[str, np.ndarray], mixing: Any = None, **arguments: Any) -> Any:
     """Return gradient, loss, accuracy and batch statistics in float64."""
     model = create_model("tiny", in_channels=1, dtype="float64", **arguments)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
     rng = np.random.default_rng(1)
     variables = jax.tree.map(lambda leaf: rng.uniform(0.1, 1, leaf.shape), shapes)
-    gradient = make_gradient(model, classification_loss, parts=parts, mixing=mixing, **LOOK)
+    gradient = make_gradient(model, classification_loss, micro_batches=count, mixing=mixing, **LOOK)
     return jax.device_get(jax.jit(gradient)(variables, rows, jax.random.key(0)))
 
 
@@ -71,7 +71,7 @@ def test_statistics_that_are_frozen_stay_to_the_last_bit(devices: Meshes) -> Non
     state = init_state(model, optax.sgd(0.1), 0, (8, 8, 1), devices(1))
     before = jax.tree.map(lambda leaf: leaf + 0.1, state.variables["batch_stats"])
     variables = state.variables | {"batch_stats": before}
-    gradient = make_gradient(model, classification_loss, parts=3, **LOOK)
+    gradient = make_gradient(model, classification_loss, micro_batches=3, **LOOK)
     _, (_, _, after) = jax.jit(gradient)(variables, batch(24), jax.random.key(0))
     chex.assert_trees_all_equal(after["layer1"], before["layer1"])
     assert not np.allclose(after["bn1"]["mean"], before["bn1"]["mean"])
@@ -83,7 +83,7 @@ def test_parts_are_the_same_on_any_number_of_devices(devices: Meshes) -> None:
     optimizer = optax.sgd(rate)
 
     def first_step(mesh: Mesh) -> Any:
-        step = make_train_step(model, optimizer, rate, mesh, accumulate=2, **LOOK)
+        step = make_train_step(StepParts(model, optimizer, rate, accumulate=2, **LOOK), mesh)
         return step(init_state(model, optimizer, 0, (8, 8, 1), mesh), put_batch(batch(), mesh))
 
     (alone, one), (shared, two) = first_step(devices(1)), first_step(devices(2))

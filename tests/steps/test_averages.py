@@ -19,7 +19,7 @@ from flax_resnet.models import create_model
 from flax_resnet.steps.averages import Average, AverageConfig, begin_average, make_averaging
 from flax_resnet.steps.mesh import put_batch
 from flax_resnet.steps.state import init_state
-from flax_resnet.steps.step import make_train_step
+from flax_resnet.steps.step import StepParts, make_train_step
 from flax_resnet.steps.tasks.table import CLASSIFICATION
 from flax_resnet.training.checkpoints import store
 from flax_resnet.training.parsing import parse
@@ -113,10 +113,8 @@ def test_a_step_averages_what_it_made_and_leaves_out_a_bad_update(
         return value / batch["divisor"][0], accuracy
 
     averaging = make_averaging(AverageConfig(ema=0.7), 1.0)
-    step = make_train_step(
-        model, optimizer, rate, mesh, mean=(0.5,), std=(0.25,), loss=loss, max_nonfinite=3,
-        averaging=averaging,
-    )  # fmt: skip
+    settings = dict(loss=loss, max_nonfinite=3, averaging=averaging)
+    step = make_train_step(StepParts(model, optimizer, rate, (0.5,), (0.25,), **settings), mesh)
     state = init_state(model, optimizer, 0, (8, 8, 1), mesh, "ema")
     rng, expected = np.random.default_rng(0), float64(state.variables)
     for number in range(4):

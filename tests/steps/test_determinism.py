@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from flax_resnet.models import create_model
 from flax_resnet.steps.mesh import compiler_options
 from flax_resnet.steps.state import init_state
-from flax_resnet.steps.step import make_train_step
+from flax_resnet.steps.step import StepParts, make_train_step
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_nothing_in_a_step_is_without_a_deterministic_form(
     model, mesh = create_model("tiny", in_channels=1, stem="7x7", image_size=32), devices(1)
     rate = optax.constant_schedule(0.1)
     optimizer, look = optax.sgd(rate), dict(mean=(0.5,), std=(0.25,))
-    step = make_train_step(model, optimizer, rate, mesh, **look, deterministic=True)
+    step = make_train_step(StepParts(model, optimizer, rate, **look, deterministic=True), mesh)
     state = init_state(model, optimizer, 0, (32, 32, 1), mesh)
     rows = {"image": np.zeros((4, 32, 32, 1), np.uint8), "label": np.zeros(4, np.int32)}
     assert "select_and_scatter" not in step.lower(state, rows).as_text()

@@ -14,10 +14,11 @@ from jax.sharding import Mesh
 
 from flax_resnet.models import create_model
 from flax_resnet.models.variants import VARIANTS
+from flax_resnet.steps.gradient import normalize
 from flax_resnet.steps.mesh import put_batch
 from flax_resnet.steps.mixing import MixConfig
 from flax_resnet.steps.state import TrainState, init_state, make_state
-from flax_resnet.steps.step import make_eval_step, make_train_step, normalize
+from flax_resnet.steps.step import StepParts, make_eval_step, make_train_step
 
 MEAN, STD = (0.5,), (0.25,)
 KEY = jax.random.key(0)
@@ -36,7 +37,7 @@ def first_step(mesh: Mesh, **arguments: Any) -> tuple[TrainState, dict[str, jax.
     model = create_model("tiny", in_channels=1, **arguments)
     rate = optax.constant_schedule(0.1)
     optimizer = optax.sgd(rate)
-    step = make_train_step(model, optimizer, rate, mesh, mean=MEAN, std=STD)
+    step = make_train_step(StepParts(model, optimizer, rate, MEAN, STD), mesh)
     return step(init_state(model, optimizer, 0, (8, 8, 1), mesh), put_batch(batch(), mesh))
 
 
@@ -63,7 +64,7 @@ def test_what_is_dropped_depends_on_seed_and_step_alone(devices: Meshes) -> None
 
     def losses(seed: int, count: int) -> list[float]:
         mesh = devices(count)
-        step = make_train_step(model, optimizer, rate, mesh, mean=MEAN, std=STD, seed=seed)
+        step = make_train_step(StepParts(model, optimizer, rate, MEAN, STD, seed=seed), mesh)
         state, found = init_state(model, optimizer, 0, (8, 8, 1), mesh), []
         for _ in range(3):
             state, metrics = step(state, put_batch(batch(), mesh))
@@ -85,8 +86,8 @@ def test_what_is_mixed_depends_on_the_step_and_not_on_the_devices(
     optimizer, mixing = optax.sgd(rate), MixConfig(mixup=0.4, cutmix=1.0)
 
     def losses(count: int) -> list[float]:
-        mesh, look = devices(count), dict(mean=MEAN, std=STD, mixing=mixing)
-        step = make_train_step(model, optimizer, rate, mesh, **look)
+        mesh = devices(count)
+        step = make_train_step(StepParts(model, optimizer, rate, MEAN, STD, mixing=mixing), mesh)
         state, found = init_state(model, optimizer, 0, (8, 8, 1), mesh), []
         for _ in range(3):
             state, metrics = step(state, put_batch(batch(), mesh))
@@ -105,7 +106,7 @@ def test_mixing_that_is_off_leaves_the_program_as_it_is(devices: Meshes) -> None
     rows = {"image": jnp.zeros((4, 8, 8, 3), jnp.uint8), "label": jnp.zeros(4, jnp.int32)}
     off = (None, MixConfig(), MixConfig(mixup=0.4, frequency=0.0))
     texts = {
-        make_train_step(model, optimizer, rate, mesh, mean=MEAN, std=STD, mixing=mixing)
+        make_train_step(StepParts(model, optimizer, rate, MEAN, STD, mixing=mixing), mesh)
         .lower(state, rows)
         .as_text()
         for mixing in off
@@ -117,7 +118,7 @@ def test_mixing_that_is_off_leaves_the_program_as_it_is(devices: Meshes) -> None
 def test_the_state_is_donated(devices: Meshes) -> None:
     model, rate = create_model("tiny", in_channels=1), optax.constant_schedule(0.1)
     optimizer, mesh = optax.sgd(rate, momentum=0.9), devices(1)
-    step = make_train_step(model, optimizer, rate, mesh, mean=MEAN, std=STD)
+    step = make_train_step(StepParts(model, optimizer, rate, MEAN, STD), mesh)
     state = init_state(model, optimizer, 0, (8, 8, 1), mesh)
     step(state, put_batch(batch(), mesh))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))

@@ -19,7 +19,7 @@ from flax_resnet.models import create_model
 from flax_resnet.steps.gradient import normalize
 from flax_resnet.steps.mesh import device_rows, put_batch
 from flax_resnet.steps.state import init_state
-from flax_resnet.steps.step import make_eval_step, make_train_step
+from flax_resnet.steps.step import StepParts, make_eval_step, make_train_step
 from flax_resnet.steps.tasks.table import TASKS
 from flax_resnet.training.runs import replace_data
 from flax_resnet.training.setup import prepare_run
@@ -41,7 +41,7 @@ def test_a_step_is_compiled_once_for_each_size(tiny_config: Configs, devices: Me
     config, rate = setup.config, optax.constant_schedule(0.0)
     optimizer = optax.sgd(rate)
     look = dict(mean=config.data.mean, std=config.data.std)
-    step = make_train_step(setup.model, optimizer, rate, setup.mesh, **look)
+    step = make_train_step(StepParts(setup.model, optimizer, rate, **look), setup.mesh)
     state = init_state(setup.model, optimizer, 0, (8, 8, 1), setup.mesh)
     compiled = []
     for batch in train_batches(setup.train_source, config.data, seed=0, num_batches=8):

@@ -1,4 +1,4 @@
-"""Updates that must not happen: what a step does when numbers are not finite."""
+"""The guard of a run: which updates are skipped because their numbers are not finite."""
 
 from typing import Any
 
@@ -10,21 +10,21 @@ from jaxtyping import Array, Bool, Float
 from flax_resnet.errors import InputError
 
 NONE, DYNAMIC = "none", "dynamic"
-# The rule of NVIDIA's Apex: half the scale when gradients overflow, double it after so many good
-# updates.
+# The rule of NVIDIA's Apex: halve the scale when gradients overflow, double it after
+# GROWTH_INTERVAL good updates.
 FIRST_SCALE, LEAST_SCALE, LARGEST_SCALE = 2.0**16, 1.0, 2.0**24
 GROWTH_INTERVAL = 2000
 
 
 class Guard(flax.struct.PyTreeNode):
-    """What a run remembers of its bad updates, whose loss or gradient was not finite.
+    """Counts of bad updates, whose loss or gradient was not finite, and the loss scale.
 
     Attributes:
       streak: bad updates in a row, int32. An overflow that a smaller loss scale may cure neither
-        counts nor ends them.
-      skipped: updates that were left out so far, int32.
+        adds to it nor resets it.
+      skipped: updates skipped since the start of the run, int32.
       scale: the dynamic loss scale, float32.
-      steady: good updates since it last changed, int32.
+      steady: good updates since `scale` last changed, int32.
     """
 
     streak: Any = np.int32(0)
@@ -46,7 +46,7 @@ def check_loss_scale(name: str, loss_scale: str) -> None:
 
 
 def current_scale(guard: Guard, loss_scale: str) -> Float[Array, ""] | None:
-    """Return what the loss is multiplied by before its gradient is taken; None: nothing."""
+    """Return the factor of the loss before differentiation; None if the loss is not scaled."""
     if loss_scale == NONE:
         return None
     if loss_scale == DYNAMIC:
@@ -54,21 +54,21 @@ def current_scale(guard: Guard, loss_scale: str) -> Float[Array, ""] | None:
     return jnp.asarray(float(loss_scale), jnp.float32)
 
 
-def judge(
+def check_update(
     guard: Guard,
     loss: Float[Array, ""],
     gradient_norm: Float[Array, ""],
     max_nonfinite: int | None = None,
     loss_scale: str = NONE,
 ) -> tuple[Bool[Array, ""], Guard]:
-    """Say whether an update may happen, and remember how it was.
+    """Return whether to apply an update, and the guard after it.
 
-    Once more than `max_nonfinite` bad updates came in a row, none happens any more: a host that
-    reads the metrics some steps late finds the state of before.
+    After more than `max_nonfinite` bad updates in a row no update is applied any more, so that a
+    host that reads the metrics a few steps late still has the state from before.
 
     Args:
-      max_nonfinite: None: bad updates happen like others, so that who diverges sees it.
-      loss_scale: `none`, a number in text, or `dynamic`.
+      max_nonfinite: None applies bad updates as well, so that a run that diverges shows it.
+      loss_scale: `none`, `dynamic`, or a number as text.
     """
     sound = jnp.isfinite(loss)
     finite = sound & jnp.isfinite(gradient_norm)
@@ -76,7 +76,7 @@ def judge(
     good = finite & ~stopped
     overflow = jnp.asarray(False)
     if loss_scale == DYNAMIC:
-        # The loss itself does not see the scale.
+        # The loss itself is not scaled, so a loss that is not finite is not an overflow.
         overflow = sound & ~finite & ~stopped & (guard.scale > LEAST_SCALE)
         guard = _rescaled(guard, good, overflow)
     applies = ~overflow if max_nonfinite is None else good

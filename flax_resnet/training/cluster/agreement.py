@@ -3,13 +3,16 @@
 import contextlib
 import signal as signals
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from flax_resnet.steps.mesh import device_rows, put_batch
 
 # Of the text that is sent: a list of settings that differ may be long.
 _BYTES = 2**14
@@ -58,14 +61,15 @@ class StopRequest:
         """Say whether to stop now; the same in every process."""
         return self._agreed if jax.process_count() > 1 else self.signal is not None
 
-    def votes(self, rows: int) -> dict[str, np.ndarray]:
-        """Return what to send along with so many rows of a batch; nothing from a lone process."""
-        if jax.process_count() == 1:
-            return {}
-        return {"stop": np.full(rows, self.signal is not None)}
+    def put_batch(self, batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+        """Send a loader's batch to the devices, with this process's vote if there are several."""
+        rows = device_rows(batch)
+        if jax.process_count() > 1:
+            rows["stop"] = np.full(len(batch["skipped"]), self.signal is not None)
+        return put_batch(rows, mesh)
 
-    def count(self, metrics: dict[str, Any]) -> None:
-        """Take the outcome of a vote out of what a step returned."""
+    def take_outcome(self, metrics: dict[str, Any]) -> None:
+        """Remove the outcome of the vote from the metrics of a step, and remember it."""
         self._agreed |= bool(metrics.pop("stop", False))
 
 

@@ -85,7 +85,7 @@ class TrainingLog:
     def _read(self) -> None:
         step, metrics = self._pending.popleft()
         values = {key: float(value) for key, value in jax.device_get(metrics).items()}
-        self._request.count(values)
+        self._request.take_outcome(values)
         if values.pop("nonfinite") > self._max_nonfinite:
             raise NonFiniteError(step)
         self._window.append(values)

@@ -16,10 +16,10 @@ from flax_resnet.errors import InputError
 from flax_resnet.models import create_model
 from flax_resnet.steps.mesh import data_mesh, put_batch
 from flax_resnet.steps.state import TrainState, init_state
-from flax_resnet.steps.step import make_train_step, update
+from flax_resnet.steps.step import StepParts, make_train_step, update
 from flax_resnet.steps.tasks.classification import classification_loss
 from flax_resnet.steps.tasks.segmentation import segmentation_loss
-from flax_resnet.steps.updates.guard import GROWTH_INTERVAL, Guard, check_loss_scale, judge
+from flax_resnet.steps.updates.guard import GROWTH_INTERVAL, Guard, check_loss_scale, check_update
 
 GOOD, LEFT_OUT, BAD = 1.0, 0.0, float("nan")
 RATE = optax.linear_schedule(0.2, 0.1, 10)
@@ -37,7 +37,8 @@ def trainer(dtype: str = "float32", **settings: Any) -> Callable[..., tuple[Trai
     """Return `(*factors, **guard) -> (state, metrics)`: a run over batches of such factors."""
     mesh, model = data_mesh(jax.devices()[:2]), create_model("tiny", in_channels=1, dtype=dtype)
     optimizer = optax.sgd(RATE, 0.9)
-    step = make_train_step(model, optimizer, RATE, mesh, loss=factor_loss, **LOOK, **settings)
+    parts = StepParts(model, optimizer, RATE, loss=factor_loss, **LOOK, **settings)
+    step = make_train_step(parts, mesh)
     first = jax.device_get(init_state(model, optimizer, 0, (8, 8, 1), mesh))
     images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), np.uint8)
 
@@ -127,9 +128,8 @@ def test_a_bad_batch_of_masks_leaves_the_state_of_a_run_without_it() -> None:
     model = create_model("unet", in_channels=1, num_classes=2, base_width=2, depth=1)
     mesh, optimizer = data_mesh(jax.devices()[:1]), optax.sgd(RATE, 0.9)
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
-    step = make_train_step(
-        model, optimizer, RATE, mesh, loss=segmentation_loss, max_nonfinite=1, **LOOK
-    )
+    settings = dict(loss=segmentation_loss, max_nonfinite=1)
+    step = make_train_step(StepParts(model, optimizer, RATE, **LOOK, **settings), mesh)
 
     def run(*weights: float) -> TrainState:
         state = init_state(model, optimizer, 0, (8, 8, 1), mesh)
@@ -183,10 +183,10 @@ def test_what_no_smaller_scale_can_cure_counts() -> None:
 
 def test_good_updates_in_a_row_double_the_dynamic_scale() -> None:
     guard = Guard(steady=np.int32(GROWTH_INTERVAL - 1))
-    applies, guard = judge(guard, 1.0, 1.0, max_nonfinite=0, loss_scale="dynamic")
+    applies, guard = check_update(guard, 1.0, 1.0, max_nonfinite=0, loss_scale="dynamic")
     assert applies
     assert (guard.scale, guard.steady) == (2**17, 0)
-    _, same = judge(Guard(steady=np.int32(7)), 1.0, 1.0, max_nonfinite=0, loss_scale="1024")
+    _, same = check_update(Guard(steady=np.int32(7)), 1.0, 1.0, max_nonfinite=0, loss_scale="1024")
     assert (same.scale, same.steady) == (2**16, 7)
 
 
