@@ -92,7 +92,9 @@ def test_weights_that_lie_say_so_on_the_command_line(tmp_path: Path) -> None:
     path.write_bytes(b"\xff" * 100)
     finished = run("-m", "flax_resnet", "eval", str(path), "--data", "digits")
     assert finished.returncode == 2
-    assert finished.stderr.startswith(f"error: {path} (100 bytes) is no complete safetensors file")
+    assert finished.stderr.startswith(
+        f"error: {path} (100 bytes) is not a complete safetensors file"
+    )
 
 
 def test_training_skips_and_counts_what_cannot_be_read(tmp_path: Path) -> None:

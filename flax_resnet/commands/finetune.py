@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> Done:
     config = _config(args, workdir, rows)
     with warnings.catch_warnings():
         # A head for other classes is what this command is for.
-        warnings.filterwarnings("ignore", message=".*its head starts afresh")
+        warnings.filterwarnings("ignore", message=".*its head is initialized at random")
         train(config, workdir)
     best = restore(workdir)
     confusion, split = confusion_matrix(best), default_split(best.config.data)

@@ -1,10 +1,10 @@
-"""The residual block, and how a branch joins its shortcut.
+"""The residual block: its branch, its shortcut and their sum.
 
 One block serves the whole family. Its *shape* is `basic` (3x3, 3x3) or `bottleneck` (1x1, 3x3,
 1x1; the stride in the 3x3, v1.5). Its *order* is `post` (convolution, norm, activation; the sum is
 activated; He et al. 2015, arXiv:1512.03385) or `pre` (norm, activation, convolution; the sum is
-left alone; He et al. 2016, arXiv:1603.05027). `act_before_add` is `post` with the last activation
-before the sum and not behind it (figure 4c of the latter). What the shortcut does is a word:
+not activated; He et al. 2016, arXiv:1603.05027). `act_before_add` is `post` with the last
+activation before the sum instead of after it (figure 4c of the latter). The kinds of shortcut are:
 
 | shortcut         | where shapes agree | where they differ                                       |
 |------------------|--------------------|---------------------------------------------------------|
@@ -19,9 +19,9 @@ before the sum and not behind it (figure 4c of the latter). What the shortcut do
 | `halved`         | branch / 2 + x / 2: constant scaling                 | as `projection`       |
 | `dropout`        | in training half of the shortcut's values are dropped | as `projection`      |
 
-The last four are the comparison of He et al. 2016, table 1. T = sigmoid(1x1 convolution of x) is a
-number for every value of the map, and starts as sigmoid(`carry_bias`). A projection has no gate.
-Pre-activation projects what the first norm gives, and without a norm of its own.
+The last four are compared in table 1 of He et al. 2016. T = sigmoid(1x1 convolution of x) has one
+value for each value of the map, and starts as sigmoid(`carry_bias`). A projection has no gate. In
+pre-activation order it projects the output of the first norm, and has no norm of its own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,8 +49,8 @@ SCALED = ("gated", "gated_shortcut", "halved", "dropout")
 SHORTCUTS = ("projection", "projection_3x3", "average", "zero_pad", "all", "none", *SCALED)
 ORDERS = ("post", "act_before_add", "pre")
 GATES = ("none", "se", "eca")
-# By shape: output channels in multiples of the width, the number of the middle convolution, and
-# the kernel size of the others.
+# For each shape: output channels in multiples of the width, number of the middle convolution, and
+# kernel size of the others.
 EXPANSION = {"basic": 1, "bottleneck": 4}
 MIDDLE = {"basic": 1, "bottleneck": 2}
 SIZE = {"basic": 3, "bottleneck": 1}
@@ -62,7 +62,7 @@ class Block(nn.Module):
     Attributes:
       shape: `basic` or `bottleneck`.
       width: output channels, before the bottleneck's expansion.
-      pruned: output channels of each convolution, where they are not those of the shape.
+      pruned: output channels of each convolution; None: those of the shape.
     """
 
     shape: str
@@ -99,7 +99,7 @@ class Block(nn.Module):
         return activate(y) if design.order == "post" else y
 
     def _convolve(self, y: Images, features: int, number: int, norm: str, last: bool) -> Images:
-        """Apply a convolution that is not the middle, and its norm."""
+        """Apply a convolution other than the middle one, and its norm."""
         size, conv = SIZE[self.shape], f"conv{number}"
         zero = last and self.design.zero_init_last
         if last and self.design.order == "pre":
@@ -107,7 +107,7 @@ class Block(nn.Module):
         options: dict[str, Any] = {"act": not last, "zero": zero}
         if self.design.middle != "selective_kernel":
             return self.layers.conv_norm(y, features, size, (conv, norm), **options)
-        names = ("conv", "bn")  # one level further down in the published keys
+        names = ("conv", "bn")  # one level deeper in the published keys
         return Scope(name=conv)(
             lambda y: self.layers.conv_norm(y, features, size, names, **options), y
         )
@@ -141,8 +141,8 @@ def join(
     """Add the shortcut to the branch, in the calling block's scope.
 
     Args:
-      x: what the block was given.
-      entry: what its first convolution sees: x, or in pre-activation order its norm.
+      x: the input of the block.
+      entry: the input of its first convolution: x, or in pre-activation order x normalized.
     """
     features = branch.shape[-1]
     same = stride == 1 and x.shape[-1] == features
@@ -156,7 +156,7 @@ def join(
         x = zero_pad_shortcut(x, features, stride)
     if x.shape != branch.shape:
         raise InputError(
-            f"a block's branch gives maps of {branch.shape[1:3]} and its shortcut of "
+            f"a block's branch has maps of {branch.shape[1:3]} pixels and its shortcut of "
             f"{x.shape[1:3]}: choose an image size that can be halved at every stage"
         )
     return branch + x
@@ -174,7 +174,7 @@ def add_scaled(branch: Images, x: Images, design: Design, layers: Layers) -> Ima
 
 
 def project(x: Images, features: int, stride: int, design: Design, layers: Layers) -> Images:
-    """Bring `x` to another shape; to be called in the scope that the layers are named in."""
+    """Project `x` to the shape of the branch, with layers named in the calling scope."""
     size, index = 1, 0
     if design.shortcut == "average":
         index = 1
@@ -189,7 +189,7 @@ def project(x: Images, features: int, stride: int, design: Design, layers: Layer
 
 
 def zero_pad_shortcut(x: Images, features: int, stride: int) -> Images:
-    """Keep every `stride`-th pixel and add zero channels, half of them on each side."""
+    """Return every `stride`-th pixel, with zero channels added, half of them on each side."""
     x = x[:, ::stride, ::stride]
     new = features - x.shape[-1]
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
@@ -205,13 +205,13 @@ def run_blocks(
     """Apply blocks called `0`, `1` ... in the calling scope.
 
     Args:
-      blocks: arguments of each block; the first one may change the map's shape.
-      rates: how often each block's branch is dropped in training.
-      remat: compute the inside of each block a second time for the gradient, and do not keep it.
-      scan: apply equal blocks as one scanned block, whose variables are stacked under `scan`.
+      blocks: arguments of each block; only the first block may change the shape of the map.
+      rates: rate at which each block's branch is dropped in training.
+      remat: recompute the inside of each block for the gradient instead of storing it.
+      scan: apply all blocks but the first as one scanned block; `scan` holds its variables.
     """
     first, *others = blocks
-    # Inside a scan nothing can merge the two computations, so nothing need prevent it.
+    # Inside a scan the compiler cannot merge the two computations: there is nothing to prevent.
     make: Callable[..., Any] = nn.remat(Block, prevent_cse=not scan) if remat else Block
     x = make(**first, name="0")(x, rates[0])
     if not scan or len(others) < 2:

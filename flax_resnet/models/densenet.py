@@ -1,4 +1,4 @@
-"""Densely connected networks: every layer sees what all layers before it gave."""
+"""Densely connected networks: every layer sees the outputs of all layers before it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flax_resnet.errors import InputError
-from flax_resnet.models import ends as stems
 from flax_resnet.models.design import (
     ACTIVATIONS,
     NORMS,
@@ -17,13 +16,13 @@ from flax_resnet.models.design import (
     check_arguments,
     check_images,
 )
-from flax_resnet.models.ends import classify
+from flax_resnet.models.ends import POOLS, STEMS, classify, convolve_stem, pool_stem
 from flax_resnet.models.layers import Images, average_pool
 
 he_fan_in = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 CHOICES = {
-    "stem": tuple(stems.STEMS),
-    "stem_pool": stems.POOLS,
+    "stem": tuple(STEMS),
+    "stem_pool": POOLS,
     "norm": NORMS,
     "activation": tuple(ACTIVATIONS),
 }
@@ -32,24 +31,24 @@ CHOICES = {
 class DenseNet(nn.Module):
     """Classify NHWC images with a densely connected network (Huang et al., arXiv:1608.06993).
 
-    Keys are those of torchvision and timm: `features.denseblock1.denselayer1.conv1.weight`. There
-    is no `scan_blocks`: every layer of a block sees more channels than the one before it, so no
-    two of them are equal.
+    Keys are those of torchvision and timm: `features.denseblock1.denselayer1.conv1.weight`.
+    `scan_blocks` does not exist here: every layer of a block sees more channels than the one
+    before it, so no two of them are equal.
 
     Attributes:
       stage_sizes: layers in each dense block.
       growth_rate: channels that each layer adds.
       bottleneck: channels of a layer's 1x1 convolution in multiples of the growth rate; 0: none.
-      compression: what a transition between blocks leaves of the channels.
-      stem, stem_pool: as in `ResNet`; a stem `cifar` has no norm. It gives `2 * growth_rate`.
+      compression: fraction of the channels that a transition between blocks keeps.
+      stem, stem_pool: as in `ResNet`, with `2 * growth_rate` channels; a `cifar` stem has no norm.
       norm, norm_group, frozen, activation: as in `ResNet`.
-      layer_dropout: dropout behind every layer.
-      dropout: dropout before the head.
+      layer_dropout: dropout rate after every layer.
+      dropout: dropout rate before the head.
       num_classes: outputs; 0 returns the pooled features instead of logits.
       in_channels: channels of the images.
-      image_size: height and width that the network is meant for; others work.
-      remat: do not keep the concatenated and normalised maps of a layer for the gradient, which
-        take memory quadratic in depth, but compute them again (Pleiss et al., arXiv:1707.06990).
+      image_size: height and width that the network is designed for; others work.
+      remat: recompute the concatenated and normalized maps of a layer for the gradient; storing
+        them takes memory quadratic in depth (Pleiss et al., arXiv:1707.06990).
       dtype: compute dtype. Parameters, statistics and logits are float32 at least.
     """
 
@@ -84,7 +83,7 @@ class DenseNet(nn.Module):
     def __call__(
         self, images: Float[Array, "n h w c"], train: bool = False
     ) -> Float[Array, "n classes"]:
-        """Return logits, or pooled features where `num_classes` is 0."""
+        """Return logits, or pooled features if `num_classes` is 0."""
         return self._forward(images, train)[1]
 
     def features(self, images: Float[Array, "n h w c"], train: bool = False) -> Mapping[str, Array]:
@@ -95,21 +94,21 @@ class DenseNet(nn.Module):
     def _forward(self, images: Images, train: bool) -> tuple[dict[str, Array], Array]:
         check_images(images, self)
         layers = Layers.of(self, train, kernel_init=he_fan_in)
-        # One module is called `features`, as the method is, so it cannot be made in `setup`.
-        maps, x = Scope(name="features")(run_blocks, images, self, layers)
+        # A submodule and a method are both called `features`, so it cannot be created in `setup`.
+        maps, x = Scope(name="features")(run_dense_blocks, images, self, layers)
         return maps, classify(x, self, train)
 
 
-def run_blocks(
+def run_dense_blocks(
     images: Images, network: DenseNet, layers: Layers
 ) -> tuple[dict[str, Array], Images]:
-    """Apply stem, dense blocks and transitions; return the maps by name, and the last, normed."""
+    """Apply stem, dense blocks and transitions; return maps, and the last one normalized."""
     width, plain = 2 * network.growth_rate, network.stem == "cifar"
-    count = len(stems.STEMS[network.stem])
+    count = len(STEMS[network.stem])
     names = [(f"conv{n}", None if plain else f"norm{n}") for n in range(count)]
-    x = stems.convolve_stem(images, network.stem, width, names, layers, normed=not plain)
+    x = convolve_stem(images, network.stem, width, names, layers, normed=not plain)
     maps = {"stem": x}
-    x = stems.pool_stem(x, network, layers)
+    x = pool_stem(x, network, layers)
     for number, size in enumerate(network.stage_sizes, 1):
         x = Scope(name=f"denseblock{number}")(dense_block, x, size, network, layers)
         maps[f"layer{number}"] = x
@@ -119,7 +118,7 @@ def run_blocks(
 
 
 def dense_block(x: Images, size: int, network: DenseNet, layers: Layers) -> Images:
-    """Let each layer add its maps to those that came before it."""
+    """Concatenate the output of each layer to its input."""
     make = nn.remat(DenseLayer) if network.remat else DenseLayer
     for number in range(1, size + 1):
         layer = make(network.growth_rate, network.bottleneck, layers, name=f"denselayer{number}")
@@ -131,7 +130,7 @@ def dense_block(x: Images, size: int, network: DenseNet, layers: Layers) -> Imag
 
 
 class DenseLayer(nn.Module):
-    """Norm, activation and convolution, once or with a 1x1 bottleneck in front."""
+    """Norm, activation and 3x3 convolution; before them, optionally, those of a 1x1 bottleneck."""
 
     growth_rate: int
     bottleneck: int
@@ -148,7 +147,7 @@ class DenseLayer(nn.Module):
 
 
 def transition(x: Images, compression: float, layers: Layers) -> Images:
-    """Compress the channels and halve the map."""
+    """Reduce the channels by `compression`, and halve height and width."""
     y = layers.normalize(x, "norm", after_conv=False)
     y = layers.conv(int(y.shape[-1] * compression), 1, "conv", normed=False)(y)
     return average_pool(y)

@@ -1,4 +1,4 @@
-"""What all networks share: checks of arguments and images, scopes, layers, block designs."""
+"""Argument checks, scopes, layers and block designs, shared by all networks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -36,18 +36,18 @@ LEAST = {
 
 
 def check_arguments(network: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
-    """Raise `InputError` unless words, rates and numbers of a network are what they can be.
+    """Raise `InputError` if an argument of a network has a value that is not allowed.
 
     Args:
-      choices: the words that arguments can have; None can be one where it is the default.
+      choices: the allowed words of each argument; None is allowed too if it is the default.
     """
-    fields = type(network).__dataclass_fields__
+    known = type(network).__dataclass_fields__
     for name, allowed in choices.items():
         value = getattr(network, name)
-        if value is not None or fields[name].default is not None:
+        if value is not None or known[name].default is not None:
             require_known(name, value, allowed)
     for name in RATES:
-        if name in fields and not 0 <= getattr(network, name) < 1:
+        if name in known and not 0 <= getattr(network, name) < 1:
             raise InputError(f"{name} is {getattr(network, name)}; expected 0 or more, below 1")
     for name, least in LEAST.items():
         value = getattr(network, name, None)
@@ -56,7 +56,7 @@ def check_arguments(network: Any, choices: Mapping[str, tuple[str, ...]]) -> Non
 
 
 def check_images(images: Array, network: Any) -> None:
-    """Raise `InputError` unless the network can take images of this shape."""
+    """Raise `InputError` unless the network accepts images of this shape."""
     if images.ndim != 4 or images.shape[-1] != network.in_channels or 0 in images.shape:
         raise InputError(
             f"images have shape {images.shape}, but the network takes (n, height, width, "
@@ -72,7 +72,7 @@ def check_images(images: Array, network: Any) -> None:
 
 
 class Scope(nn.Module):
-    """Run functions whose layers get this module's name in front of theirs.
+    """Run a function whose layers are named inside this scope.
 
     Published keys such as `stages.0.blocks.1.conv1` have levels that compute nothing.
     """
@@ -83,7 +83,7 @@ class Scope(nn.Module):
 
 
 def within(names: tuple[str, ...], body: Callable[..., Any], *args: Any) -> Any:
-    """Run `body(*args)` with these names, outermost first, in front of its layers' names."""
+    """Run `body(*args)` inside nested scopes of these names, the outermost first."""
     if not names:
         return body(*args)
     return Scope(name=names[0])(within, names[1:], body, *args)
@@ -97,7 +97,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "elu": jax.nn.elu,
     "identity": lambda x: x,
 }
-# Norms without statistics; those that bring their own non-linearity are marked.
+# Norms without running statistics, and whether they include a nonlinearity.
 _NORMS: dict[str, tuple[Any, bool]] = {
     "group": (GroupNorm, False),
     "frn": (FilterResponseNorm, True),
@@ -121,7 +121,7 @@ class Layers:
 
     @classmethod
     def of(cls, network: Any, train: bool, **others: Any) -> "Layers":
-        """Make the layers that the arguments of a network say."""
+        """Return the layers that are configured by the arguments of a network."""
         names = {field.name for field in fields(cls)} & type(network).__dataclass_fields__.keys()
         return cls(train=train, **{name: getattr(network, name) for name in names}, **others)
 
@@ -136,10 +136,12 @@ class Layers:
         zero: bool = False,
         **kw: Any,
     ) -> Conv:
-        """Make a convolution; `normed` says that a norm follows it directly.
+        """Return a convolution.
 
-        It has a bias if `biased`, where that norm is folded into it, and in a network without
-        norms. With `zero` its kernel starts at zero.
+        Args:
+          normed: whether a norm follows it directly.
+          biased: give it a bias. It also has one if its norm is folded, or the network has none.
+          zero: initialize its kernel to zero.
         """
         biased = biased or self.norm == "none" or (normed and self.norm == "folded")
         return Conv(
@@ -166,9 +168,9 @@ class Layers:
         """Apply the norm called `name` and, with `act`, the activation.
 
         Args:
-          after_conv: the norm follows a convolution, into which it can be folded.
-          zero: its scale starts at zero.
-          drop: what happens between norm and activation.
+          after_conv: whether the norm follows a convolution, into which it can be folded.
+          zero: initialize its scale to zero.
+          drop: function applied between the norm and the activation.
         """
         activate = ACTIVATIONS[self.activation] if act else ACTIVATIONS["identity"]
         scale_init = nn.initializers.zeros if zero else nn.initializers.ones
@@ -195,14 +197,14 @@ class Layers:
         drop: Callable[[Images], Images] = lambda x: x,
         **kw: Any,
     ) -> Images:
-        """Convolve, normalise and activate with layers of these two names."""
+        """Convolve, normalize and activate; `names` are those of the convolution and the norm."""
         x = self.conv(features, size, names[0], **kw)(x)
         return self.normalize(x, names[1], act=act, zero=zero, drop=drop)
 
 
 @dataclass(frozen=True)
 class Design:
-    """Say how a network's blocks are built; see `ResNet` for the fields."""
+    """How the blocks of a network are built; see `ResNet` for the fields."""
 
     order: str = "post"
     middle: str = "conv"

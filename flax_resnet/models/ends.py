@@ -1,4 +1,4 @@
-"""The two ends of a network: the stem that sees the image, and the head that gives the logits."""
+"""The stem of a network, which takes the images, and its head, which returns the logits."""
 
 import math
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ STEMS = {
     "cifar": ((3, 1),),
 }
 POOLS = ("max", "max_zeros", "average", "blur", "conv", "none")
-# Published names of the convolutions and of the norms behind them, by whether the order is `pre`.
-# Where it is not, the norm behind the last one lies a level further up.
+# Published names of the convolutions and of the norms after them, by whether the order is `pre`.
+# If it is not, the norm after the last convolution is one level higher in the key: `bn1`.
 _SINGLE = {False: (("conv1", None),), True: (("conv", None),)}
 _DEEP = {
     False: (("0", "1"), ("3", "4"), ("6", None)),
@@ -40,7 +40,7 @@ _DEEP = {
 IGNORED = 255
 
 
-def first_conv(stem: str, order: str) -> str:
+def first_conv_key(stem: str, order: str) -> str:
     """Return the published key of a stem's first convolution."""
     if order == "pre":
         return "stem.conv" if len(STEMS[stem]) == 1 else "stem.conv1"
@@ -48,13 +48,13 @@ def first_conv(stem: str, order: str) -> str:
 
 
 def stem_stride(network: Any) -> int:
-    """Return how many pixels of the images lie between those of the maps behind the stem."""
+    """Return the total stride of the stem, pooling included."""
     strides = math.prod(stride for _, stride in STEMS[network.stem])
     return strides if _pooling(network) == "none" else 2 * strides
 
 
 def run_stem(images: Images, network: Any, layers: Layers) -> tuple[Array, Array]:
-    """Return the maps before and after the pooling of a `ResNet`'s stem, in its scope."""
+    """Apply the stem of a `ResNet` in its scope; return the maps before and after pooling."""
     stem, pre = network.stem, network.order == "pre"
     width = network.stem_width or network.widths[0]
     names = (_SINGLE if len(STEMS[stem]) == 1 else _DEEP)[pre]
@@ -77,11 +77,11 @@ def convolve_stem(
     *,
     normed: bool,
 ) -> Images:
-    """Apply the convolutions of a stem, and the norms that have a name.
+    """Apply the convolutions of a stem, and the norms whose name is not None.
 
     Args:
-      width: channels of the result.
-      normed: a norm follows the last convolution, whether it is applied here or not.
+      width: output channels.
+      normed: whether a norm follows the last convolution, here or in the caller.
     """
     half = width // 2
     widths = (half // 4 * 3 if stem == "tiered" else half, half, width)[-len(STEMS[stem]) :]
@@ -93,7 +93,7 @@ def convolve_stem(
 
 
 def pool_stem(x: Images, network: Any, layers: Layers) -> Images:
-    """Halve the stem's maps; `conv` is named as the pooling that it replaces (ResNet-RS)."""
+    """Pool the stem's maps; `conv` has the name of the pooling that it replaces (ResNet-RS)."""
     kind = _pooling(network)
     if kind == "conv":
         names = ("0", "1")
@@ -112,26 +112,15 @@ def _pooling(network: Any) -> str:
 
 
 def classify_pixels(x: Images, network: Any) -> Array:
-    """Turn every pixel's features into logits where the network has classes."""
-    if not network.num_classes:
-        return x
-    x = at_least_float32(x)
-    head = Conv(
-        network.num_classes,
-        1,
-        use_bias=True,
-        kernel_init=linear_uniform,
-        dtype=x.dtype,
-        name=network.head_name,
-    )
-    return head(x)
+    """Return the logits of every pixel, or the features if the network has no classes."""
+    return _conv_head(x, network, network.head_name) if network.num_classes else x
 
 
 def classify(x: Images, network: Any, train: bool, *, convolve: bool = False) -> Array:
-    """Pool the maps, and turn them into logits where the network has classes.
+    """Pool the maps and return logits, or the pooled features if the network has no classes.
 
     Args:
-      convolve: the published head is a 1x1 convolution.
+      convolve: whether the published head is a 1x1 convolution.
     """
     x = global_average_pool(x) if network.pool == "average" else x.reshape(x.shape[0], -1)
     x = nn.Dropout(network.dropout, deterministic=not train)(x) if network.dropout else x
@@ -140,10 +129,14 @@ def classify(x: Images, network: Any, train: bool, *, convolve: bool = False) ->
     *scopes, name = network.head_name.split(".")
 
     def head(x: Array) -> Array:
-        if not convolve:
-            return Linear(network.num_classes, name=name)(x)
-        x = at_least_float32(x)
-        options = dict(use_bias=True, kernel_init=linear_uniform, dtype=x.dtype, name=name)
-        return Conv(network.num_classes, 1, **options)(x[:, None, None])[:, 0, 0]
+        if convolve:
+            return _conv_head(x[:, None, None], network, name)[:, 0, 0]
+        return Linear(network.num_classes, name=name)(x)
 
     return within(tuple(scopes), head, x)
+
+
+def _conv_head(x: Images, network: Any, name: str) -> Images:
+    x = at_least_float32(x)
+    options = dict(use_bias=True, kernel_init=linear_uniform, dtype=x.dtype, name=name)
+    return Conv(network.num_classes, 1, **options)(x)

@@ -1,4 +1,4 @@
-"""The feature pyramid: maps of every size that have seen what the smallest one has."""
+"""The feature pyramid: maps of several sizes, each with the context of the smallest one."""
 
 from collections.abc import Mapping
 
@@ -14,14 +14,14 @@ uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 class FeaturePyramid(nn.Module):
     """Turn a network's maps into a pyramid (Lin et al., arXiv:1612.03144).
 
-    `FeaturePyramid()(model.apply(variables, images, method="features"))` gives `p2` ... `p5`, where
-    `pK` has a pixel for every `2**K` pixels of the images. Each is a 3x3 convolution of the sum of
-    a map's 1x1 convolution and the sum above it, doubled in size.
+    `FeaturePyramid()(model.apply(variables, images, method="features"))` returns `p2` ... `p5`,
+    where `pK` has stride `2**K`. Each is a 3x3 convolution of a sum: the 1x1 convolution of a map,
+    plus the sum of the next smaller level, upsampled to its size.
 
     Attributes:
       features: channels of every level.
       levels: names of the maps, each half as large as the one before it.
-      first: number of the first of them, the logarithm of its stride.
+      first: number of the first level, the base-2 logarithm of its stride.
       dtype: compute dtype. Parameters are float32.
     """
 
@@ -35,7 +35,7 @@ class FeaturePyramid(nn.Module):
         """Return the pyramid's maps by name, the largest first.
 
         Raises:
-          InputError: a level is none of the maps.
+          InputError: `maps` lacks a level.
         """
         for name in self.levels:
             if name not in maps:
@@ -55,7 +55,7 @@ class FeaturePyramid(nn.Module):
 
 
 def doubled(x: Images, height: int, width: int) -> Images:
-    """Repeat every pixel, and leave out or add a row and a column at the end to fit this size."""
+    """Upsample to this size: repeat every pixel, then crop or pad a row and column at the end."""
     x = upsample_nearest(x)
     missing = (max(0, height - x.shape[1]), max(0, width - x.shape[2]))
     if any(missing):

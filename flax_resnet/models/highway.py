@@ -1,4 +1,4 @@
-"""Highway networks: every layer decides value by value what it changes and what it hands on."""
+"""Highway networks: a gate mixes the input and the output of every layer, value by value."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,23 +22,23 @@ CHOICES = {
 class Highway(nn.Module):
     """Classify NHWC images with a highway network (Srivastava et al., arXiv:1505.00387).
 
-    A layer gives H * T + x * (1 - T): H is `branch`, activated, and the gate T is the sigmoid of
+    A layer returns H * T + x * (1 - T): H is `branch`, activated, and the gate T is the sigmoid of
     `transform`. A `dense` network is a convolutional one on a single pixel whose channels are all
     values of the image: a layer of width n has 2 (n * n + n) parameters.
 
     Attributes:
-      stage_sizes: layers in each stage, behind the stem.
-      widths: channels of each stage. A layer that changes them has no gate, only a branch.
+      stage_sizes: layers in each stage, after the stem.
+      widths: channels of each stage. A layer that changes the width has a branch but no gate.
       kind: `dense`, or `conv`: 3x3 convolutions, with 2x2 max-pooling between the stages.
       shortcut: `gated`, or `none`: the plain network of equal depth.
-      carry_bias: what gates start with, before the sigmoid; the deeper the network, the more
-        negative (the paper: -1 to -3).
+      carry_bias: initial bias of the gates, before the sigmoid; deeper networks need a more
+        negative one (the paper: -1 to -3).
       activation: as in `ResNet`.
-      frozen: a pattern of parts; there are no norms in them to freeze.
-      dropout: dropout before the head.
+      frozen: as in `ResNet`; without effect, since there are no batch norms.
+      dropout: dropout rate before the head.
       num_classes: outputs; 0 returns the pooled features instead of logits.
       in_channels: channels of the images.
-      image_size: height and width that the network is meant for; others work if it is `conv`.
+      image_size: height and width that the network is designed for; others work if it is `conv`.
       dtype: compute dtype. Parameters and logits are float32 at least.
     """
 
@@ -64,25 +64,25 @@ class Highway(nn.Module):
         check_arguments(self, CHOICES)
         if len(self.stage_sizes) != len(self.widths):
             raise InputError(
-                f"stage_sizes is {self.stage_sizes} and widths is {self.widths}: give each stage "
-                "one of both"
+                f"stage_sizes is {self.stage_sizes} and widths is {self.widths}: expected one "
+                "entry for each stage in both"
             )
         super().__post_init__()
 
     @property
     def pool(self) -> str:
-        """Return `flatten` where the stem takes all values of an image at once."""
+        """Return `flatten` for a dense network, whose stem takes all values of an image at once."""
         return "flatten" if self.kind == "dense" else "average"
 
     @property
     def first_conv(self) -> str:
-        """Return the key of the convolution that sees the images; empty if it is a matrix."""
+        """Return the key of the convolution applied to the images; empty for a dense network."""
         return "" if self.kind == "dense" else "stem"
 
     def __call__(
         self, images: Float[Array, "n h w c"], train: bool = False
     ) -> Float[Array, "n classes"]:
-        """Return logits, or pooled features where `num_classes` is 0."""
+        """Return logits, or pooled features if `num_classes` is 0."""
         return self._forward(images, train)[1]
 
     def features(self, images: Float[Array, "n h w c"], train: bool = False) -> Mapping[str, Array]:
@@ -113,7 +113,7 @@ class Highway(nn.Module):
 
 
 class HighwayLayer(nn.Module):
-    """One layer: a branch and, where it keeps the number of channels, a gate."""
+    """A branch and, if it keeps the number of channels, a gate."""
 
     width: int
     size: int

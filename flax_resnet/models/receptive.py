@@ -1,10 +1,10 @@
-"""The theoretical receptive field, read off the computation itself.
+"""The theoretical receptive field, derived from the traced computation.
 
-Along the height of a map, row `i` of a value depends on the rows `stride * i + low` to
-`stride * i + high` of the images. Behind an upsampling neighbouring rows see unlike squares, but
-those repeat after a few rows: `low` and `high` of each of these are kept. Each operation turns
-the intervals of its operands into that of its result. Means over whole maps (gates, group norms)
-depend on everything; convention leaves them out, and so does this.
+Along the height of a map, row `i` depends on the rows `stride * i + low` to `stride * i + high` of
+the images. After an upsampling, neighboring rows see squares of different sizes, in a pattern that
+repeats after a few rows: `low` and `high` are stored for each row of the pattern. Each operation
+maps the intervals of its operands to that of its result. Means over whole maps (gates, group norms)
+depend on everything; they are left out by convention.
 """
 
 import math
@@ -15,26 +15,24 @@ import jax
 from jax.extend import core
 
 HEIGHT = 1  # the axis, in NHWC
-
-
 Span = tuple[int, int] | None  # the first and the last row; None: a row of zeros
 
 
 class Interval(NamedTuple):
-    """Rows that neighbouring rows of a map depend on; the next ones see `stride` rows further."""
+    """The rows that `len(spans)` neighboring rows see; the next ones see `stride` rows further."""
 
     stride: int
     spans: tuple[Span, ...]
 
     def span(self, row: int) -> Span:
-        """Return what one row depends on."""
+        """Return the rows that one row depends on."""
         rounds, index = divmod(row, len(self.spans))
         span, shift = self.spans[index], rounds * self.stride
         return span and (span[0] + shift, span[1] + shift)
 
 
 class Field(NamedTuple):
-    """A receptive field: the side of the (largest) square, and pixels from one to the next."""
+    """A receptive field: the side of the (largest) square, and its stride in pixels."""
 
     size: int
     stride: int
@@ -46,7 +44,7 @@ def receptive_fields(
     """Return the receptive field of each map that `function(images, *args)` returns, by name."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(images, *args)
     count = len(closed.jaxpr.invars)
-    intervals = _trace(closed.jaxpr, [Interval(1, ((0, 0),))] + [None] * (count - 1))
+    intervals = _propagate(closed.jaxpr, [Interval(1, ((0, 0),))] + [None] * (count - 1))
     return {
         name: Field(
             max(span[1] - span[0] + 1 for span in interval.spans if span),
@@ -57,25 +55,25 @@ def receptive_fields(
     }
 
 
-def _trace(jaxpr: Any, inputs: list[Interval | None]) -> list[Interval | None]:
+def _propagate(jaxpr: Any, inputs: list[Interval | None]) -> list[Interval | None]:
     known = dict(zip(jaxpr.invars, inputs, strict=True))
 
-    def look(atom: Any) -> Interval | None:
+    def interval_of(atom: Any) -> Interval | None:
         return None if isinstance(atom, core.Literal) else known.get(atom)
 
     for equation in jaxpr.eqns:
-        operands = [look(atom) for atom in equation.invars]
+        operands = [interval_of(atom) for atom in equation.invars]
         inner = _inner(equation.params)
-        if inner is not None:  # a call; a choice of branch has its index in front
-            results = _trace(inner, operands[len(operands) - len(inner.invars) :])
+        if inner is not None:  # a call; a branch takes its index as an additional first operand
+            results = _propagate(inner, operands[len(operands) - len(inner.invars) :])
         else:
             results = [_apply(equation, operands)] * len(equation.outvars)
         known.update(zip(equation.outvars, results, strict=True))
-    return [look(atom) for atom in jaxpr.outvars]
+    return [interval_of(atom) for atom in jaxpr.outvars]
 
 
 def _inner(params: dict[str, Any]) -> Any:
-    """Return the body of a call; of branches the last, which is the one for all platforms."""
+    """Return the body of a call, or the last of several branches: the one for all platforms."""
     for value in params.values():
         last = value[-1] if isinstance(value, tuple) and value else value
         if isinstance(last, core.ClosedJaxpr):
@@ -86,11 +84,11 @@ def _inner(params: dict[str, Any]) -> Any:
 
 
 def _apply(equation: Any, operands: list[Interval | None]) -> Interval | None:
-    """Return what the results of one operation depend on."""
+    """Return the interval of the results of one operation."""
     name, params = equation.primitive.name, equation.params
     shapes = [atom.aval.shape for atom in equation.invars]
     if name == "concatenate" and params["dimension"] == HEIGHT:
-        # Borders that mirror or repeat the map: the map itself says where its rows are.
+        # Borders that mirror or repeat the map: the rows are counted from the map itself.
         longest = max(range(len(shapes)), key=lambda index: shapes[index][HEIGHT])
         before = sum(shape[HEIGHT] for shape in shapes[:longest])
         return _window(operands[longest], start=-before)
@@ -103,7 +101,7 @@ def _apply(equation: Any, operands: list[Interval | None]) -> Interval | None:
 
 
 def _merge(intervals: list[Interval]) -> Interval:
-    """Return what values depend on that are made of the values at the same place in each map."""
+    """Return the interval of an elementwise function of several maps."""
     period = math.lcm(*(len(interval.spans) for interval in intervals))
     stride = intervals[0].stride * period // len(intervals[0].spans)
     rows = range(period)
@@ -118,7 +116,7 @@ def _union(spans: Iterable[Span]) -> Span:
 def _window(
     interval: Interval | None, start: int = 0, extent: int = 1, stride: int = 1
 ) -> Interval | None:
-    """Look through windows of `extent` rows, the first of which begins at row `start`."""
+    """Return the interval of windows of `extent` rows, the first of which begins at row `start`."""
     if interval is None:
         return None
     period = math.lcm(len(interval.spans), stride) // stride

@@ -1,4 +1,4 @@
-"""The residual network: stem, stages, head. One module for the whole family."""
+"""The residual network: stem, stages and head. One module covers the whole family."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flax_resnet.errors import InputError, require_known
-from flax_resnet.models import ends as stems
 from flax_resnet.models.blocks import GATES, MIDDLE, ORDERS, SHORTCUTS, run_blocks
 from flax_resnet.models.design import (
     ACTIVATIONS,
@@ -21,7 +20,7 @@ from flax_resnet.models.design import (
     check_images,
     within,
 )
-from flax_resnet.models.ends import classify
+from flax_resnet.models.ends import POOLS, STEMS, classify, first_conv_key, run_stem
 from flax_resnet.models.layers import Images
 from flax_resnet.models.spatial_layers import ANTI_ALIAS, MIDDLES
 
@@ -31,13 +30,13 @@ CHOICES = {
     "shortcut": SHORTCUTS,
     "gate": GATES,
     "anti_alias": ("none", *ANTI_ALIAS),
-    "stem": tuple(stems.STEMS),
-    "stem_pool": stems.POOLS,
+    "stem": tuple(STEMS),
+    "stem_pool": POOLS,
     "norm": NORMS,
     "activation": tuple(ACTIVATIONS),
     "pool": ("average", "flatten"),
 }
-# timm's DropBlock: none in the first stages, small squares in the last two.
+# timm's DropBlock, by stage: size and scale. The first two stages have none.
 DROP_BLOCK = {2: (5, 0.25), 3: (3, 1.0)}
 
 
@@ -45,9 +44,9 @@ class ResNet(nn.Module):
     """Classify NHWC images with a residual network (He et al., arXiv:1512.03385).
 
     The path of every leaf is the published key up to its last word: `layer1.0.conv1.weight` is
-    `params["layer1"]["0"]["conv1"]["kernel"]`. Networks of order `post` have the keys of
-    torchvision and timm's `resnet` (so have those of order `act_before_add`), those of order `pre`
-    the keys of timm's `resnetv2`.
+    `params["layer1"]["0"]["conv1"]["kernel"]`. Networks of order `post` and
+    `act_before_add` have the keys of torchvision and timm's `resnet`, those of order `pre` the keys
+    of timm's `resnetv2`.
 
     Attributes:
       stage_sizes: blocks in each stage; every stage but the first halves height and width.
@@ -58,46 +57,47 @@ class ResNet(nn.Module):
       middle: the block's spatial layer: `conv`, `scales` (Res2Net), `selective_kernel` (SKNet)
         or `split_attention` (ResNeSt).
       cardinality: groups of the middle convolution (ResNeXt).
-      base_width: width of a group for every 64 of the stage's width.
-      reduce_first: divides the width of a block's first convolution (SENet-154).
+      base_width: width of a group per 64 channels of the stage's width.
+      reduce_first: divisor of the width of a block's first convolution (SENet-154).
       radix: splits of `split_attention`.
       scale: parts of `scales`.
       split_input: each kernel of `selective_kernel` sees half of the channels.
-      gate: channel attention at a branch's end: `none`, `se` or `eca`.
+      gate: channel attention at the end of a branch: `none`, `se` or `eca`.
       gate_ratio: hidden channels of `se` and `selective_kernel` per channel.
-      gate_divisor: `selective_kernel` rounds them to multiples of it.
-      anti_alias: what takes a block's stride: `none` (its convolution), `average`, `blur`,
-        `average_3x3`, or `average_3x3_first` (before the convolution).
+      gate_divisor: `selective_kernel` rounds its hidden channels to multiples of this number.
+      anti_alias: the pooling that applies a block's stride: `average`, `blur`, `average_3x3`,
+        `average_3x3_first` (before the convolution), or `none` (the convolution is strided).
       stem: `7x7`, `deep` (three 3x3), `tiered` (the same, narrower) or `cifar` (3x3, stride 1).
-      stem_width: channels that the stem gives; None: as many as the first width.
+      stem_width: output channels of the stem; None: the first of `widths`.
       stem_pool: `max`, `max_zeros` (zeros at the border), `average`, `blur`, `conv` or `none`;
-        None: `max`, or `none` behind a `cifar` stem.
+        None: `max`, or `none` after a `cifar` stem.
       shortcut: see `flax_resnet.models.blocks`.
-      carry_bias: what the gate of a gated shortcut starts with, before its sigmoid; the more
-        negative, the more of its input a block hands on at first.
+      carry_bias: initial bias of the gate of a gated shortcut, before its sigmoid; the more
+        negative it is, the more of its input a block passes on at first.
       norm: `batch`, `group`, `frn`, `evonorm_s0`; `folded` (into convolutions, see
         `fold_batch_norm`) or `none`: convolutions with biases.
       norm_group: images in one batch-norm group; None takes the global batch.
-      frozen: a pattern of parts whose batch norms use their running statistics in training too.
+      frozen: pattern of the parts whose batch norms use running statistics in training as well;
+        see `flax_resnet.models.variables.selected`.
       activation: `relu`, `leaky_relu`, `silu`, `gelu`, `elu` or `identity`.
-      standardize: standardise kernels, with this number added to their variance (BiT).
-      zero_init_last: blocks start as identity: their last norm (or, in order `pre`, their last
-        convolution) starts at zero.
-      drop_path: how often the last block's branch is dropped in training; the rate grows linearly
+      standardize: standardize kernels, with this number added to their variance (BiT).
+      zero_init_last: initialize each block as the identity: its last norm (in order `pre`, its
+        last convolution) starts at zero.
+      drop_path: rate at which the last block's branch is dropped in training; it grows linearly
         from 0 at the first block (stochastic depth).
       drop_block: rate of DropBlock in the third and fourth stage.
-      block_dropout: dropout before a block's last convolution (Wide ResNets).
-      dropout: dropout before the head.
-      pruned: for each stage the output channels of each convolution of each block.
-      pool: `average` over the last maps, or `flatten` them (the head then fixes the image size).
+      block_dropout: dropout rate before a block's last convolution (Wide ResNets).
+      dropout: dropout rate before the head.
+      pruned: output channels by stage, block and convolution; None: those of the block's shape.
+      pool: `average` over the last maps, or `flatten` them (which fixes the image size).
       num_classes: outputs; 0 returns the pooled features instead of logits.
       in_channels: channels of the images.
-      image_size: height and width that the network is meant for; others work unless `flatten`.
+      image_size: height and width that the network is designed for; others work unless `flatten`.
       head_name: key of the last layer in the published weights.
-      remat: compute blocks a second time for the gradient instead of keeping what is inside them.
-      scan_blocks: compile the equal blocks of a stage once and loop over them. Compilation no
-        longer grows with depth; on a CPU the step itself takes many times as long. `to_layout`
-        moves variables between the layouts.
+      remat: recompute the inside of blocks for the gradient instead of storing it.
+      scan_blocks: compile the equal blocks of a stage once and loop over them. Compilation time
+        no longer grows with depth, but on a CPU the step itself takes many times as long.
+        `to_layout` converts variables between the layouts.
       dtype: compute dtype. Parameters, statistics and logits are float32 at least.
     """
 
@@ -151,12 +151,12 @@ class ResNet(nn.Module):
         if not len(self.stage_sizes) == len(self.widths) == len(self.shapes):
             raise InputError(
                 f"stage_sizes is {self.stage_sizes}, widths is {self.widths} and block is "
-                f"{self.block}: give each stage one of all three"
+                f"{self.block}: expected one entry for each stage in all three"
             )
         if self.order == "act_before_add" and self.zero_init_last and self.activation == "relu":
             raise InputError(
-                "zero_init_last is True in order act_before_add: branches that a relu ends and "
-                "that start at zero have no gradient and never train; pass zero_init_last=False"
+                "zero_init_last is True in order act_before_add: branches that end in a relu and "
+                "start at zero have no gradient and never train; pass zero_init_last=False"
             )
         super().__post_init__()
 
@@ -167,15 +167,15 @@ class ResNet(nn.Module):
 
     @property
     def first_conv(self) -> str:
-        """Return the published key of the convolution that sees the images."""
-        return stems.first_conv(self.stem, self.order)
+        """Return the published key of the convolution applied to the images."""
+        return first_conv_key(self.stem, self.order)
 
     def __call__(
         self, images: Float[Array, "n h w c"], train: bool = False
     ) -> Float[Array, "n classes"]:
-        """Return logits, or pooled features where `num_classes` is 0.
+        """Return logits, or pooled features if `num_classes` is 0.
 
-        In training, networks with dropout of any kind draw from the rng `dropout`.
+        In training, dropout of any kind draws from the rng `dropout`.
         """
         return self._forward(images, train)[1]
 
@@ -187,7 +187,7 @@ class ResNet(nn.Module):
     def _forward(self, images: Images, train: bool) -> tuple[dict[str, Array], Array]:
         check_images(images, self)
         layers = Layers.of(self, train)
-        stem, x = stems.run_stem(images, self, layers)
+        stem, x = run_stem(images, self, layers)
         if self.order != "pre":
             maps = run_stages(x, self, layers)
             x = maps[-1]
@@ -200,7 +200,7 @@ class ResNet(nn.Module):
 
 
 def run_stages(x: Images, network: ResNet, layers: Layers) -> list[Array]:
-    """Apply every stage in the calling scope and return the maps that each of them gives."""
+    """Apply every stage in the calling scope and return the output of each."""
     total, before, maps = sum(network.stage_sizes), 0, []
     for index, count in enumerate(network.stage_sizes):
         rates = [network.drop_path * k / max(total - 1, 1) for k in range(before, before + count)]

@@ -1,7 +1,7 @@
-"""What stands in the middle of a block: the convolution that sees space, and its relatives.
+"""The spatial layer in the middle of a block: a 3x3 convolution or one of its variants.
 
-Each of them maps (x, features, stride) to a map of `features` channels, normalised and activated,
-and names its layers `conv{number}` and so on in the calling block's scope.
+Each maps (x, features, stride) to a map of `features` channels, normalized and activated, and names
+its layers `conv{number}` and so on in the calling block's scope.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from flax_resnet.models.layers import (
     make_divisible,
 )
 
-# Where the stride is taken by a pooling: before or after the convolution, and which.
+# Whether the pooling that applies the stride comes before the convolution, and the pooling.
 ANTI_ALIAS: dict[str, tuple[bool, Callable[[Images, int], Images]]] = {
     "average": (False, lambda x, stride: average_pool(x, 2, stride)),
     "average_3x3": (False, lambda x, stride: average_pool(x, 3, stride)),
@@ -33,7 +33,10 @@ ANTI_ALIAS: dict[str, tuple[bool, Callable[[Images, int], Images]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Middle:
-    """Where a block's middle stands: its number there, whether the block changes the map."""
+    """The place of the spatial layer in its block: its number, the name of its norm.
+
+    `changes_shape`: whether the block changes the shape of its input.
+    """
 
     design: Design
     layers: Layers
@@ -42,14 +45,14 @@ class Middle:
     changes_shape: bool
 
     def drop(self, x: Images) -> Images:
-        """Apply DropBlock in training, where the design has it."""
+        """Apply DropBlock in training if the design includes it."""
         if self.design.drop_block is None or not self.layers.train:
             return x
         return DropBlock(*self.design.drop_block)(x)
 
 
 def apply_middle(middle: Middle, x: Images, features: int, stride: int) -> Images:
-    """Apply the design's middle; where it is anti-aliased, a pooling takes the stride."""
+    """Apply the design's spatial layer; if it is anti-aliased, a pooling applies the stride."""
     run = MIDDLES[middle.design.middle]
     if stride == 1 or middle.design.anti_alias == "none":
         return run(middle, x, features, stride)
@@ -73,10 +76,10 @@ def convolution(middle: Middle, x: Images, features: int, stride: int) -> Images
 
 
 def scales(middle: Middle, x: Images, features: int, stride: int) -> Images:
-    """Convolve the parts of the channels one after the other (Res2Net, arXiv:1904.01169).
+    """Convolve groups of channels one after the other (Res2Net, arXiv:1904.01169).
 
-    Each part but the last has its own convolution, which sees the sum of the part and what the
-    one before it gave; in a block that changes the map, the part alone.
+    Each part but the last has its own convolution, applied to the sum of the part and the previous
+    part's output; in a block that changes the shape, to the part alone.
     """
     layers, scale = middle.layers, middle.design.scale
     convs, norms = Scope(name="convs"), Scope(name="bns")
@@ -95,12 +98,12 @@ def scales(middle: Middle, x: Images, features: int, stride: int) -> Images:
 
 
 def split_attention(middle: Middle, x: Images, features: int, stride: int) -> Images:
-    """Weigh `radix` convolutions of the map against each other (ResNeSt, arXiv:2004.08955)."""
+    """Weight `radix` convolutions of the map by attention (ResNeSt, arXiv:2004.08955)."""
     return SplitAttention(middle, features, stride, name=f"conv{middle.number}")(x)
 
 
 def selective_kernel(middle: Middle, x: Images, features: int, stride: int) -> Images:
-    """Choose between a narrow and a wide kernel by channel (SKNet, arXiv:1903.06586)."""
+    """Weight a small and a large kernel for each channel (SKNet, arXiv:1903.06586)."""
     return SelectiveKernel(middle, features, stride, name=f"conv{middle.number}")(x)
 
 
@@ -113,7 +116,7 @@ MIDDLES = {
 
 
 class SplitAttention(nn.Module):
-    """The split-attention convolution; its first matrix has a bias, as published."""
+    """The split-attention convolution; its `fc1` has a bias in front of a norm, as published."""
 
     middle: Middle
     features: int
@@ -142,7 +145,7 @@ class SplitAttention(nn.Module):
 
 
 def _radix_softmax(z: Float[Array, "n c"], radix: int, groups: int) -> Float[Array, "n r k"]:
-    """Turn scores into weights that sum to 1 over the splits; a single split has a sigmoid."""
+    """Return weights that sum to 1 over the splits; for a single split, the sigmoid."""
     if radix == 1:
         return jax.nn.sigmoid(z)[:, None]
     scores = z.reshape(z.shape[0], groups, radix, -1)
@@ -150,7 +153,7 @@ def _radix_softmax(z: Float[Array, "n c"], radix: int, groups: int) -> Float[Arr
 
 
 class SelectiveKernel(nn.Module):
-    """A 3x3 convolution and a dilated one, each over half the channels where `split_input`."""
+    """A 3x3 convolution and a dilated one, each of half the channels if `split_input`."""
 
     middle: Middle
     features: int

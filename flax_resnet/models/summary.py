@@ -1,8 +1,8 @@
-"""Counts that need no data: parameters, statistics, multiply-adds, activations.
+"""Counts that need no data: parameters, statistics, multiply-adds and activations.
 
-Multiply-adds (MACs) are those of convolutions and matrices alone, padding taps included: the
+Multiply-adds (MACs) are those of convolutions and matrix products only, padding taps included: the
 convention of the published tables. XLA's `cost_analysis` leaves padding taps out and counts
-elementwise work.
+elementwise operations.
 """
 
 import math
@@ -22,14 +22,15 @@ from flax_resnet.models.variables import example_images, part_of, unrolled, vari
 
 @dataclass(frozen=True)
 class PartSummary:
-    """What one part of a network is and costs, for one image.
+    """The size and the cost of one part of a network, for one image.
 
     Attributes:
       shape: height, width and channels of its maps; the number of outputs for the head.
-      activations: bytes that its convolutions, matrices and norms give out, in the compute dtype.
-      receptive_field: side of the square of pixels that one value of its maps sees; None where
-        it sees all of them.
-      stride: pixels between the squares of neighbouring values.
+      activations: bytes of the outputs of its convolutions, matrices and norms, in the compute
+        dtype.
+      receptive_field: side of the square of pixels that one value of its maps depends on; None if
+        it depends on all of them.
+      stride: distance in pixels between the squares of neighboring values.
     """
 
     name: str
@@ -48,12 +49,12 @@ def count_parameters(model: nn.Module, collection: str = "params") -> int:
 
 def count_macs(model: nn.Module, image_size: int | None = None) -> int:
     """Count the multiply-adds of one image in inference mode."""
-    return sum(_trace(unrolled(model), image_size)[1].values())
+    return sum(_count_by_part(unrolled(model), image_size)[1].values())
 
 
 def count_both(model: nn.Module) -> tuple[int, int]:
-    """Return parameters and multiply-adds, in the time of one of them."""
-    shapes, macs, _ = _trace(unrolled(model), None)
+    """Return the numbers of parameters and multiply-adds, from one trace of the model."""
+    shapes, macs, _ = _count_by_part(unrolled(model), None)
     return _scalars(shapes["params"]), sum(macs.values())
 
 
@@ -62,18 +63,18 @@ def _scalars(shapes: Any) -> int:
 
 
 def summarize(model: Any, image_size: int | None = None) -> list[PartSummary]:
-    """Describe the parts of a network, in the order in which images pass through them.
+    """Return a summary of each part of a network, in the order of the computation.
 
     Args:
-      image_size: side of the images; None takes the size that the network is meant for.
+      image_size: side of the images; None: the size that the network is designed for.
     """
     model = unrolled(model)
-    shapes, macs, activations = _trace(model, image_size)
+    shapes, macs, activations = _count_by_part(model, image_size)
     parameters: Counter[str] = Counter()
     for path, leaf in traverse_util.flatten_dict(shapes["params"]).items():
         parameters[part_of(path)] += math.prod(leaf.shape)
     example = example_images(model, image_size)
-    names: list[str] = []  # eval_shape sorts those that it returns
+    names: list[str] = []  # in order; eval_shape sorts the keys of its result
 
     def features(variables: Any, images: Any) -> Any:
         maps = model.apply(variables, images, method="features")
@@ -85,7 +86,7 @@ def summarize(model: Any, image_size: int | None = None) -> list[PartSummary]:
 
     def outputs(images: Any, variables: Any) -> Any:
         maps = features(variables, images)
-        # Logits of pixels have fields too.
+        # Logits of pixels have receptive fields too.
         return maps | {"head": model.apply(variables, images)} if len(logits.shape) > 2 else maps
 
     fields = receptive_fields(outputs, example, shapes)
@@ -103,10 +104,10 @@ def summarize(model: Any, image_size: int | None = None) -> list[PartSummary]:
     ]
 
 
-def _trace(
+def _count_by_part(
     model: nn.Module, image_size: int | None
 ) -> tuple[dict[str, Any], Counter[str], Counter[str]]:
-    """Return shapes of variables, and multiply-adds and bytes of activations by part."""
+    """Return the shapes of variables, and multiply-adds and bytes of activations by part."""
     macs: Counter[str] = Counter()
     activations: Counter[str] = Counter()
 
@@ -117,7 +118,7 @@ def _trace(
         part = part_of(module.path)
         if module.has_variable("params", "kernel"):
             kernel = module.get_variable("params", "kernel")
-            # Every place of a map meets the whole kernel: mostly of the map that comes out.
+            # The whole kernel is applied at every pixel: of the output, or of a transposed input.
             map_ = args[0] if isinstance(module, TransposedConv) else result
             macs[part] += map_.size // kernel.shape[-1] * kernel.size
         if module.has_variable("params", "kernel") or module.has_variable("params", "scale"):

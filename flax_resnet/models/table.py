@@ -1,7 +1,7 @@
-"""The table of networks: a name and the arguments of its module. A new variant is a new row.
+"""The table of networks: names, and the arguments of their modules. A new variant is a new row.
 
-Names, shapes and counts are those of timm and torchvision, or of the papers where neither has the
-network. Letters behind a depth: c, s: deep stems; d, t: deep and tiered stems with averaging
+Names, shapes and counts are those of timm and torchvision, or of the papers if neither has the
+network. Letters after a depth: c, s: deep stems; d, t: deep and tiered stems with averaging
 shortcuts (Bag of Tricks, arXiv:1812.01187); e: d with the wider stem.
 """
 
@@ -26,7 +26,7 @@ _DEPTHS: dict[str, dict[int, tuple[int, ...]]] = {
 
 
 def _net(depth: int, *features: dict[str, Any], **arguments: Any) -> dict[str, Any]:
-    """Merge what a network of this depth has in common with its features and arguments."""
+    """Return the arguments of a network of this depth with these features."""
     block = "basic" if depth in _DEPTHS["basic"] else "bottleneck"
     row = dict(stage_sizes=_DEPTHS[block][depth], block=block)
     for feature in features:
@@ -207,11 +207,11 @@ RESNETS: dict[str, dict[str, Any]] = {
 
 
 def _pruned(*stages: tuple[Any, ...]) -> dict[str, Any]:
-    """Say what pruning left: of each stage the output channels, then each block's two others."""
+    """Return `pruned` from the output channels of each stage, then the two others of each block."""
     return dict(pruned=tuple(tuple((*pair, out) for pair in pairs) for out, *pairs in stages))
 
 
-# Aflalo et al., arXiv:2002.08258.
+# Channels left by pruning (Aflalo et al., arXiv:2002.08258).
 # fmt: off
 RESNETS |= {
     "ecaresnet50d_pruned": RESNETS["ecaresnet50d"] | _pruned(
@@ -241,9 +241,8 @@ DENSENETS: dict[str, dict[str, Any]] = {
     "densenetblur121d": dict(stage_sizes=(6, 12, 24, 16), stem="deep", stem_pool="blur"),
 }
 
-
 UNETS: dict[str, dict[str, Any]] = {
-    # The lesson's network: same padding, batch norms beside biases, one output a pixel.
+    # With `same` padding, batch norms besides biases, and one output for each pixel.
     "unet": dict(),
     # Ronneberger et al., arXiv:1505.04597, figure 1.
     "unet_valid": dict(norm="none", padding="valid", num_classes=2, in_channels=1, image_size=572),

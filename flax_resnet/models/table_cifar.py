@@ -8,12 +8,12 @@ _CIFAR = dict(widths=(16, 32, 64), stem="cifar", num_classes=10, image_size=32)
 
 
 def _cifar(depth: int, layers: int, **arguments: Any) -> dict[str, Any]:
-    """Make `depth` layers of three stages whose blocks have so many layers."""
+    """Return three stages with `depth` layers in total, whose blocks have `layers` layers each."""
     return dict(_CIFAR, stage_sizes=((depth - 2) // (3 * layers),) * 3, **arguments)
 
 
 def _wide(depth: int, factor: int) -> dict[str, Any]:
-    """Wide residual network (Zagoruyko and Komodakis, arXiv:1605.07146)."""
+    """Return a wide residual network (Zagoruyko and Komodakis, arXiv:1605.07146)."""
     row = _cifar(depth, 2, block="basic", **V2)
     return row | dict(widths=(16 * factor, 32 * factor, 64 * factor), stem_width=16)
 
@@ -32,7 +32,7 @@ CIFAR_RESNETS: dict[str, dict[str, Any]] = {
         f"wrn_{depth}_{factor}": _wide(depth, factor)
         for depth, factor in ((16, 8), (22, 8), (28, 2), (28, 10), (40, 2), (40, 4), (40, 10))
     },
-    # The lesson's network: two residual blocks without norms, then one dense layer.
+    # Two residual blocks without norms, then one dense layer.
     "mnist_resnet": dict(
         stage_sizes=(2,),
         widths=(32,),
@@ -47,7 +47,7 @@ CIFAR_RESNETS: dict[str, dict[str, Any]] = {
 
 
 def _cifar_dense(depth: int, growth_rate: int, *, compressed: bool) -> dict[str, Any]:
-    """Three dense blocks for 32x32 images, with bottlenecks and compression (BC) or without."""
+    """Return three dense blocks for 32x32 images, with or without bottlenecks and compression."""
     return dict(
         stage_sizes=((depth - 4) // (6 if compressed else 3),) * 3,
         growth_rate=growth_rate,
@@ -68,8 +68,8 @@ CIFAR_DENSENETS: dict[str, dict[str, Any]] = {
 }
 
 HIGHWAYS: dict[str, dict[str, Any]] = {
-    # Arguments as in arXiv:1505.00387, section 3.1: thin networks for MNIST, whose first layer is
-    # a plain one; the number counts the output layer too.
+    # arXiv:1505.00387, section 3.1: thin networks for MNIST, whose first layer is a plain one. The
+    # depth includes the output layer.
     **{
         f"highway{depth}": dict(
             stage_sizes=(depth - 1,), widths=(50,), in_channels=1, image_size=28

@@ -1,4 +1,4 @@
-"""The U-Net: an encoder, a decoder, and maps handed across at every resolution."""
+"""The U-Net: an encoder and a decoder, with skip connections at every resolution."""
 
 import itertools
 from collections.abc import Mapping
@@ -32,22 +32,22 @@ class UNet(nn.Module):
     """Classify the pixels of NHWC images (Ronneberger et al., arXiv:1505.04597).
 
     Keys are `enc1.0`, `enc1.1` (its norm), `enc1.3`, `enc1.4` ... `bottleneck.0` ..., `up4`,
-    `dec4.0` ... `out`. Maps and parts are called `layer1` ... (the encoder), `bottleneck`,
+    `dec4.0` ... `out`. Maps and parts are named `layer1` ... (the encoder), `bottleneck`,
     `decoder4` ... `decoder1`, `head`.
 
     Attributes:
-      base_width: channels at full resolution; every level down doubles them.
-      depth: how often the maps are halved.
-      up: `transposed` convolutions, or `bilinear` interpolation, where the maps to be enlarged
-        have half the channels instead.
+      base_width: channels at full resolution; every level doubles them.
+      depth: number of times that the maps are halved.
+      up: `transposed` convolutions, or `bilinear` interpolation of maps that have half as many
+        channels.
       padding: `same`: logits for every pixel of images of any size; `valid`: convolutions without
-        padding, the larger maps cropped (the paper's form: 572 pixels give 388).
+        padding, and skip connections cropped (as in the paper: 572 pixels become 388).
       norm, norm_group, frozen, activation: as in `ResNet`.
-      biased: convolutions in front of norms have biases too.
-      dropout: dropout behind the bottleneck.
+      biased: give convolutions in front of norms a bias as well.
+      dropout: dropout rate after the bottleneck.
       num_classes: outputs for each pixel; 0 returns the last maps instead of logits.
       in_channels: channels of the images.
-      image_size: height and width that the network is meant for; others work.
+      image_size: height and width that the network is designed for; others work.
       dtype: compute dtype. Parameters, statistics and logits are float32 at least.
     """
 
@@ -77,17 +77,17 @@ class UNet(nn.Module):
     def __call__(
         self, images: Float[Array, "n h w c"], train: bool = False
     ) -> Float[Array, "n y x classes"]:
-        """Return logits of every pixel, or the last maps where `num_classes` is 0.
+        """Return logits of every pixel, or the last maps if `num_classes` is 0.
 
         Raises:
-          InputError: with `valid` padding, the size is none that can be halved at every level.
+          InputError: padding is `valid` and the size cannot be halved at every level.
         """
         return self._forward(images, train)[1]
 
     def features(self, images: Float[Array, "n h w c"], train: bool = False) -> Mapping[str, Array]:
         """Return the maps of every level of the encoder and of the decoder, by name.
 
-        With `same` padding they are those of the images filled up to a multiple of `2**depth`.
+        With `same` padding they are those of the images padded to a multiple of `2**depth`.
         """
         return self._forward(images, train)[0]
 
@@ -97,7 +97,7 @@ class UNet(nn.Module):
         layers = Layers.of(self, train)
         height, width = images.shape[1:3]
         if self.padding == "same":
-            images = fill_up(images, 2**self.depth)
+            images = pad_to_multiple(images, 2**self.depth)
         else:
             check_valid(height, width, self.depth)
         convs = dict(biased=self.biased, pad=0 if self.padding == "valid" else None)
@@ -119,7 +119,7 @@ class UNet(nn.Module):
             x = jnp.concatenate([x, crop(maps[f"layer{level}"], *x.shape[1:3])], axis=-1)
             x = level_of(f"dec{level}", x, self._widths(level, decoder=True))
             maps[f"decoder{level}"] = x
-        x = x[:, :height, :width]  # what was filled up
+        x = x[:, :height, :width]  # crop the padding
         return maps, classify_pixels(x, self)
 
     def _widths(self, level: int, *, decoder: bool = False) -> tuple[int, int]:
@@ -135,14 +135,14 @@ class UNet(nn.Module):
 
 
 def two_convs(x: Images, widths: tuple[int, int], layers: Layers, **options: Any) -> Images:
-    """Convolve twice in the calling scope; the activations would be numbers 2 and 5."""
+    """Convolve twice in the calling scope; numbers 2 and 5 are left to the activations."""
     for index, features in zip((0, 3), widths, strict=True):
         x = layers.conv_norm(x, features, 3, (str(index), str(index + 1)), **options)
     return x
 
 
-def fill_up(x: Images, multiple: int) -> Images:
-    """Mirror rows and columns at the bottom and on the right, up to a multiple."""
+def pad_to_multiple(x: Images, multiple: int) -> Images:
+    """Pad with mirrored rows and columns at the bottom and the right, up to a multiple."""
     height, width = (-length % multiple for length in x.shape[1:3])
     if not height and not width:
         return x
@@ -150,13 +150,13 @@ def fill_up(x: Images, multiple: int) -> Images:
 
 
 def crop(x: Images, height: int, width: int) -> Images:
-    """Cut the centre out of a map."""
+    """Return the central part of a map."""
     top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
     return x[:, top : top + height, left : left + width]
 
 
 def check_valid(height: int, width: int, depth: int) -> None:
-    """Raise `InputError` unless images of this size pass through without padding."""
+    """Raise `InputError` unless images of this size can be halved without padding."""
     for name, size in (("height", height), ("width", width)):
         if valid_size(size, depth) is None:
             larger = next(s for s in itertools.count(size) if valid_size(s, depth))
@@ -167,7 +167,7 @@ def check_valid(height: int, width: int, depth: int) -> None:
 
 
 def valid_size(size: int, depth: int) -> int | None:
-    """Return the logits' size for images of this size without padding; None: there is none."""
+    """Return the size of the logits without padding, or None if it does not exist."""
     for _ in range(depth):
         size -= 4
         if size < 2 or size % 2:

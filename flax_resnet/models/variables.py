@@ -10,18 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-
-def variable_shapes(model: nn.Module) -> dict[str, Any]:
-    """Return the variables of `model` as shapes and dtypes."""
-    return dict(jax.eval_shape(model.init, jax.random.key(0), example_images(model)))
-
-
-def example_images(model: Any, image_size: int | None = None) -> jax.ShapeDtypeStruct:
-    """Return the shape of one image, of the size that the model is meant for or another."""
-    size = image_size or model.image_size
-    return jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
-
-
 SCAN = "scan"  # the name of the scanned blocks, whose variables are stacked
 _PARTS = [
     (r"conv1|bn1|maxpool|stem|features\.(?:conv|norm)[012]", "stem"),
@@ -34,11 +22,22 @@ _PARTS = [
 ]
 
 
-def part_of(path: Iterable[str]) -> str:
-    """Return `stem`, `layer1`, `layer2` ... or `head`, given the path of a variable or module.
+def variable_shapes(model: nn.Module) -> dict[str, Any]:
+    """Return the shapes and dtypes of the variables of `model`, without computing them."""
+    return dict(jax.eval_shape(model.init, jax.random.key(0), example_images(model)))
 
-    A `UNet` has no stem; between its last layer and its head it has a `bottleneck`, and then
-    `decoder4` ... `decoder1`. A network inside another, its `encoder`, keeps its parts.
+
+def example_images(model: Any, image_size: int | None = None) -> jax.ShapeDtypeStruct:
+    """Return the shape and dtype of a batch of one image, by default of the model's image size."""
+    size = image_size or model.image_size
+    return jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
+
+
+def part_of(path: Iterable[str]) -> str:
+    """Return the part that a variable or module belongs to: `stem`, `layer1`, ... or `head`.
+
+    A `UNet` has no stem, but `bottleneck` and `decoder4` ... `decoder1` between its last layer and
+    its head. The parts of an `encoder` inside another network keep their names.
     """
     key = ".".join(path).removeprefix("encoder.")
     for pattern, part in _PARTS:
@@ -50,10 +49,10 @@ def part_of(path: Iterable[str]) -> str:
 
 
 def selected(pattern: str, path: Iterable[str]) -> bool:
-    r"""Say whether a regular expression matches the part that `path` belongs to, or its start.
+    r"""Return whether a regular expression matches the part of `path`, or the start of `path`.
 
     `stem|layer[12]` selects the same layers in every family; `layer3.0` or `.*\.bn1` select by
-    the published key. The empty pattern selects nothing.
+    published key. The empty pattern selects nothing.
     """
     path = tuple(path)
     if not pattern:
@@ -64,13 +63,13 @@ def selected(pattern: str, path: Iterable[str]) -> bool:
 
 
 def scans(model: Any) -> bool:
-    """Say whether the network, or the encoder in it, has its equal blocks stacked."""
+    """Return whether the network, or its encoder, stacks the variables of equal blocks."""
     encoder = getattr(model, "encoder", None)
     return getattr(model, "scan_blocks", False) or (encoder is not None and scans(encoder))
 
 
 def unrolled(model: Any) -> Any:
-    """Return the network with all its blocks one by one."""
+    """Return the same network with unrolled blocks."""
     if not scans(model):
         return model
     if hasattr(model, "encoder"):
@@ -81,8 +80,8 @@ def unrolled(model: Any) -> Any:
 def to_layout(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return variables, or gradients, in the layout of `model`: unrolled or scanned.
 
-    Both hold the same numbers: block `k` of a stage is entry `k - 1` of its `scan`. Leaves that
-    are none of the model's stay as they are.
+    Both contain the same numbers: block `k` of a stage is entry `k - 1` of its `scan`. Leaves that
+    do not belong to the model are unchanged.
     """
     leaves = _unroll(traverse_util.flatten_dict(dict(variables)))
     if not scans(model):

@@ -1,4 +1,4 @@
-"""Networks by name."""
+"""Networks by name: the union of all tables."""
 
 import fnmatch
 from typing import Any
@@ -15,7 +15,7 @@ from flax_resnet.models.unet import UNet
 from flax_resnet.models.unet_encoder import EncoderUNet
 
 Network = ResNet | DenseNet | Highway | UNet | EncoderUNet
-# The rows of every module; a row that is in none of them is a ResNet's.
+# The rows of each module other than `ResNet`.
 _OTHERS: dict[Any, dict[str, dict[str, Any]]] = {
     DenseNet: DENSENETS | CIFAR_DENSENETS,
     Highway: HIGHWAYS,
@@ -34,12 +34,12 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def create_model(name: str, **overrides: Any) -> Network:
-    """Make the network called `name`, with any of its arguments replaced.
+    """Return the network called `name`, with any of its arguments replaced.
 
     `dtype` may be a dtype or its name (`"bfloat16"`), `encoder` a network or its name.
 
     Raises:
-      InputError: the name or an argument is unknown; the message lists the near ones.
+      InputError: the name or an argument is unknown; the message lists similar ones.
     """
     require_known("the model", name, VARIANTS)
     module = _MODULES.get(name, ResNet)

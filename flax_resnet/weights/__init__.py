@@ -1,6 +1,6 @@
-"""Published weight formats and their way into Flax variables and back.
+"""Conversion between published weight formats and Flax variables.
 
-safetensors, huggingface_hub and torch load on first use.
+safetensors, huggingface_hub and torch are imported on first use.
 """
 
 from flax_resnet.weights.files import read_state_dict, unwrap, write_state_dict

@@ -1,4 +1,4 @@
-"""Weights made for other classes, or for other channels, than the model has."""
+"""Weights for another number of classes, or of input channels, than the model has."""
 
 import warnings
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from flax import traverse_util
 
 
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """Change how many channels the first convolution takes, so that its outputs keep their scale.
+    """Return the kernel of a first convolution for another number of input channels.
 
-    One channel gets the sum over all: a grey image gives what its copy in each channel gave. More
-    are the given ones, over and over, scaled by their number to `channels`.
+    One channel gets the sum over all, so that a gray image has the same outputs as its copy in each
+    channel. More channels repeat the given ones in turn, scaled so that outputs keep their scale.
 
     Args:
-      kernel: with torch's axes, (outputs, channels, height, width).
+      kernel: (outputs, channels, height, width), the order of torch.
     """
     given = kernel.shape[1]
     if channels == given:
@@ -31,10 +31,10 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
 def fit_first_convolution(
     state_dict: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], model: Any
 ) -> dict[str, np.ndarray]:
-    """Adapt the first kernel of a torch state dict to the channels that the model takes.
+    """Adapt the first kernel of a torch state dict to the input channels of the model.
 
     Args:
-      shapes: those that the model's own state dict has.
+      shapes: the shapes in the model's own state dict.
     """
     key = f"{getattr(model, 'first_conv', None)}.weight"
     kernel, shape = state_dict.get(key), shapes.get(key, ())
@@ -48,10 +48,10 @@ def fit_first_convolution(
 def leave_out_head(
     state_dict: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], model: Any
 ) -> tuple[dict[str, np.ndarray], set[str]]:
-    """Take a head for other classes, or for none, out of a torch state dict.
+    """Remove a head for another number of classes, or for no classes, from a torch state dict.
 
     Returns:
-      What is left, and the keys that the model has to fill itself.
+      The remaining state dict, and the keys that need to be initialized.
     """
     head = f"{getattr(model, 'head_name', None)}."
     own = {key for key in shapes if key.startswith(head)}
@@ -62,23 +62,23 @@ def leave_out_head(
     outputs, inputs = shapes[head + "weight"][0], shapes[head + "weight"][1:]
     found = state_dict[head + "weight"].shape if given >= own else ()
     if given and (found[1:] != inputs or found[0] == outputs):
-        return dict(state_dict), set()  # it fits, or is an error
+        return dict(state_dict), set()  # it fits, or the caller reports an error
     classes = found[0] if given else 0
     warnings.warn(
-        f"the weights are for {classes} classes and the model is for {outputs}: its head starts "
-        "afresh and has to be trained",
+        f"the weights are for {classes} classes and the model has {outputs}: its head is "
+        "initialized at random and has to be trained",
         stacklevel=4,
     )
     return body, own
 
 
 def add_missing(model: nn.Module, variables: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Add those leaves of `model.init(jax.random.key(seed), ...)` that `variables` lack.
+    """Return `variables` with missing leaves taken from `model.init(jax.random.key(seed), ...)`.
 
-    Under `jit` whatever the missing leaves do not need is never computed, nor compiled.
+    Under `jit` only the missing leaves are computed.
 
     Args:
-      variables: those of the model without its head, in its own layout.
+      variables: variables of the model in its own layout, some of them missing.
     """
     given = traverse_util.flatten_dict(variables)
     size, channels = model.image_size, model.in_channels

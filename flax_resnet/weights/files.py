@@ -1,4 +1,4 @@
-"""State dicts in files: safetensors, and torch's own where torch is installed."""
+"""State dicts in files: safetensors, and torch's own format if torch is installed."""
 
 import argparse
 import json
@@ -16,31 +16,31 @@ from flax_resnet.errors import InputError
 SAFETENSORS = ".safetensors"
 TORCH = (".pth", ".pt", ".bin", ".tar", ".ckpt")
 SUFFIXES = (SAFETENSORS, *TORCH)
-# Where training scripts put the state dict of their checkpoints; the first one there is taken.
+# Keys of the state dict in the checkpoints of training scripts; the first one found is used.
 NESTED = ("state_dict", "model", "state_dict_ema", "model_ema")
-# What wrappers (data parallelism, compilation, averaging) write before every key.
+# Prefixes that wrappers (data parallelism, compilation, averaging) add to every key.
 PREFIXES = ("module.", "model.", "_orig_mod.", "model_ema.")
-# A counter of torch's AveragedModel, beside the weights.
+# A counter that torch's AveragedModel stores with the weights.
 AVERAGED = "n_averaged"
-# torchvision's DenseNet files have `denselayer1.norm.1.weight`, its modules `denselayer1.norm1`.
+# Files of torchvision's DenseNet have `denselayer1.norm.1.weight`, its module `denselayer1.norm1`.
 OLD_DENSE_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read a state dict from a `.safetensors` file or one of torch's (`.pth`, `.pt`, `.bin`).
+    """Return the state dict in a `.safetensors` file or a file of torch (`.pth`, `.pt`, `.bin`).
 
-    Nested dicts and prefixes of keys go as `unwrap` says. Files of torch are read with
-    `weights_only=True`: code in them is never run.
+    Nested dicts and prefixes of keys are removed by `unwrap`. Files of torch are read with
+    `weights_only=True`, so code in them is never run.
 
     Raises:
-      InputError: there is no such file, it is damaged, of another kind, or torch is missing.
+      InputError: the file does not exist, is damaged or of another kind, or torch is missing.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no file {path}: check the path of the weights")
     if path.suffix not in SUFFIXES:
         raise InputError(
-            f"{path} is no file of weights by its name: expected one of {', '.join(SUFFIXES)}"
+            f"{path} is not named like a file of weights: expected one of {', '.join(SUFFIXES)}"
         )
     read = _read_safetensors(path)[0] if path.suffix == SAFETENSORS else _read_torch(path)
     try:
@@ -50,7 +50,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the text that a safetensors file carries beside its arrays; files of torch have none.
+    """Return the metadata of a safetensors file; files of torch have none.
 
     Raises:
       InputError: the file is damaged or of another kind.
@@ -63,18 +63,18 @@ def write_state_dict(
     state_dict: Mapping[str, np.ndarray],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a safetensors file that torch, timm and `read_state_dict` read.
+    """Write a safetensors file that torch, timm and `read_state_dict` can read.
 
-    The file appears when it is complete, never in part.
+    The write is atomic: an incomplete file never has this name.
 
     Args:
-      state_dict: key to array.
-      metadata: text to go with it.
+      state_dict: maps keys to arrays.
+      metadata: text stored in the header of the file.
     """
     from safetensors.numpy import save
 
     path = Path(path)
-    # `np.ascontiguousarray` would give a scalar an axis.
+    # `np.ascontiguousarray` would add an axis to a scalar.
     arrays = {key: np.asarray(value, order="C") for key, value in state_dict.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -85,15 +85,15 @@ def write_state_dict(
 
 
 def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the plain state dict within what a training script saved.
+    """Return the plain state dict in the checkpoint of a training script.
 
-    A dict under `state_dict` or `model` is taken out; one under `state_dict_ema` or `model_ema`
-    only where there is neither of these. The prefixes `module.`, `model.`, `_orig_mod.` and
-    `model_ema.` go where all keys have them, and torchvision's old names of DenseNet's layers
-    become the new ones. torch's bfloat16 tensors come as float32; other dtypes are kept.
+    It is taken from `state_dict` or `model`, or, if there is neither, from `state_dict_ema` or
+    `model_ema`. The prefixes `module.`, `model.`, `_orig_mod.` and `model_ema.` are removed if all
+    keys have them, and torchvision's old names of DenseNet's layers are replaced by the new ones.
+    torch's bfloat16 tensors are converted to float32; other dtypes are kept.
 
     Raises:
-      InputError: a value is no array; the message names the keys.
+      InputError: a value is not an array; the message names the keys.
     """
     found: Mapping[str, Any] = checkpoint
     while inner := next((k for k in NESTED if isinstance(found.get(k), Mapping)), None):
@@ -101,10 +101,9 @@ def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, np.ndarray]:
     weights = {key: value for key, value in found.items() if key != AVERAGED}
     strange = [str(key) for key, value in weights.items() if not hasattr(value, "shape")]
     if strange or not weights:
-        shown = ", ".join(strange[:5]) + (", ..." if len(strange) > 5 else "") or "nothing at all"
+        shown = ", ".join(strange[:5]) + (", ..." if len(strange) > 5 else "") or "nothing"
         raise InputError(
-            f"expected a state dict (key to array), or one under {', '.join(NESTED)}, but found "
-            f"other things in it: {shown}"
+            f"expected a state dict of arrays, or one under {', '.join(NESTED)}, but found {shown}"
         )
     while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in weights)), None):
         weights = {key.removeprefix(prefix): value for key, value in weights.items()}
@@ -112,10 +111,10 @@ def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _array(value: Any) -> np.ndarray:
-    """Take a numpy array, a jax array or a tensor, without importing torch."""
+    """Return a numpy array, jax array or tensor as a numpy array, without importing torch."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-        # numpy has no bfloat16 of its own, and torch knows no other.
+        # numpy itself has no bfloat16, and torch does not convert to that of ml_dtypes.
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     return np.asarray(value)
 
@@ -131,12 +130,12 @@ def _read_safetensors(
             return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise InputError(
-            f"{path} ({path.stat().st_size} bytes) is no complete safetensors file: {error}. "
+            f"{path} ({path.stat().st_size} bytes) is not a complete safetensors file: {error}. "
             "Download or copy it again"
         ) from error
-    except (AttributeError, ValueError) as error:  # A dtype or a shape that numpy does not have.
+    except (AttributeError, ValueError) as error:  # A dtype or a shape that numpy does not support.
         raise InputError(
-            f"{path} holds what numpy cannot: {error}. Convert it to float32 where it was made"
+            f"{path} contains an array that numpy cannot represent: {error}. Convert it to float32"
         ) from error
 
 
@@ -146,28 +145,28 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     except ImportError as error:
         raise InputError(
             f"reading {path} needs torch, which is not installed: install it (pip install torch), "
-            "or convert the file to .safetensors where torch is"
+            "or convert the file to .safetensors on a machine that has torch"
         ) from error
     try:
-        # Training scripts keep their arguments beside the weights: a plain record, without code.
+        # Training scripts store their arguments with the weights, in a Namespace that runs no code.
         with torch.serialization.safe_globals([argparse.Namespace]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"Unsupported (?:global|class|operand)[^\n.]*", str(error))
         reason = found[0] if found else "torch refuses it"
         raise InputError(
-            f"{path} is damaged, or holds more than arrays ({reason}), and loading that could run "
-            "any code. Where you trust it, save the state dict alone: "
+            f"{path} is damaged, or contains more than arrays ({reason}), and loading that could "
+            "run any code. If you trust the file, save its state dict only: "
             "torch.save(model.state_dict(), ...)"
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         raise InputError(
-            f"{path} ({path.stat().st_size} bytes) is no complete file of torch.save: {error}. "
+            f"{path} ({path.stat().st_size} bytes) is not a complete file of torch.save: {error}. "
             "Download or copy it again"
         ) from error
     if not isinstance(checkpoint, Mapping):
         raise InputError(
-            f"{path} holds a {type(checkpoint).__name__}: expected a state dict, as "
+            f"{path} contains a {type(checkpoint).__name__}: expected a state dict, as "
             "torch.save(model.state_dict(), ...) writes it"
         )
     return checkpoint

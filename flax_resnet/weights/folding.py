@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions in front of them, for inference."""
+"""Fold batch norms into the convolutions before them, for inference."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,40 +14,40 @@ from flax_resnet.models.layers import BatchNorm, Conv
 from flax_resnet.models.variables import example_images, unrolled
 
 Path = tuple[str, ...]
-# Of every batch norm in these networks; see `BatchNorm.epsilon`.
+# All batch norms of these networks have the default of `BatchNorm`.
 EPSILON = BatchNorm.epsilon
 
 
 def fold_batch_norm(model: Network, variables: Mapping[str, Any]) -> tuple[Network, dict[str, Any]]:
-    """Return the same function of images without batch statistics: a model, and its variables.
+    """Return an equivalent model without batch statistics, and its variables.
 
-    A norm behind a convolution becomes part of its kernel and bias. One that stands elsewhere, as
-    in front of the convolutions of pre-activation and dense networks, becomes a scale and a shift.
-    The result cannot be trained with batch norm again.
+    A norm after a convolution becomes part of its kernel and bias. A norm elsewhere, as in front of
+    the convolutions of pre-activation and dense networks, becomes a scale and a shift. The result
+    cannot be trained with batch norm again.
 
     Raises:
       InputError: the model has no batch norms.
     """
     if model.norm != "batch":
         raise InputError(
-            f"there are no batch norms to fold: the network's norm is {model.norm!r}, and only "
+            f"the network has no batch norms to fold: its norm is {model.norm!r}, and only "
             "batch norms are fixed at inference"
         )
     model = unrolled(model)
     leaves = _leaves(to_layout(model, variables))
     behind, bare = _convolutions_by_norm(model), model.clone(norm="folded")
-    # The first norm of a pre-activation network is behind the stem, which feeds the sum as well.
+    # The first norm of a pre-activation network follows the stem, which also feeds the sum.
     staying = _paths(variable_shapes(bare))
     folded = {path: leaf for path, leaf in leaves.items() if path[0] == "params"}
     for path in [path for path in leaves if path[-1] == "var"]:
         norm = path[1:-1]
-        scale, shift = _scale_and_shift(leaves, norm)
+        scale, shift = _scale_and_shift_of(leaves, norm)
         for name in ("scale", "bias"):
             del folded["params", *norm, name]
         if norm in behind and ("params", *norm, "scale") not in staying:
             conv = ("params", *behind[norm])
             kernel, bias = (*conv, "kernel"), (*conv, "bias")
-            # A published first matrix of split attention has a bias before it is normalised.
+            # `fc1` of split attention has a bias in front of its norm.
             folded[bias] = leaves.get(bias, 0.0) * scale + shift
             folded[kernel] = leaves[kernel] * scale
         else:
@@ -67,10 +67,10 @@ def _paths(variables: Mapping[str, Any]) -> set[Path]:
     return set(traverse_util.flatten_dict(variables))
 
 
-def _scale_and_shift(
+def _scale_and_shift_of(
     leaves: Mapping[Path, np.ndarray], norm: Path
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Write a norm with running statistics as a scale and a shift, in float64."""
+    """Return the scale and the shift equivalent to a norm at inference, in float64."""
     scale, bias = (leaves["params", *norm, name].astype(np.float64) for name in ("scale", "bias"))
     mean, var = (leaves["batch_stats", *norm, name].astype(np.float64) for name in ("mean", "var"))
     factor = scale / np.sqrt(var + EPSILON)
@@ -78,7 +78,7 @@ def _scale_and_shift(
 
 
 def _convolutions_by_norm(model: nn.Module) -> dict[Path, Path]:
-    """Watch the network run: which norm is given exactly what a convolution returned?"""
+    """Return the convolution before each norm whose input is the output of a convolution."""
     makers: dict[int, Path] = {}
     kept, found = [], {}
 
@@ -88,7 +88,7 @@ def _convolutions_by_norm(model: nn.Module) -> dict[Path, Path]:
             found[module.path] = makers[id(args[0])]
         if isinstance(module, Conv):
             makers[id(result)] = module.path
-            kept.append(result)  # or another array could get its id
+            kept.append(result)  # otherwise another array could get its id
         return result
 
     shapes, images = variable_shapes(model), example_images(model)

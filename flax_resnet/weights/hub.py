@@ -1,7 +1,7 @@
-"""Files from the Hugging Face hub, through its own client.
+"""Download files from the Hugging Face hub with its own client.
 
-The client keeps the cache and reads the settings that its users know: `HF_HOME`, `HF_ENDPOINT`,
-`HF_TOKEN`, `HF_HUB_OFFLINE`. With a file in the cache, no connection is needed.
+The client manages the cache and obeys its usual settings: `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`,
+`HF_HUB_OFFLINE`. Files in the cache need no connection.
 """
 
 import importlib.util
@@ -11,7 +11,7 @@ from flax_resnet.errors import InputError
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-# Older repositories have this alone; it takes torch to read it.
+# The only weights of some older repositories; reading them needs torch.
 TORCH_WEIGHTS = "pytorch_model.bin"
 
 
@@ -23,7 +23,7 @@ def download_config(repository: str, revision: str | None = None) -> Path:
       revision: a branch, a tag or a commit; default: the main branch.
 
     Raises:
-      InputError: the hub cannot be reached, or it has no such repository, revision or file.
+      InputError: the hub cannot be reached, or the repository, revision or file does not exist.
     """
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -33,16 +33,16 @@ def download_config(repository: str, revision: str | None = None) -> Path:
         raise InputError(_unreachable(repository, error)) from error
     except EntryNotFoundError as error:
         raise InputError(
-            f"the repository {repository} has no {CONFIG}, which would name the architecture: "
-            "download its weights and pass the file, with model= to name it"
+            f"the repository {repository} has no {CONFIG}, which names the architecture: download "
+            "its weights and pass the file, with model= to name the architecture"
         ) from error
 
 
 def download_weights(repository: str, revision: str | None = None) -> Path:
     """Return the path of a repository's weights, downloaded unless they are in the cache.
 
-    They are `model.safetensors`, or `pytorch_model.bin` where that is all there is and torch is
-    installed. Arguments and errors are those of `download_config`.
+    They are `model.safetensors`, or `pytorch_model.bin` if torch is installed. Arguments
+    and errors are those of `download_config`.
     """
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -56,20 +56,20 @@ def download_weights(repository: str, revision: str | None = None) -> Path:
     except EntryNotFoundError as error:
         if importlib.util.find_spec("torch") is None:
             raise InputError(
-                f"the repository {repository} has no {WEIGHTS}, and its {TORCH_WEIGHTS}, if it has "
-                "that, takes torch to read: install it (pip install torch) or take another"
+                f"the repository {repository} has no {WEIGHTS}, and reading {TORCH_WEIGHTS} needs "
+                "torch: install it (pip install torch), or choose another repository"
             ) from error
     try:
         return _fetch(repository, TORCH_WEIGHTS, revision)
     except EntryNotFoundError as error:
         raise InputError(
-            f"the repository {repository} has neither {WEIGHTS} nor {TORCH_WEIGHTS}: is it one of "
-            "an image model? Other files can be downloaded and passed by their path"
+            f"the repository {repository} has neither {WEIGHTS} nor {TORCH_WEIGHTS}: check that it "
+            "is an image model. Other files can be downloaded and passed by their path"
         ) from error
 
 
 def _fetch(repository: str, name: str, revision: str | None, cached: bool = False) -> Path:
-    """Return a file's path in the cache; one that is missing is an `EntryNotFoundError`."""
+    """Return a file's path in the cache; raise `EntryNotFoundError` if the hub does not have it."""
     from huggingface_hub import constants, errors, hf_hub_download
 
     page = f"{constants.ENDPOINT}/{repository}"
@@ -89,7 +89,7 @@ def _fetch(repository: str, name: str, revision: str | None, cached: bool = Fals
         raise InputError(reason) from error
     except errors.RepositoryNotFoundError as error:
         reason = (
-            f"there is no repository {page}, or it is private: check its name "
+            f"the repository {page} does not exist, or it is private: check its name "
             "(owner/name), or log in with `hf auth login`"
         )
         raise InputError(reason) from error
@@ -97,9 +97,9 @@ def _fetch(repository: str, name: str, revision: str | None, cached: bool = Fals
         reason = f"{page} has no revision {revision!r}: expected a branch, a tag or a commit of it"
         raise InputError(reason) from error
     except errors.HFValidationError as error:
-        reason = f"{repository!r} is no name of a repository: expected owner/name"
+        reason = f"{repository!r} is not the name of a repository: expected owner/name"
         raise InputError(reason) from error
-    except Exception as error:  # of the client's HTTP library, which is another in each version
+    except Exception as error:  # The client's HTTP library depends on its version.
         reason = (
             f"downloading {name} from {page} failed ({type(error).__name__}: {error}): try again"
         )
@@ -111,10 +111,11 @@ def _unreachable(repository: str, error: Exception) -> str:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     if isinstance(error.__cause__, OfflineModeIsEnabled):
-        state, advice = "the hub's client is set to work offline", "unset HF_HUB_OFFLINE once"
+        state, advice = "the hub's client is set to work offline", "unset HF_HUB_OFFLINE"
     else:
-        state, advice = f"{constants.ENDPOINT} cannot be reached", "connect to a network once"
+        state, advice = f"{constants.ENDPOINT} cannot be reached", "connect to a network"
     return (
         f"{state}, and this revision of {repository} is not in the cache "
-        f"({constants.HF_HUB_CACHE}): {advice}, or download its files elsewhere and pass their path"
+        f"({constants.HF_HUB_CACHE}): {advice}, or download the files elsewhere "
+        "and pass their path"
     )

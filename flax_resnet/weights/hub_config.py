@@ -1,4 +1,4 @@
-"""The `config.json` of the hub's repositories of image models, and what it says of ours."""
+"""The `config.json` of image models on the hub: read it, and write it for our models."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from flax_resnet.models.variants import VARIANTS, create_model
 from flax_resnet.weights.json_fields import Fields
 from flax_resnet.weights.published import Preprocessing
 
-# Where a file of weights keeps a copy of its config.json, for when they are parted.
+# Metadata key of a copy of config.json in a file of weights, in case the two are separated.
 METADATA = "flax_resnet"
-# Our own entry: arguments in which the model differs from its row.
+# Our own entry in config.json: arguments in which the model differs from its row.
 OURS = "flax_resnet"
-# Fields that say how a network is fed, computed or trained; those left out make it another one.
+# Fields about inputs, computation and training; a difference in any other field is another network.
 FREE = {
     "num_classes",
     "in_channels",
@@ -36,23 +36,23 @@ FREE = {
     "parent",
     "name",
 }
-# timm's arguments for what `config.json` says elsewhere too, or for training alone.
+# timm's arguments that are redundant in `config.json`, or for training only.
 _HARMLESS = {"in_chans", "img_size", "num_classes", "drop_rate", "drop_path_rate"}
 
-# A file that claims more would have us fill the memory: with a fresh head, or with images.
+# Larger values in a damaged file would exhaust the memory: by a new head, or by images.
 _MOST_CLASSES, _LARGEST_SIDE = 2**20, 2**13
 
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of the model that weights are for.
+    """The model that weights belong to, as far as it is known.
 
     Attributes:
       architecture: a row of the table.
       num_classes: outputs of the head in the weights; None: count them.
-      arguments: what `create_model` needs beside these.
-      preprocessing: how images were prepared.
-      test_preprocessing: the same at the size at which the weights do best.
+      arguments: further arguments of `create_model`.
+      preprocessing: how images were prepared in training.
+      test_preprocessing: the same at the size at which the weights are most accurate.
     """
 
     architecture: str | None = None
@@ -63,11 +63,10 @@ class Description:
 
 
 def parse_config(config: Fields) -> Description:
-    """Read a `config.json` of timm's form.
+    """Return the description in a `config.json` of timm's format.
 
     Raises:
-      InputError: a field is not what it should be, or it changes the architecture by arguments that
-        mean nothing here.
+      InputError: a field has an invalid value, or arguments of timm change the architecture.
     """
     details = config.section("pretrained_cfg")
     details = details if details.values else config
@@ -75,7 +74,7 @@ def parse_config(config: Fields) -> Description:
     if strange:
         raise InputError(
             f"{config.where} changes the architecture by timm's arguments {', '.join(strange)}: "
-            "make the model with create_model(...) and fill it with "
+            "create the model with create_model(...) and load its weights with "
             "from_torch(model, read_state_dict(file))"
         )
     size = details.side("input_size", _LARGEST_SIDE)
@@ -93,7 +92,7 @@ def parse_config(config: Fields) -> Description:
 
 
 def _preprocessing(details: Fields, size: str, crop: str) -> Preprocessing | None:
-    """Read how images were prepared, at the size and crop of these names or else the plain ones."""
+    """Read the preprocessing, with size and crop from these fields or else from the plain ones."""
     side = details.side(size, _LARGEST_SIDE) or details.side("input_size", _LARGEST_SIDE)
     if side is None:
         return None
@@ -110,15 +109,15 @@ def _preprocessing(details: Fields, size: str, crop: str) -> Preprocessing | Non
 def make_config(
     model: Any, architecture: str | None = None, preprocessing: Preprocessing | None = None
 ) -> dict[str, Any]:
-    """Describe a model so that timm and `parse_config` understand it.
+    """Return the `config.json` of a model, for timm and `parse_config`.
 
     Args:
-      architecture: default: the row that the model equals but for its fields in `FREE`.
-      preprocessing: default: that of ImageNet at the model's image size; for other than three
-        channels a mean and a standard deviation of 0.5.
+      architecture: default: the row that equals the model, except for fields in `FREE`.
+      preprocessing: default: ImageNet's at the model's image size; with other than three channels
+        a mean and a standard deviation of 0.5.
 
     Raises:
-      InputError: the model equals no row, or `preprocessing` has another number of channels.
+      InputError: no row equals the model, or `preprocessing` has another number of channels.
     """
     architecture, arguments = _find_row(model, architecture)
     channels = model.in_channels
@@ -126,8 +125,8 @@ def make_config(
     images = preprocessing or Preprocessing(model.image_size, **half)
     if {len(images.mean), len(images.std)} != {channels}:
         raise InputError(
-            f"preprocessing has mean {images.mean} and std {images.std}, but the model takes "
-            f"{channels} channels: give each channel one of both"
+            f"preprocessing has mean {images.mean} and std {images.std}; expected one entry in "
+            f"both for each of the model's {channels} channels"
         )
     if images.image_size != model.image_size:
         arguments["image_size"] = model.image_size
@@ -160,29 +159,29 @@ def _find_row(model: Any, architecture: str | None) -> tuple[str, dict[str, Any]
     name = min(rows, key=lambda name: len(rows[name]), default=None)
     if name is None:
         raise InputError(
-            f"the model is a {type(model).__name__}, and {architecture or 'no row of the table'} "
-            "is one: pass the architecture= that it was made from"
+            f"the model is a {type(model).__name__} and {architecture or 'every row of the table'} "
+            "is not: pass the architecture= that it was created from"
         )
     if rows[name] and architecture is None:
         raise InputError(
-            f"the model is no row of the table: {name} comes nearest, but the model has "
+            f"the model equals no row of the table: {name} is closest, but the model has "
             + ", ".join(f"{key}={value!r}" for key, value in rows[name].items())
-            + f". Pass architecture={name!r} to keep these arguments beside that name, for "
-            "flax_resnet alone to read"
+            + f". Pass architecture={name!r} to store these arguments with that name; only "
+            "flax_resnet can read them"
         )
     return name, rows[name]
 
 
 def _differences(model: Any, name: str) -> dict[str, Any] | None:
-    """Return the fields that matter in which `model` differs from a row; None: another class."""
+    """Return the fields outside `FREE` that differ from a row; None if the class differs."""
     row = create_model(name)
-    found = _unlike(model, row)
-    if found and "encoder" in found:  # a name, which a JSON file can hold
+    found = _unequal_fields(model, row)
+    if found and "encoder" in found:  # its name, which can be stored in JSON
         found["encoder"] = _find_row(found["encoder"], None)[0]
     return found
 
 
-def _unlike(model: Any, row: Any) -> dict[str, Any] | None:
+def _unequal_fields(model: Any, row: Any) -> dict[str, Any] | None:
     if type(row) is not type(model):
         return None
     names = {entry.name for entry in dataclasses.fields(row)} - FREE
@@ -191,8 +190,12 @@ def _unlike(model: Any, row: Any) -> dict[str, Any] | None:
 
 
 def _same(value: Any, other: Any) -> bool:
-    """Compare arguments; of networks inside networks only what matters."""
-    return _unlike(value, other) == {} if isinstance(value, nn.Module) else bool(value == other)
+    """Return whether arguments are equal; networks inside networks may differ in `FREE`."""
+    return (
+        _unequal_fields(value, other) == {}
+        if isinstance(value, nn.Module)
+        else bool(value == other)
+    )
 
 
 def _tuples(value: Any) -> Any:

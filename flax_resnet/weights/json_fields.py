@@ -1,4 +1,4 @@
-"""A JSON object that others wrote, read field by field: each is what it should be, or an error."""
+"""Validated access to the fields of a JSON object from an untrusted file."""
 
 import json
 import math
@@ -11,21 +11,21 @@ from flax_resnet.errors import InputError
 
 @dataclass(frozen=True)
 class Fields:
-    """The fields of an object. Each method returns None where there is no such field."""
+    """The fields of an object. Methods return None for a missing field, and raise for a bad one."""
 
     values: Mapping[str, Any]
     where: str
     """The file, for errors."""
 
     def section(self, name: str) -> "Fields":
-        """Return an object inside this one; without any, one without fields."""
+        """Return an object inside this one, or an object without fields if it is missing."""
         found = self.values.get(name) or {}
         return Fields(self._checked(name, found, isinstance(found, dict), "an object"), self.where)
 
     def text(self, name: str) -> str | None:
         """Return a string."""
         found = self.values.get(name)
-        return self._checked(name, found, found is None or isinstance(found, str), "a text")
+        return self._checked(name, found, found is None or isinstance(found, str), "a string")
 
     def whole(self, name: str, highest: int) -> int | None:
         """Return a whole number from 0 to `highest`."""
@@ -59,23 +59,23 @@ class Fields:
     def _checked(self, name: str, found: Any, holds: bool, expected: str) -> Any:
         if not holds:
             raise InputError(
-                f"{self.where} has {name} {_short(found)}; expected {expected}. Mend or remove it."
+                f"{self.where} has {name} {_short(found)}; expected {expected}. Fix or remove it."
             )
         return found
 
 
 def read_fields(text: str | bytes, where: str) -> Fields:
-    """Read a JSON object.
+    """Return the fields of a JSON object; `where` names the file in errors.
 
     Raises:
-      InputError: it is no JSON, or another thing than an object.
+      InputError: the text is not JSON, or not an object.
     """
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is no JSON ({error}): mend or remove it") from error
+        raise InputError(f"{where} is not JSON ({error}): fix or remove it") from error
     if not isinstance(found, dict):
-        raise InputError(f"{where} holds a {type(found).__name__}: expected a JSON object")
+        raise InputError(f"{where} contains a {type(found).__name__}: expected a JSON object")
     return Fields(found, where)
 
 
@@ -84,7 +84,7 @@ def _is_whole(value: Any, lowest: int, highest: int) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    # A JSON file may say NaN, or a number that is too large for any float.
+    # JSON files can contain NaN, or numbers that overflow a float.
     return type(value) is int or (type(value) is float and math.isfinite(value))
 
 

@@ -1,4 +1,4 @@
-"""The table of published weights: what each was made for, and its licence."""
+"""The table of published weights: their networks, preprocessing and licenses."""
 
 import csv
 import fnmatch
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from flax_resnet.errors import InputError, require_known
 
 TABLE = "published.tsv"
-# The account that holds all of them.
+# The account on the hub that has all of them.
 OWNER = "timm/"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -17,14 +17,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How to prepare images: resize to `image_size / crop_fraction`, crop the centre, normalise.
+    """How to prepare images: resize to `image_size / crop_fraction`, crop the center, normalize.
 
     Attributes:
       image_size: height and width of the crop, in pixels.
       crop_fraction: the crop's share of the resized image's shorter side.
       interpolation: `bicubic` or `bilinear`.
-      mean: subtracted from each channel; for values in 0..1.
-      std: what each channel is divided by then.
+      mean: subtracted from each channel, with values in 0..1.
+      std: divisor of each channel after that.
     """
 
     image_size: int = 224
@@ -40,13 +40,13 @@ class Published:
 
     Attributes:
       name: architecture and tag, as in `resnet50.a1_in1k`.
-      num_classes: outputs of the head; 0 where the weights end in pooled features.
+      num_classes: outputs of the head; 0 if the weights have no head.
       image_size: height and width in training.
-      test_image_size: a size at which the weights do better than at their own, if one is known.
-      crop_fraction: centre crop's share of the resized image, at `image_size`.
+      test_image_size: size at which the weights are more accurate than at `image_size`, if known.
+      crop_fraction: the center crop's share of the resized image, at `image_size`.
       test_crop_fraction: the same at `test_image_size`; None: as at `image_size`.
-      license: as the weights' authors state it; None where they state none.
-      top1: accuracy in % on ImageNet's validation images, one 224-pixel crop; None: not known here.
+      license: license that the authors state; None if they state none.
+      top1: accuracy in % on ImageNet's validation images, one 224-pixel crop; None: unknown.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Published:
 
     @property
     def tag(self) -> str:
-        """Return the name of the training recipe, the part behind the dot."""
+        """Return the name of the training recipe, the part after the dot."""
         return self.name.partition(".")[2]
 
     @property
@@ -77,7 +77,7 @@ class Published:
         return OWNER + self.name
 
     def preprocessing(self, test: bool = False) -> Preprocessing:
-        """Return how to prepare images; with `test` at the size at which the weights do best."""
+        """Return the preprocessing; with `test`, at the size of the highest accuracy."""
         size, crop = self.image_size, self.crop_fraction
         if test:
             size, crop = self.test_image_size or size, self.test_crop_fraction or crop
@@ -90,17 +90,17 @@ def list_pretrained(pattern: str = "*") -> list[str]:
 
 
 def find_published(name: str) -> Published:
-    """Return the row of a name such as `resnet50.a1_in1k`, with or without `timm/` before it.
+    """Return the row of a name such as `resnet50.a1_in1k` or `timm/resnet50.a1_in1k`.
 
     Raises:
-      InputError: there is no such row; the message lists the near names, or an architecture's tags.
+      InputError: the name is unknown; the message lists similar names, or an architecture's tags.
     """
     short = name.removeprefix(OWNER)
     tagged = list_pretrained(f"{short}.*")
     if tagged:
         raise InputError(
-            f"{name!r} has {len(tagged)} published weights, which differ in how they were trained: "
-            f"choose one of {', '.join(tagged)}"
+            f"{name!r} has {len(tagged)} published weights, which differ in their training: choose "
+            f"one of {', '.join(tagged)}"
         )
     require_known("the name of published weights", short, _table())
     return _table()[short]

@@ -1,6 +1,6 @@
-"""torch state dicts <-> Flax variables, by rule.
+"""Convert torch state dicts to Flax variables and back.
 
-Module paths are the same on both sides, so only the last word of a key and the axes change:
+Module paths are the same in both, so only the last word of a key and the order of axes change:
 
 | torch                           | Flax                    | axes                     |
 |---------------------------------|-------------------------|--------------------------|
@@ -10,7 +10,7 @@ Module paths are the same on both sides, so only the last word of a key and the 
 | `weight` (1 axis)               | `params` `scale`        |                          |
 | `bias`, `tau`, `v`              | the same in `params`    |                          |
 | `running_mean`, `running_var`   | `batch_stats` `mean`, `var` |                      |
-| `num_batches_tracked`           | none: unused at a fixed momentum; written as 0 ||
+| `num_batches_tracked`           | none: not needed at a fixed momentum; written as 0 ||
 """
 
 from collections.abc import Mapping
@@ -49,19 +49,19 @@ def torch_key(path: tuple[str, ...]) -> str:
 def from_torch(model: nn.Module, state_dict: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
     """Convert a torch state dict to the variables of `model`.
 
-    A first convolution for another number of channels is adapted (see `adapt_channels`). A head
-    for another number of classes is left out: the model's own starts afresh from `seed`, and a
-    warning says so. A model without classes takes no head.
+    A first convolution with another number of channels is adapted (see `adapt_channels`). A head
+    for another number of classes is dropped with a warning, and initialized from `seed` instead. A
+    model without classes has no head.
 
     Args:
-      state_dict: key to numpy array (or anything that `numpy.asarray` takes); also a checkpoint
-        that holds one, and keys with the prefixes of wrappers, such as `module.`.
+      state_dict: maps keys to numpy arrays (or anything that `numpy.asarray` accepts). It can be
+        nested in a checkpoint, and keys can have the prefixes of wrappers, such as `module.`.
 
     Returns:
-      `{"params": ..., "batch_stats": ...}` of numpy arrays, dtypes as given.
+      `{"params": ..., "batch_stats": ...}` of numpy arrays with the given dtypes.
 
     Raises:
-      InputError: keys are missing, left over or of another shape; the message lists them all.
+      InputError: keys are missing, unexpected or of another shape; the message lists them all.
     """
     paths = {
         torch_key(path[1:]): (path, _torch_shape(path, leaf.shape))
@@ -92,11 +92,11 @@ def from_torch(model: nn.Module, state_dict: Mapping[str, Any], seed: int = 0) -
 def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Convert variables of `model` to a torch state dict of contiguous numpy arrays.
 
-    The exact inverse of `from_torch`; `torch.from_numpy` on each value makes it loadable with
-    `load_state_dict(strict=True)`.
+    This is the exact inverse of `from_torch`. After `torch.from_numpy` on each value,
+    `load_state_dict(strict=True)` accepts it.
 
     Raises:
-      InputError: the variables are not those of `model`.
+      InputError: the variables do not fit `model`.
     """
     model = unrolled(model)
     expected = traverse_util.flatten_dict(variable_shapes(model))
@@ -107,7 +107,7 @@ def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.nda
     ]
     if differing:
         raise InputError(
-            "these variables are not those of the model; they differ in " + ", ".join(differing)
+            "the variables do not fit the model; they differ in " + ", ".join(differing)
         )
     state_dict = {}
     for path, leaf in leaves.items():

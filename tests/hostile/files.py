@@ -62,7 +62,7 @@ FILES = [
     Case(
         "weights whose header is longer than the file",
         weights(lambda path: path.write_bytes(b"\xff" * 7 + b"\x00") and path),
-        "is no complete safetensors file: ~ Download or copy it again",
+        "is not a complete safetensors file: ~ Download or copy it again",
     ),
     Case(
         "weights whose arrays overlap",
@@ -73,25 +73,25 @@ FILES = [
                 bytes(12),
             )
         ),
-        "is no complete safetensors file: ~ Download or copy it again",
+        "is not a complete safetensors file: ~ Download or copy it again",
     ),
     Case(
         "weights of a shape that no memory holds",
         weights(lambda path: made.safetensors(path, {"a": made.array([0, 2**62], 0, 0)})),
-        "holds what numpy cannot: array is too big",
+        "contains an array that numpy cannot represent: array is too big",
     ),
     Case(
         "weights in eight bits",
         weights(
             lambda path: made.safetensors(path, {"a": made.array([4], 0, 4, "F8_E4M3")}, b"1234")
         ),
-        "holds what numpy cannot: ~ Convert it to float32 where it was made",
+        "contains an array that numpy cannot represent: ~ Convert it to float32",
     ),
-    Case("a config.json that is none", hub_config("[" * 9), "config.json is no JSON (Expecting"),
+    Case("a config.json that is none", hub_config("[" * 9), "config.json is not JSON (Expecting"),
     Case(
         "a config.json nested without end",
         hub_config("[" * 100_000),
-        "config.json is no JSON (maximum recursion depth",
+        "config.json is not JSON (maximum recursion depth",
     ),
     Case(
         "a config.json with a word for a number",

@@ -54,7 +54,7 @@ def file(tmp_path: Path, model: Any, variables: Any) -> Path:
 def test_another_number_of_classes_starts_the_head_afresh(
     file: Path, variables: Any, init: Any
 ) -> None:
-    with pytest.warns(UserWarning, match=r"are for 5 classes and the model is for 7.* afresh"):
+    with pytest.warns(UserWarning, match=r"are for 5 classes and the model has 7.* at random"):
         model, found = load_pretrained(
             file, model="resnet18", num_classes=7, image_size=32, **SMALL
         )
@@ -67,7 +67,7 @@ def test_another_number_of_classes_starts_the_head_afresh(
 def test_a_fresh_head_depends_on_the_seed(file: Path) -> None:
     heads = []
     for seed in (0, 0, 1):
-        with pytest.warns(UserWarning, match="afresh"):
+        with pytest.warns(UserWarning, match="at random"):
             _, found = load_pretrained(file, model="resnet18", num_classes=7, seed=seed, **SMALL)
         heads.append(found["params"]["fc"])
     assert same(heads[0], heads[1])
@@ -87,7 +87,7 @@ def test_weights_without_a_head_make_a_model_without_one(
     features = model.clone(num_classes=0)
     save_pretrained(features, without_head(variables), tmp_path, architecture="resnet18")
     assert load_pretrained(tmp_path)[0] == features
-    with pytest.warns(UserWarning, match="are for 0 classes and the model is for 3"):
+    with pytest.warns(UserWarning, match="are for 0 classes and the model has 3"):
         model, found = load_pretrained(tmp_path, num_classes=3)
     assert found["params"]["fc"]["kernel"].shape == (8, 3)
 
@@ -123,7 +123,7 @@ def test_every_kind_of_head_and_stem_is_adapted(
     model = create_model(name, image_size=32, **arguments)
     variables = random_variables(model)
     save_pretrained(model, variables, tmp_path, architecture=name)
-    with pytest.warns(UserWarning, match="afresh"):
+    with pytest.warns(UserWarning, match="at random"):
         adapted, found = load_pretrained(tmp_path, num_classes=3, in_channels=1)
     assert (adapted.num_classes, adapted.in_channels) == (3, 1)
     shapes = jax.tree.map(lambda leaf: leaf.shape, variable_shapes(adapted))

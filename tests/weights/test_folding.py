@@ -109,5 +109,5 @@ def test_precisions_are_kept() -> None:
 @pytest.mark.parametrize("norm", ["group", "none", "folded"])
 def test_a_network_without_batch_norms_has_nothing_to_fold(norm: str) -> None:
     model = create_model("resnet18", norm=norm)
-    with pytest.raises(InputError, match=f"no batch norms to fold: the network's norm is '{norm}'"):
+    with pytest.raises(InputError, match=f"no batch norms to fold: its norm is '{norm}'"):
         fold_batch_norm(model, {})

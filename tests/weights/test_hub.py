@@ -201,9 +201,9 @@ def test_weights_of_torch_are_taken_where_there_are_no_others(answers: Any) -> N
     [
         (
             "no repository",
-            r"someone/none is no file or folder, and .* no repository http\S+/someone/none, or",
+            r"someone/none is no file or folder, and .*http\S+/someone/none does not exist, or",
         ),
-        ("misspelt", r"there is no repository .*Did you mean 'timm/resnet18\.tv_in1k'"),
+        ("misspelt", r"the repository \S+ does not exist.*Did you mean 'timm/resnet18\.tv_in1k'"),
         ("no revision", r"someone/digits has no revision 'v3': expected a branch, a tag or a"),
         ("gated", r"someone/gated is gated: ask for access on that page, .*hf auth login"),
         ("no config", r"someone/bare has no config\.json, .* pass the file, with model="),

@@ -122,7 +122,7 @@ def test_no_two_rows_are_the_same_network() -> None:
 def test_a_model_of_no_row_is_an_error_that_says_how_to_save_it(
     tmp_path: Path, model: Any, variables: Any
 ) -> None:
-    with pytest.raises(InputError, match=r"resnet18 comes nearest, .*widths=\(4, 8, 8, 8\)"):
+    with pytest.raises(InputError, match=r"resnet18 is closest, .*widths=\(4, 8, 8, 8\)"):
         save_pretrained(model, variables, tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
@@ -138,7 +138,7 @@ def test_preprocessing_is_written_for_timm(tmp_path: Path, model: Any, variables
 
 def test_preprocessing_for_other_channels_is_an_error(tmp_path: Path) -> None:
     model = create_model("mnist_resnet")
-    with pytest.raises(InputError, match="the model takes 1 channels: give each channel one"):
+    with pytest.raises(InputError, match="one entry in both for each of the model's 1 channels"):
         save_pretrained(model, {}, tmp_path, preprocessing=Preprocessing())
 
 
@@ -162,8 +162,8 @@ def test_other_folders_are_errors_that_say_what_was_expected(tmp_path: Path, fil
         load_pretrained(tmp_path)
     file.rename(tmp_path / "model.safetensors")
     for text, message in (
-        ("{", "config.json is no JSON"),
-        ("[]", "holds a list: expected a JSON object"),
+        ("{", "config.json is not JSON"),
+        ("[]", "contains a list: expected a JSON object"),
         ("{}", "nothing says which network"),
         ('{"architecture": "vgg16"}', "the model is 'vgg16'"),
         ('{"architecture": "resnet18", "model_args": {"output_stride": 8}}', "output_stride"),

@@ -159,7 +159,7 @@ def test_a_kernel_in_flaxs_axes_is_no_torch_kernel(state_dict: dict[str, np.ndar
 def test_a_head_for_other_classes_starts_afresh_and_says_so(
     state_dict: dict[str, np.ndarray],
 ) -> None:
-    with pytest.warns(UserWarning, match="for 5 classes and the model is for 7"):
+    with pytest.warns(UserWarning, match="for 5 classes and the model has 7"):
         found = from_torch(TINY.clone(num_classes=7), state_dict)
     assert found["params"]["fc"]["kernel"].shape == (8, 7)
     body = {"params": found["params"] | {"fc": None}, "batch_stats": found["batch_stats"]}

@@ -1,4 +1,4 @@
-"""The layers that every network here is made of; one idea a file."""
+"""The layers that all networks are built from."""
 
 from flax_resnet.models.layers.convolution import (
     Conv,

@@ -1,7 +1,7 @@
-"""Convolutions and matrices, with the conventions of the published weights.
+"""Convolutions and linear layers, with the conventions of the published weights.
 
 Images are NHWC, kernels HWIO. Padding is explicit and symmetric: XLA's `SAME` pads a strided
-convolution on one side only, and published logits do not survive that.
+convolution on one side only, which would change the published logits.
 """
 
 import math
@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from flax_resnet.models.layers.cpu_gradients import convolve, times_matrix
+from flax_resnet.models.layers.cpu_gradients import convolve, times_matrix, xla_convolution
 
 Dtype = Any
 Initializer = Callable[..., Array]
-# NHWC; the axes are anonymous, for layers change them.
+# NHWC; the axes have no names because layers change their lengths.
 Images = Float[Array, "_ _ _ _"]
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -38,35 +38,23 @@ def conv2d(
       pad: rows and columns of zeros on each side; None: half of the kernel's extent.
     """
     pad = dilation * (kernel.shape[0] - 1) // 2 if pad is None else pad
-    # Accelerators know what XLA:CPU does not.
+    # XLA:CPU alone needs the faster formulations.
     return lax.platform_dependent(
         x,
         kernel,
         cpu=lambda x, kernel: _on_cpu(x, kernel, stride, dilation, groups, pad),
-        default=lambda x, kernel: _convolution(x, kernel, stride, dilation, groups, pad),
-    )
-
-
-def _convolution(
-    x: Images, kernel: Array, stride: int, dilation: int, groups: int, pad: int
-) -> Images:
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        [(pad, pad), (pad, pad)],
-        rhs_dilation=(dilation, dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
+        default=lambda x, kernel: xla_convolution(
+            x, kernel, stride=stride, dilation=dilation, pad=pad, groups=groups
+        ),
     )
 
 
 def _is_matrix_product(x: Images, kernel: Array, stride: int, dilation: int, pad: int) -> bool:
-    """Say whether XLA:CPU is faster with a product of matrices.
+    """Return whether XLA:CPU is faster with a matrix product than with its own convolution.
 
-    A 1x1 convolution is one, and ResNet-50 trains 1.6 times faster if XLA is told. And where the
-    output is no larger than the kernel it leaves its fast path: 3x3 over 2x2 pixels and 512
-    channels takes 200 times as long.
+    This holds for 1x1 convolutions (ResNet-50 trains 1.6 times faster), and if the output is not
+    larger than the kernel, which XLA:CPU has no fast path for: a 3x3 convolution of 2x2 pixels and
+    512 channels takes 200 times as long.
     """
     size = kernel.shape[0]
     reach = dilation * (size - 1)
@@ -79,8 +67,8 @@ def _on_cpu(x: Images, kernel: Array, stride: int, dilation: int, groups: int, p
         if _is_matrix_product(x, kernel, stride, dilation, pad):
             return _matrix_product(x, kernel, stride, dilation, pad)
         return convolve(x, kernel, stride, dilation, pad)
-    # The gradient of a grouped convolution takes XLA:CPU ten to twenty times as long as that of
-    # a few dense ones which see several groups each, and zeros between them.
+    # The gradient of a grouped convolution takes XLA:CPU ten to twenty times as long as that of a
+    # few dense convolutions, each of several groups with zeros between them.
     blocks = math.gcd(groups, 4)
     many, (size, _, channels, features) = groups // blocks, kernel.shape
     spread = kernel.reshape(size, size, 1, channels, blocks, many, -1)
@@ -106,8 +94,9 @@ def _matrix_product(x: Images, kernel: Array, stride: int, dilation: int, pad: i
 class Conv(nn.Module):
     """Convolve with a square kernel, stored in float32 and applied in `dtype`.
 
-    `standardize` gives each output's kernel mean 0 and variance 1 before it is applied (Qiao et
-    al., arXiv:1903.10520); the number is added to the variance. `pad` is as in `conv2d`.
+    If `standardize` is a number, the kernel of each output is shifted to mean 0 and scaled to
+    variance 1 before it is applied, with this number added to the variance (Qiao et al.,
+    arXiv:1903.10520). `pad` is as in `conv2d`.
     """
 
     features: int
@@ -139,22 +128,22 @@ class Conv(nn.Module):
 
 def _standardized(kernel: Float[Array, "k k c o"], epsilon: float) -> Float[Array, "k k c o"]:
     axes = (0, 1, 2)
-    centred = kernel - kernel.mean(axes, keepdims=True)
-    return centred * lax.rsqrt(lax.square(centred).mean(axes, keepdims=True) + epsilon)
+    centered = kernel - kernel.mean(axes, keepdims=True)
+    return centered * lax.rsqrt(lax.square(centered).mean(axes, keepdims=True) + epsilon)
 
 
 def along_channels(vector: Float[Array, " c"], x: Array) -> Array:
-    """Shape a vector of one value a channel so that it broadcasts over `x`."""
+    """Reshape a vector of one value per channel so that it broadcasts over `x`."""
     return vector.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def at_least_float32(x: Array) -> Array:
-    """Widen half precisions, for sums and heads; float64 stays."""
+    """Convert half precision to float32, for sums and heads; float64 is unchanged."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 class Linear(nn.Module):
-    """Map features to outputs with a matrix and a bias; float32 at least, whatever the dtype."""
+    """Multiply by a matrix and add a bias, in float32 at least."""
 
     features: int
 

@@ -1,4 +1,7 @@
-"""Products whose gradients XLA:CPU computes without copies."""
+"""Matrix products and convolutions with gradients that are fast on XLA:CPU.
+
+They are primitives of their own, so that JAX does not replace their gradients by its own rules.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,62 +19,8 @@ from jaxtyping import Array, Float
 Bilinear = Callable[..., Array]
 
 
-def bilinear(
-    function: Bilinear, to_x: Bilinear, to_kernel: Bilinear, settings: tuple[str, ...] = ()
-) -> Bilinear:
-    """Return `function(x, kernel, **settings)` with its own gradients.
-
-    Args:
-      function: linear in each of its two arguments, and the same for every row of `x`.
-      to_x: `(gradient, x, kernel, **settings)` to the gradient for `x`, of which only `.aval` is
-        known.
-      to_kernel: the same for the kernel.
-    """
-    primitive = Primitive(function.__name__.strip("_"))
-
-    def bound(x: Array, kernel: Array, **how: Any) -> Array:
-        value: Array = primitive.bind(x, kernel, **how)
-        return value
-
-    def shape(x: Any, kernel: Any, **how: Any) -> ShapedArray:
-        out = jax.eval_shape(partial(function, **how), x, kernel)
-        return ShapedArray(out.shape, out.dtype)
-
-    def batched(operands: tuple[Array, Array], axes: tuple[Any, Any], **how: Any) -> Any:
-        (x, kernel), (of_x, of_kernel) = operands, axes
-        if of_x is None or of_kernel is not None:
-            return jax.vmap(partial(function, **how), axes)(x, kernel), 0
-        x = jnp.moveaxis(x, of_x, 0)
-        y = bound(x.reshape(-1, *x.shape[2:]), kernel, **how)
-        return y.reshape(*x.shape[:2], *y.shape[1:]), 0
-
-    primitive.def_impl(jax.jit(function, static_argnames=settings))
-    primitive.def_abstract_eval(shape)
-    ad.defbilinear(primitive, to_x, to_kernel)
-    batching.primitive_batchers[primitive] = batched
-    mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
-    return bound
-
-
-def computed_once(x: Array) -> Array:
-    """Return `x` as XLA's fusion cannot see through it, at the price of a copy.
-
-    XLA:CPU computes what is elementwise anew for each of its users. Where the user reads in
-    another order, as a kernel's gradient does, that is slow, and behind a chain of residual blocks
-    all sums of the chain are computed again. Barriers do not help, they go before fusions come: a
-    computation that must not be inlined does.
-    """
-    with set_xla_metadata(inlineable="false"):
-        return _itself(x)
-
-
-@jax.jit
-def _itself(x: Array) -> Array:
-    return x
-
-
 def times_matrix(x: Float[Array, "n *pixels c"], matrix: Float[Array, "c o"]) -> Array:
-    """Return `x @ matrix`, of one dtype."""
+    """Return `x @ matrix`; both have the same dtype."""
     return _times_matrix(x, matrix)
 
 
@@ -82,8 +31,38 @@ def convolve(
     dilation: int,
     pad: int,
 ) -> Float[Array, "n y x o"]:
-    """Convolve images with a kernel, of one dtype, with `pad` rows of zeros on each side."""
+    """Convolve images with a kernel of the same dtype, with `pad` zeros on each side."""
     return _convolve(x, kernel, stride=stride, dilation=dilation, pad=pad)
+
+
+def xla_convolution(
+    x: Array, kernel: Array, *, stride: int, dilation: int, pad: int, groups: int = 1
+) -> Array:
+    """Return XLA's own convolution of NHWC images with an HWIO kernel."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [(pad, pad), (pad, pad)],
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def _convolution_to_x(gradient: Array, x: Any, kernel: Array, **settings: int) -> Array:
+    return _transposed(lambda x: xla_convolution(x, kernel, **settings), x.aval, gradient)
+
+
+def _convolution_to_kernel(gradient: Array, x: Array, kernel: Any, **settings: int) -> Array:
+    x, gradient = _without_fusion(x), _without_fusion(gradient)
+    return _transposed(lambda kernel: xla_convolution(x, kernel, **settings), kernel.aval, gradient)
+
+
+def _transposed(function: Any, aval: Any, gradient: Array) -> Array:
+    like = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+    result: Array = jax.linear_transpose(function, like)(gradient)[0]
+    return result
 
 
 def _dot(x: Array, matrix: Array) -> Array:
@@ -99,40 +78,71 @@ def _dot_to_matrix(gradient: Array, x: Array, matrix: Any) -> Array:
     del matrix
     pixels = tuple(range(x.ndim - 1))
     over_pixels = ((pixels, pixels), ((), ()))
-    # The first one is turned. JAX's own rule has the gradient there, which behind a bottleneck
-    # has four times the channels.
+    # XLA transposes the first operand. JAX's own rule puts the gradient there, which after a
+    # bottleneck has four times as many channels as x.
     if x.shape[-1] < gradient.shape[-1]:
-        return lax.dot_general(computed_once(x), gradient, over_pixels)
-    return lax.dot_general(computed_once(gradient), x, over_pixels).T
+        return lax.dot_general(_without_fusion(x), gradient, over_pixels)
+    return lax.dot_general(_without_fusion(gradient), x, over_pixels).T
 
 
-def _convolution(x: Array, kernel: Array, *, stride: int, dilation: int, pad: int) -> Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        [(pad, pad), (pad, pad)],
-        rhs_dilation=(dilation, dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+def _without_fusion(x: Array) -> Array:
+    """Return a copy of `x` that XLA does not fuse into the operations that use it.
+
+    XLA:CPU recomputes elementwise operations in each fusion that uses them. This is slow where the
+    elements are read in another order, as in the gradient of a kernel; after a chain of residual
+    blocks, all sums of the chain are recomputed. Optimization barriers do not help, since XLA
+    removes them before fusion; a call that must not be inlined does.
+    """
+    with set_xla_metadata(inlineable="false"):
+        return _identity(x)
 
 
-def _convolution_to_x(gradient: Array, x: Any, kernel: Array, **how: int) -> Array:
-    return _transposed(lambda x: _convolution(x, kernel, **how), x.aval, gradient)
+@jax.jit
+def _identity(x: Array) -> Array:
+    return x
 
 
-def _convolution_to_kernel(gradient: Array, x: Array, kernel: Any, **how: int) -> Array:
-    x, gradient = computed_once(x), computed_once(gradient)
-    return _transposed(lambda kernel: _convolution(x, kernel, **how), kernel.aval, gradient)
+def _bilinear(
+    function: Bilinear, to_x: Bilinear, to_kernel: Bilinear, settings: tuple[str, ...] = ()
+) -> Bilinear:
+    """Return `function(x, kernel, **settings)` as a primitive with the given gradients.
+
+    Args:
+      function: linear in each of its two arguments, and independent for each row of `x`.
+      to_x: returns the gradient for `x`, given `(gradient, x, kernel, **settings)`; of `x` only
+        `.aval` is known.
+      to_kernel: the same for the kernel.
+    """
+    primitive = Primitive(function.__name__.strip("_"))
+
+    def bound(x: Array, kernel: Array, **values: Any) -> Array:
+        result: Array = primitive.bind(x, kernel, **values)
+        return result
+
+    def shape(x: Any, kernel: Any, **values: Any) -> ShapedArray:
+        out = jax.eval_shape(partial(function, **values), x, kernel)
+        return ShapedArray(out.shape, out.dtype)
+
+    def batched(operands: tuple[Array, Array], axes: tuple[Any, Any], **values: Any) -> Any:
+        (x, kernel), (x_axis, kernel_axis) = operands, axes
+        if x_axis is None or kernel_axis is not None:
+            return jax.vmap(partial(function, **values), axes)(x, kernel), 0
+        x = jnp.moveaxis(x, x_axis, 0)
+        y = bound(x.reshape(-1, *x.shape[2:]), kernel, **values)
+        return y.reshape(*x.shape[:2], *y.shape[1:]), 0
+
+    primitive.def_impl(jax.jit(function, static_argnames=settings))
+    primitive.def_abstract_eval(shape)
+    ad.defbilinear(primitive, to_x, to_kernel)
+    batching.primitive_batchers[primitive] = batched
+    mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
+    return bound
 
 
-def _transposed(function: Any, aval: Any, gradient: Array) -> Array:
-    like = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
-    result: Array = jax.linear_transpose(function, like)(gradient)[0]
-    return result
-
-
-_times_matrix = bilinear(_dot, _dot_to_x, _dot_to_matrix)
-_convolve = bilinear(
-    _convolution, _convolution_to_x, _convolution_to_kernel, ("stride", "dilation", "pad")
+_times_matrix = _bilinear(_dot, _dot_to_x, _dot_to_matrix)
+_convolve = _bilinear(
+    xla_convolution,
+    _convolution_to_x,
+    _convolution_to_kernel,
+    ("stride", "dilation", "pad"),
 )

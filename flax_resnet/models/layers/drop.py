@@ -1,4 +1,4 @@
-"""Layers that switch parts of a network off while it trains; they draw from the rng `dropout`."""
+"""Layers that drop parts of a network in training; they draw from the rng `dropout`."""
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,7 @@ from flax_resnet.models.layers.convolution import Images
 
 
 class DropPath(nn.Module):
-    """Drop a branch for whole images and scale it up for the others (arXiv:1603.09382)."""
+    """Drop a branch for some of the images, scale it up for the others (arXiv:1603.09382)."""
 
     @nn.compact
     def __call__(self, x: Images, rate: float | Float[Array, ""]) -> Images:
@@ -22,8 +22,8 @@ class DropPath(nn.Module):
 class DropBlock(nn.Module):
     """Drop squares of the map, in all channels at once (Ghiasi et al., arXiv:1810.12890).
 
-    A centre is drawn with the probability that drops `rate * scale` of the pixels, were there no
-    overlaps; what is left is scaled up so that the sum stays the same.
+    Centers are drawn with the probability that would drop `rate * scale` of the pixels if squares
+    never overlapped. The remaining values are scaled up to keep the expected sum.
     """
 
     rate: float
@@ -37,9 +37,9 @@ class DropBlock(nn.Module):
         places = (height - rows + 1) * (width - columns + 1)
         probability = self.scale * self.rate * height * width / (rows * columns * places)
         shape = (batch, height, width, 1)
-        centres = jax.random.bernoulli(self.make_rng("dropout"), min(probability, 1.0), shape)
+        centers = jax.random.bernoulli(self.make_rng("dropout"), min(probability, 1.0), shape)
         dropped = lax.reduce_window(
-            centres.astype(jnp.float32),
+            centers.astype(jnp.float32),
             0.0,
             lax.max,
             (1, rows, columns, 1),

@@ -1,4 +1,4 @@
-"""Gates: attention that looks at the whole map and weighs its channels, and highways' T."""
+"""Gates: channel attention, and the transform gate of highway networks."""
 
 import math
 
@@ -14,17 +14,17 @@ from flax_resnet.models.layers.resampling import global_average_pool
 def make_divisible(
     channels: float, divisor: int = 8, least: int | None = None, round_limit: float = 0.9
 ) -> int:
-    """Round to a multiple of `divisor` that is no smaller than `round_limit` of `channels`."""
+    """Return a multiple of `divisor` near `channels`, at least `round_limit` of `channels`."""
     rounded = max(least or divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < round_limit * channels else rounded
 
 
 def transform_gate(x: Images, carry_bias: float, dtype: Dtype, size: int = 1) -> Images:
-    """Return T = sigmoid(convolution of x), as many channels as x has, in the calling scope.
+    """Return T = sigmoid(convolution of x), of the shape of x, with a layer in the calling scope.
 
-    Highway networks (Srivastava et al., arXiv:1505.00387) add H * T and x * (1 - T). The
-    convolution, `transform`, starts at zero but for its bias: the more negative that is, the more
-    of x is carried on at first.
+    Highway networks (Srivastava et al., arXiv:1505.00387) add H * T and x * (1 - T). The kernel of
+    the convolution, `transform`, starts at zero. The more negative the initial bias, the more of x
+    is passed on at first.
     """
     gate = Conv(
         x.shape[-1],
@@ -39,7 +39,7 @@ def transform_gate(x: Images, carry_bias: float, dtype: Dtype, size: int = 1) ->
 
 
 class SqueezeExcite(nn.Module):
-    """Gate channels with a small network on their means (Hu et al., arXiv:1709.01507).
+    """Scale channels by a two-layer network of their means (Hu et al., arXiv:1709.01507).
 
     The hidden width is `ratio` of the channels, rounded to the nearest multiple of 8.
     """
@@ -58,10 +58,10 @@ class SqueezeExcite(nn.Module):
 
 
 class EfficientChannelAttention(nn.Module):
-    """Gate each channel by its neighbours' means (Wang et al., arXiv:1910.03151).
+    """Scale each channel by a function of its neighbors' means (Wang et al., arXiv:1910.03151).
 
-    The width of the neighbourhood grows with the logarithm of `channels`, which is the number
-    that the network was designed with and not that of a pruned `x`.
+    The width of the neighborhood grows with the logarithm of `channels`: the number of channels
+    before pruning, if `x` is pruned.
     """
 
     channels: int
@@ -76,7 +76,7 @@ class EfficientChannelAttention(nn.Module):
 
 
 class ChannelConv(nn.Module):
-    """Convolve along the channels of a vector, with one kernel for all of them."""
+    """Convolve along the channels of a vector with one kernel."""
 
     kernel_size: int
 

@@ -1,4 +1,4 @@
-"""Normalisation: over the batch, over groups of channels, or by the response alone."""
+"""Normalization: over the batch, over groups of channels, or of each channel alone."""
 
 from typing import Any
 
@@ -19,17 +19,17 @@ from flax_resnet.models.layers.convolution import (
 
 
 class BatchNorm(nn.Module):
-    """Normalise channels over the batch, or over ghost batches of `group_size` images.
+    """Normalize channels over the batch, or over ghost batches of `group_size` images.
 
-    The running variance is updated with the unbiased estimate, n / (n - 1), as torch does it;
-    Flax's own layer keeps the biased one. Sums are taken in float32 at least, whatever the
-    compute dtype. `group_size=None` takes the global batch: under `jit` over a mesh that is the
-    batch of all devices. Groups are consecutive images, so they stay on one device where
-    `group_size` divides the batch of a device (Hoffer et al., arXiv:1705.08741). With groups the
-    running statistics move towards the mean of the groups' statistics.
+    The running variance is updated with the unbiased estimate, n / (n - 1), as in torch; Flax's own
+    layer uses the biased one. Sums are computed in float32 at least. `group_size=None` normalizes
+    over the global batch, which under `jit` over a mesh is the batch of all devices. Groups are
+    consecutive images, so each stays on one device if `group_size` divides the batch of a device
+    (Hoffer et al., arXiv:1705.08741). With groups, running statistics move towards the mean of the
+    groups' statistics.
 
     Raises:
-      InputError: the batch is no multiple of `group_size`, or a group has one value a channel.
+      InputError: the batch is not a multiple of `group_size`, or a group has one value per channel.
     """
 
     group_size: int | None = None
@@ -53,7 +53,7 @@ class BatchNorm(nn.Module):
         count = groups.size // (groups.shape[0] * groups.shape[-1])
         if count == 1:
             raise InputError(
-                "batch normalisation in training mode needs more than one value per channel, "
+                "batch normalization in training mode needs more than one value per channel, "
                 f"but a batch-norm group has shape {groups.shape[1:]}: "
                 "use a larger batch or image, or train=False"
             )
@@ -89,15 +89,15 @@ def _moments(groups: Float[Array, "g k h w c"]) -> tuple[Array, Array]:
     axes = (1, 2, 3)
     mean = wide.mean(axes, keepdims=True)
     if wide.shape[2:4] == (1, 1):
-        # Pooled maps: a second pass costs nothing, and few values a channel can lie so close
-        # together that the difference of squares below has no digits left.
+        # A second pass over pooled maps is cheap. With few values per channel the difference of
+        # squares below can lose all its digits.
         return mean, lax.square(wide - mean).mean(axes, keepdims=True)
     square = lax.square(wide).mean(axes, keepdims=True)
     return mean, jnp.maximum(square - lax.square(mean), 0)
 
 
 class GroupNorm(nn.Module):
-    """Normalise each image over groups of channels (Wu and He, arXiv:1803.08494)."""
+    """Normalize each image over groups of channels (Wu and He, arXiv:1803.08494)."""
 
     groups: int = 32
     epsilon: float = 1e-5
@@ -107,16 +107,16 @@ class GroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Images) -> Images:
         grouped = _split_channels(at_least_float32(x), self.groups)
-        centred = grouped - grouped.mean((1, 2, 4), keepdims=True)
-        var = lax.square(centred).mean((1, 2, 4), keepdims=True)
-        y = (centred * lax.rsqrt(var + self.epsilon)).reshape(x.shape)
+        centered = grouped - grouped.mean((1, 2, 4), keepdims=True)
+        var = lax.square(centered).mean((1, 2, 4), keepdims=True)
+        y = (centered * lax.rsqrt(var + self.epsilon)).reshape(x.shape)
         return _scale_and_shift(self, y).astype(self.dtype)
 
 
 class FilterResponseNorm(nn.Module):
     """Divide each channel of each image by its root mean square, then threshold it.
 
-    Singh and Krishnan, arXiv:1911.09737. The learned threshold `tau` takes the activation's place.
+    Singh and Krishnan, arXiv:1911.09737. The learned threshold `tau` replaces the activation.
     """
 
     epsilon: float = 1e-5
@@ -135,9 +135,9 @@ class FilterResponseNorm(nn.Module):
 
 
 class EvoNormS0(nn.Module):
-    """Gate with a learned sigmoid and divide by the deviation of a group of channels.
+    """Gate with a learned sigmoid and divide by the standard deviation of a group of channels.
 
-    Liu et al., arXiv:2004.02967. Without `act` only scale and bias are left, as published.
+    Liu et al., arXiv:2004.02967. Without `act` it only scales and shifts, as published.
     """
 
     groups: int = 32
@@ -158,7 +158,7 @@ class EvoNormS0(nn.Module):
 
 
 class Affine(nn.Module):
-    """Scale and shift channels: what is left of a batch norm whose statistics are folded in."""
+    """Scale and shift channels: a batch norm with its statistics folded into its parameters."""
 
     dtype: Dtype = jnp.float32
 
@@ -178,7 +178,7 @@ def _scale_and_shift(norm: Any, x: Images) -> Images:
 def _split_channels(x: Images, groups: int) -> Float[Array, "n h w g k"]:
     if x.shape[-1] % groups:
         raise InputError(
-            f"{x.shape[-1]} channels cannot be split into {groups} groups for normalisation: "
-            "choose widths that are multiples of it"
+            f"{x.shape[-1]} channels cannot be split into {groups} groups for normalization: "
+            f"choose widths that are multiples of {groups}"
         )
     return x.reshape(*x.shape[:3], groups, -1)

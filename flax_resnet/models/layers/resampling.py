@@ -21,10 +21,10 @@ from flax_resnet.models.layers.convolution import (
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def max_pool(x: Images, window: int = 3, stride: int = 2, border: float = -np.inf) -> Images:
-    """Take maxima over square windows; odd ones are padded by half their extent, with `border`.
+    """Return maxima over square windows; maps are padded with `border` if `window` is odd.
 
     The gradient goes to the first maximum of a window, as in torch. XLA's own gradient is a
-    scatter, which gathers a batch that is split over devices onto each of them.
+    scatter, which copies a batch that is sharded over devices to each of them.
     """
     padded = _pad(x, (window - 1) // 2, border)
     return nn.max_pool(padded, (window, window), (stride, stride), "VALID")
@@ -35,14 +35,14 @@ def _max_pool_forward(x: Images, window: int, stride: int, border: float) -> tup
     height, width = ((length - window) // stride + 1 for length in padded.shape[1:3])
     (_, rows, columns), *others = _taps(window, stride, height, width)
     y = padded[:, rows, columns]
-    # Keeping the winner's number, and not comparing with the maximum later on, holds up when the
-    # compiler computes x a second time and rounds it differently.
+    # The position of the maximum is stored: a comparison with the maximum in the backward pass
+    # would fail if the compiler recomputes x and rounds it differently.
     winner = jnp.zeros(y.shape, jnp.int8)
     for number, rows, columns in others:
         tap = padded[:, rows, columns]
         winner = jnp.where(tap > y, jnp.int8(number), winner)
         y = jnp.maximum(y, tap)
-    return y, (winner, jnp.zeros((0, *x.shape[1:3])))  # the second one carries a shape
+    return y, (winner, jnp.zeros((0, *x.shape[1:3])))  # the second carries the shape of x
 
 
 def _max_pool_backward(
@@ -71,7 +71,7 @@ def _pad(x: Images, pad: int, border: float) -> Images:
 
 
 def _taps(window: int, stride: int, height: int, width: int) -> list[tuple[int, slice, slice]]:
-    """Return number, rows and columns of each place in the windows, for outputs of this size."""
+    """Return number, rows and columns of each position in the windows, for outputs of this size."""
     rows, columns = (height - 1) * stride + 1, (width - 1) * stride + 1
     return [
         (
@@ -85,7 +85,7 @@ def _taps(window: int, stride: int, height: int, width: int) -> list[tuple[int, 
 
 
 def average_pool(x: Images, window: int = 2, stride: int = 2) -> Images:
-    """Average over square windows; odd ones are padded by half their extent, with zeros that count.
+    """Return averages over square windows; zero padding of odd windows counts.
 
     Even windows have no padding, so the last row or column of an odd number is left out.
     """
@@ -98,13 +98,13 @@ def average_pool(x: Images, window: int = 2, stride: int = 2) -> Images:
 
 
 def average_pairs(x: Images) -> Images:
-    """Average over 2x2 windows; at the far edge of an odd side over the pixels that are there."""
+    """Return averages over 2x2 windows; at the end of an odd side, over the remaining pixels."""
     height, width = x.shape[1:3]
     return average_pool(jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), "edge"))
 
 
 def blur_pool(x: Images, stride: int = 2) -> Images:
-    """Blur with the binomial 3x3 kernel over mirrored borders, then take every second pixel.
+    """Blur with the binomial 3x3 kernel and mirrored borders, then take every `stride`-th pixel.
 
     Zhang, Making Convolutional Networks Shift-Invariant Again (arXiv:1904.11486).
     """
@@ -120,19 +120,19 @@ def blur_pool(x: Images, stride: int = 2) -> Images:
 
 
 def global_average_pool(x: Images) -> Float[Array, "n c"]:
-    """Average over height and width, summed in float32 at least."""
+    """Return averages over height and width, computed in float32 at least."""
     return at_least_float32(x).mean((1, 2))
 
 
-# Each output sees one tap, whose inputs fan_in counts once for every tap of the four.
+# Each output depends on one tap, but fan_in counts the inputs of all four.
 one_tap = nn.initializers.variance_scaling(4.0, "fan_in", "normal", in_axis=-1, out_axis=-2)
 
 
 class TransposedConv(nn.Module):
-    """Turn every pixel into 2x2 pixels of `features` channels, by four matrices and a bias.
+    """Apply a transposed convolution with a 2x2 kernel and stride 2.
 
-    That is a transposed convolution with a 2x2 kernel and stride 2. The kernel has the axes
-    (2, 2, outputs, inputs), so that the rule for published convolutions holds for it too.
+    The kernel has the axes (2, 2, outputs, inputs), so that published weights are converted by the
+    same rule as those of other convolutions.
     """
 
     features: int
@@ -152,7 +152,7 @@ class TransposedConv(nn.Module):
 
 
 def upsample_bilinear(x: Images) -> Images:
-    """Double height and width; pixels are squares, and those at the border repeat beyond it."""
+    """Double height and width, with half-pixel centers and repeated borders."""
     for axis in (1, 2):
         length, pads = x.shape[axis], [(0, 0)] * 4
         pads[axis] = (1, 1)
@@ -169,7 +169,7 @@ def upsample_nearest(x: Images) -> Images:
 
 
 def _spread(x: Images, axis: int, offset: int) -> Images:
-    """Write rows (or columns) to every second place, from `offset` on; the others are zero."""
+    """Insert a zero row (or column) before (offset 1) or after (offset 0) each row."""
     config: list[Any] = [(0, 0, 0)] * 4
     config[axis] = (offset, 1 - offset, 1)
     return lax.pad(x, jnp.zeros((), x.dtype), config)
