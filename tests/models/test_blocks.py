@@ -1,4 +1,4 @@
-"""What each shortcut does, and how blocks start as the identity."""
+"""Shortcuts of every kind, and blocks that start as the identity."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from flax_resnet.models import variable_shapes
 from flax_resnet.models.blocks import EXPANSION, ORDERS, SHORTCUTS, Block, zero_pad_shortcut
 from flax_resnet.models.design import Design, Layers
 
-X = np.random.default_rng(0).uniform(0, 1, (2, 5, 7, 8)).astype(np.float32)  # as if rectified
+X = np.random.default_rng(0).uniform(0, 1, (2, 5, 7, 8)).astype(np.float32)  # as after a relu
 BOTH = pytest.mark.parametrize("shape", EXPANSION)
 EVERY_ORDER = pytest.mark.parametrize("order", ORDERS)
 
 
 @pytest.fixture
 def build(init: Any) -> Any:
-    """Return the function that makes a block with `channels` outputs and variables for `X`."""
+    """Return a function that returns a block with `channels` outputs, and variables for `X`."""
 
     def run(shape: str, channels: int, stride: int = 1, **arguments: Any) -> tuple[Any, Any]:
         block = make(shape, channels, stride, **arguments)
@@ -33,7 +33,7 @@ def build(init: Any) -> Any:
 
 
 def make(shape: str, channels: int, stride: int, **arguments: Any) -> Block:
-    """Make a block of these arguments of its design and of its layers."""
+    """Return a block with these arguments for its design and its layers."""
     layers = {field.name for field in dataclasses.fields(Layers)} & arguments.keys()
     return Block(
         shape,
@@ -54,7 +54,7 @@ def shapes(shape: str, channels: int, stride: int, **arguments: Any) -> Any:
     return jax.eval_shape(lambda key: block.init(key, X), jax.random.key(0))
 
 
-def centred_zero_pad(x: np.ndarray, channels: int) -> np.ndarray:
+def centered_zero_pad(x: np.ndarray, channels: int) -> np.ndarray:
     before = (channels - x.shape[-1]) // 2
     padded = np.zeros((*x.shape[:-1], channels), x.dtype)
     padded[..., before : before + x.shape[-1]] = x
@@ -62,24 +62,24 @@ def centred_zero_pad(x: np.ndarray, channels: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("channels", "stride"), [(16, 2), (32, 1), (11, 2), (8, 2)])
-def test_option_a_keeps_every_second_pixel_and_centres_the_channels(
+def test_option_a_keeps_every_second_pixel_and_centers_the_channels(
     channels: int, stride: int
 ) -> None:
     found = zero_pad_shortcut(jnp.asarray(X), channels, stride)
-    np.testing.assert_array_equal(found, centred_zero_pad(X[:, ::stride, ::stride], channels))
+    np.testing.assert_array_equal(found, centered_zero_pad(X[:, ::stride, ::stride], channels))
 
 
 @BOTH
 def test_option_a_adds_the_padded_input_to_the_branch(shape: str, build: Any) -> None:
     block, variables = build(shape, 16, 2, shortcut="zero_pad", zero_init_last=True)
     found = block.apply(variables, X)
-    np.testing.assert_array_equal(found, centred_zero_pad(X[:, ::2, ::2], 16))
+    np.testing.assert_array_equal(found, centered_zero_pad(X[:, ::2, ::2], 16))
 
 
 @pytest.mark.parametrize(
     ("shape", "shortcut"), [("basic", "zero_pad"), ("bottleneck", "projection")]
 )
-def test_zero_initialised_block_of_equal_shapes_is_the_identity(
+def test_a_zero_initialized_block_of_equal_shapes_is_the_identity(
     shape: str, shortcut: str, build: Any
 ) -> None:
     block, variables = build(shape, 8, shortcut=shortcut, zero_init_last=True)
@@ -104,7 +104,7 @@ def test_a_block_rectifies_the_sum_and_not_the_branch(shape: str, build: Any) ->
 @BOTH
 @EVERY_ORDER
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
-def test_a_shortcut_projects_where_its_word_says(shape: str, order: str, shortcut: str) -> None:
+def test_a_shortcut_projects_where_its_kind_requires(shape: str, order: str, shortcut: str) -> None:
     same = shortcut == "all"
     wider = shortcut not in ("zero_pad", "none")
     for channels, stride, projects in ((8, 1, same), (16, 1, wider), (8, 2, wider)):
@@ -149,11 +149,11 @@ def test_an_averaging_shortcut_sees_every_pixel(build: Any) -> None:
 
 
 @BOTH
-def test_a_pre_activation_projection_takes_what_the_first_norm_gives(
+def test_a_pre_activation_projection_uses_the_output_of_the_first_norm(
     shape: str, build: Any
 ) -> None:
     block, variables = build(shape, 16, order="pre", zero_init_last=True)
-    variables["batch_stats"]["norm1"]["mean"] = jnp.full(8, 2.0)  # nothing is left of X
+    variables["batch_stats"]["norm1"]["mean"] = jnp.full(8, 2.0)  # X becomes zero
     assert not block.apply(variables, X).any()
     same, variables = build(shape, 8, order="pre", zero_init_last=True)
     variables["batch_stats"]["norm1"]["mean"] = jnp.full(8, 2.0)
@@ -166,8 +166,8 @@ def test_a_pre_activation_block_does_not_rectify_the_sum(shape: str, build: Any)
     np.testing.assert_array_equal(block.apply(variables, X - 0.5), X - 0.5)
 
 
-def test_a_shortcut_that_cannot_meet_its_branch_is_an_error() -> None:
-    """The branch's average leaves out what the shortcut's stride takes in."""
+def test_a_shortcut_of_another_size_than_its_branch_is_an_error() -> None:
+    """The average in the branch rounds down, the stride of the shortcut rounds up."""
     with pytest.raises(InputError, match=r"maps of \(2, 3\) .* of \(3, 4\): .*image size"):
         shapes("basic", 16, 2, anti_alias="average", shortcut="projection")
 

@@ -1,4 +1,4 @@
-"""Where a network drops what, how often, and where the random numbers come from."""
+"""What networks drop in training, at which rate, and which random numbers they use."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ RNGS = {"dropout": jax.random.key(0)}
 TINY = ResNet((1, 1, 1, 1), (4, 4, 4, 4), stem="cifar", num_classes=3, image_size=8)
 ONE = TINY.clone(stage_sizes=(1,), widths=(4,))
 DENSE = DenseNet((1,), 4, bottleneck=0, stem="cifar", num_classes=3, image_size=8)
-# Blocks add a number of their own to the map, so that a sum says which of them took part.
+# Each block adds its own number to the map, so that the sum identifies the blocks that were kept.
 COUNTING = ResNet(
     (3, 3), (1, 1), order="pre", norm="none", stem="cifar", num_classes=0, image_size=2
 )
 
 
 def calls(model: nn.Module, kind: type) -> list[tuple[nn.Module, tuple[Any, ...]]]:
-    """List the modules of a kind that one training step calls, with their arguments."""
+    """Return the modules of a kind that one training step calls, with their arguments."""
     found = []
 
     def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -68,7 +68,7 @@ def test_each_block_of_a_network_is_dropped_at_its_own_rate(scan: bool) -> None:
     for number in range(6):
         block = variables["params"]["stages"][str(number // 3)]["blocks"][str(number % 3)]
         block["conv2"]["bias"][:] = worth[number]
-    # The shortcut of the strided block passes the map on.
+    # The shortcut of the strided block is the identity.
     variables["params"]["stages"]["1"]["blocks"]["0"]["downsample"]["conv"]["kernel"][:] = 1
     x = jnp.zeros((3000, 2, 2, 3))
     sums = model.apply(to_layout(model, variables), x, train=True, rngs=RNGS)
@@ -95,7 +95,7 @@ def test_every_kind_of_middle_has_its_drop_block(middle: str) -> None:
     assert {module.path[:2] for module, _ in calls(model, DropBlock)} == {("layer3", "0")}
 
 
-def test_block_dropout_drops_what_the_last_convolution_sees() -> None:
+def test_block_dropout_drops_inputs_of_the_last_convolution() -> None:
     model = ResNet(
         (1,), (4,), order="pre", norm="none", stem="cifar", stem_width=4, num_classes=0,
         image_size=4, block_dropout=0.25,
@@ -113,7 +113,7 @@ def test_block_dropout_drops_what_the_last_convolution_sees() -> None:
     assert (branch == 0).mean() == pytest.approx(0.25, abs=0.02)
 
 
-@pytest.mark.parametrize("model", [ONE, DENSE])
+@pytest.mark.parametrize("model", [ONE, pytest.param(DENSE, marks=pytest.mark.slow)])
 def test_dropout_in_front_of_the_head_drops_pooled_features(model: Any, init: Any) -> None:
     headless = model.clone(num_classes=0)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((64, 8, 8, 3)), jnp.float32)

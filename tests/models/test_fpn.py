@@ -1,4 +1,4 @@
-"""The feature pyramid: shapes over real networks, and a small one by hand."""
+"""The feature pyramid: shapes for several networks, and a small example by hand."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from flax_resnet.models.fpn import doubled
 @pytest.mark.parametrize(
     ("name", "size", "sides"),
     [
-        ("resnet50", 224, (56, 28, 14, 7)),
-        ("resnet50", 100, (25, 13, 7, 4)),
-        ("densenet121", 100, (25, 12, 6, 3)),  # transitions round halves down
+        ("resnet18", 224, (56, 28, 14, 7)),
+        ("resnet18", 100, (25, 13, 7, 4)),
+        ("densenet121", 100, (25, 12, 6, 3)),  # transitions round down
     ],
 )
 def test_every_level_has_the_size_of_its_map(name: str, size: int, sides: tuple[int, ...]) -> None:
-    model, pyramid = create_model(name), FeaturePyramid(8)
+    model, pyramid = create_model(name, stage_sizes=(1, 1, 1, 1)), FeaturePyramid(8)
 
     def run(variables: Any, images: jax.Array) -> Any:
         maps = model.apply(variables, images, method="features")
@@ -35,7 +35,7 @@ def test_every_level_has_the_size_of_its_map(name: str, size: int, sides: tuple[
     assert {key: value.shape for key, value in found.items()} == expected
 
 
-def test_a_level_is_its_own_map_and_what_lies_above_it() -> None:
+def test_a_level_is_the_sum_of_its_map_and_the_upsampled_level_above() -> None:
     maps = {"large": np.arange(6.0).reshape(1, 2, 3, 1), "small": np.array([[[[10.0], [20.0]]]])}
     pyramid = FeaturePyramid(1, ("large", "small"), first=3)
     shapes = jax.eval_shape(lambda: pyramid.init(jax.random.key(0), maps))["params"]
@@ -57,23 +57,21 @@ def test_a_level_is_its_own_map_and_what_lies_above_it() -> None:
     ("size", "expected"),
     [(3, [1, 1, 2]), (4, [1, 1, 2, 2]), (5, [1, 1, 2, 2, 2]), (1, [1])],
 )
-def test_sizes_that_do_not_double_evenly_leave_out_or_repeat_the_end(
-    size: int, expected: list[int]
-) -> None:
+def test_odd_sizes_crop_or_repeat_the_end(size: int, expected: list[int]) -> None:
     x = jnp.array([1.0, 2.0])
     np.testing.assert_array_equal(doubled(x[None, :, None, None], size, 1)[0, :, 0, 0], expected)
     np.testing.assert_array_equal(doubled(x[None, None, :, None], 1, size)[0, 0, :, 0], expected)
 
 
-def test_a_level_that_is_no_map_is_an_error() -> None:
+def test_a_level_without_a_map_is_an_error() -> None:
     maps = {"layer1": jnp.ones((1, 2, 2, 3))}
     with pytest.raises(InputError, match=r"level is 'layer2'; expected one of layer1"):
         FeaturePyramid(4, ("layer1", "layer2")).init(jax.random.key(0), maps)
 
 
-def test_half_precision_stays_half() -> None:
+def test_half_precision_is_kept() -> None:
     maps = {"layer1": jnp.ones((1, 2, 2, 3))}
     pyramid = FeaturePyramid(4, ("layer1",), dtype=jnp.bfloat16)
-    found, variables = pyramid.init_with_output(jax.random.key(0), maps)
+    found, variables = jax.eval_shape(pyramid.init_with_output, jax.random.key(0), maps)
     assert found["p2"].dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}

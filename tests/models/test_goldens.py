@@ -1,14 +1,14 @@
-"""The published models' own outputs, with the same weights, in both precisions.
+"""Outputs of the published models with the same weights, in float64 and float32.
 
-Float64 has no excuse: 1e-10 shows that the formulas are the same. (But timm takes the squares of
-FRN and EvoNorm-S0 in float32 whatever the dtype, so there its own float32 error is the bar.) In
-float32 inference is held to ten times the error that torch itself makes. Training mode is
-ill-conditioned where a deep bottleneck network sees two images: the last stage normalises over 18
-values a channel, channels that hardly vary are divided by almost nothing, and dozens of layers
-multiply what rounding did. torch's own float32 gradients then differ from its float64 ones as ours
-do (measured: 4e-3 for ResNet-50, 1.3e-2 for ResNet-101; a two-pass variance does not help), so the
-float32 bounds below are a few times these figures; a single rectifier whose input rounds to the
-other side of zero moves a gradient by 1e-4. They catch a wrong precision, not a wrong formula.
+In float64 a bound of 1e-10 shows that the formulas are the same. (timm computes the squares of FRN
+and EvoNorm-S0 in float32 for all dtypes, so there the bound is its own float32 error.) In float32,
+inference may have ten times the error of torch itself. Training is ill-conditioned for a deep
+bottleneck network and two images: the last stage normalizes over 18 values per channel, channels
+with hardly any variance are divided by almost zero, and dozens of layers amplify rounding errors.
+The float32 gradients of torch differ from its float64 ones as much as ours (measured: 4e-3 for
+ResNet-50, 1.3e-2 for ResNet-101; a two-pass variance does not help), so the float32 bounds below
+are a few times these numbers; a single rectifier whose input rounds to the other side of zero
+changes a gradient by 1e-4. These bounds detect a wrong precision, not a wrong formula.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from flax_resnet.models import UNet
 from flax_resnet.models.resnet import CHOICES
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
-# The name of our model -> the name of its golden; every golden of a network is tested.
+# Names of our models, and of their goldens. Every golden of a network is tested.
 SOURCE = {
     path.stem.replace("cifar.", "cifar_").split(".")[-1]: path.stem
     for path in sorted(GOLDENS.glob("*.*.json"))
 }
-# The tests' own compiler settings favour short compilation. Here, where rounding counts or the run
-# is long, users' settings are meant.
+# The tests compile with little optimization to save time. Tests of rounding, and long ones, use the
+# default.
 AS_SHIPPED = {"xla_backend_optimization_level": 3}
 # The largest relative error of training-mode logits and of gradient norms in float32.
 FLOAT32_TRAINING = {
@@ -48,9 +48,9 @@ FLOAT32_TRAINING = {
     "cifar_resnet110": (1e-4, 1e-3),
 }
 
-# Where a float64 step is ill-conditioned too: the largest relative error of logits and of gradient
-# norms. Inside an attention, batch norm sees one value an image, and of two images the norm divides
-# by the difference: images that are changed by 1e-15 change the logits by 3e-9, 6e-6 and 1e-9.
+# The largest relative error of logits and of gradient norms, for networks whose float64 step is
+# ill-conditioned too. In an attention, batch norm sees one value per image: with two images it
+# divides by their difference. Changing images by 1e-15 changes the logits by 3e-9, 6e-6 and 1e-9.
 FLOAT64_TRAINING = {
     "resnest50d": (1e-8, 1e-6),
     "resnest50d_4s2x40d": (2e-5, 1e-3),
@@ -61,12 +61,10 @@ FLOAT64_TRAINING = {
 IN_FLOAT32 = ("frn", "evonorm_s0")  # norms
 
 
-def _cases(*quick: str, names: Iterable[str] = SOURCE) -> Any:
-    """Parametrise over the names; those that are not `quick` are slow."""
-    cases = [
-        name if name in quick else pytest.param(name, marks=pytest.mark.exhaustive)
-        for name in names
-    ]
+def _cases(*quick: str, slow: Iterable[str] = (), names: Iterable[str] = SOURCE) -> Any:
+    """Parametrize over the names; those that are neither `quick` nor `slow` are exhaustive."""
+    marks = dict.fromkeys(quick, ()) | dict.fromkeys(slow, (pytest.mark.slow,))
+    cases = [pytest.param(name, marks=marks.get(name, (pytest.mark.exhaustive,))) for name in names]
     return pytest.mark.parametrize("name", cases)
 
 
@@ -135,7 +133,7 @@ def _compare(step: Step, golden: Any, logits_bound: float, gradient_bound: float
     facts = golden.facts
     assert _error(step.logits, channels_last(golden.train_logits)) < logits_bound
     assert step.loss == pytest.approx(facts["train_loss"], rel=logits_bound)
-    # The gradient of a bias in front of a batch norm is what rounding leaves of zero.
+    # The gradient of a bias in front of a batch norm is zero, except for rounding.
     rounding = logits_bound / 10
     assert step.grad_norm == pytest.approx(facts["grad_norm"], rel=gradient_bound, abs=rounding)
 
@@ -151,14 +149,11 @@ def test_the_goldens_cover_every_kind_of_block_and_norm() -> None:
     assert {type(model) for model in models} == {ResNet, DenseNet, UNet}
 
 
-# One of each kind; the quick tests below have the plain one and that for small images.
+# The quick tests below include the plain network and one for small images.
 @_cases(
     "resnetv2_18d",
     "resnest14d",
-    "skresnet18",
-    "res2net50_26w_4s",
-    "densenet121",
-    "unet",
+    slow=("skresnet18", "res2net50_26w_4s", "densenet121", "unet"),
 )
 def test_float64_logits_equal_the_published_ones(name: str, golden: Any) -> None:
     expected = golden(SOURCE[name])
@@ -169,7 +164,7 @@ def test_float64_logits_equal_the_published_ones(name: str, golden: Any) -> None
 
 @_cases("resnet18")
 def test_float32_logits_are_as_exact_as_torchs(name: str, golden: Any) -> None:
-    """Responses that are divided by little, and standardised kernels, round ten times as much."""
+    """Small divisors and standardized kernels have ten times the rounding error."""
     bound = 10 * golden(SOURCE[name]).facts["float32_vs_float64"]
     assert bound < (1e-5 if create_model(name).norm == "batch" else 1e-4)
     assert _inference_error(golden(SOURCE[name]), name, "float32") < bound

@@ -1,4 +1,4 @@
-"""Highway networks: what a layer computes, how it starts, what it costs."""
+"""Highway networks: what a layer computes, its initialization and its size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def images_for(model: Any, count: int = 2) -> jax.Array:
 apply = jax.jit(lambda model, *args: model.apply(*args), static_argnums=0)
 
 
-def test_a_dense_network_is_matrices_and_gates() -> None:
+def test_a_dense_network_equals_matrix_products_and_gates() -> None:
     variables, images = random_variables(DENSE), images_for(DENSE)
     params = jax.tree.map(lambda leaf: np.squeeze(leaf), variables["params"])
 
@@ -52,9 +52,8 @@ def test_a_dense_network_is_matrices_and_gates() -> None:
     np.testing.assert_allclose(apply(DENSE, variables, images), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("carry_bias", [-1.0, -4.0])
-@pytest.mark.parametrize("size", [1, 3])
-def test_a_layer_starts_with_the_share_that_its_bias_says(
+@pytest.mark.parametrize(("carry_bias", "size"), [(-1.0, 1), (-4.0, 3)])
+def test_a_layer_starts_with_a_gate_given_by_its_bias(
     carry_bias: float, size: int, init: Any
 ) -> None:
     layers = Layers(norm="none")
@@ -63,8 +62,8 @@ def test_a_layer_starts_with_the_share_that_its_bias_says(
     variables = init(gated, x)
     share = 1 / (1 + np.exp(-carry_bias))
     branch = {"params": {"branch": variables["params"]["branch"]}}
-    expected = plain.apply(branch, x) * share + x * (1 - share)
-    np.testing.assert_allclose(gated.apply(variables, x), expected, rtol=1e-4, atol=1e-6)
+    expected = apply(plain, branch, x) * share + x * (1 - share)
+    np.testing.assert_allclose(apply(gated, variables, x), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("width", [5, 50])
@@ -76,7 +75,7 @@ def test_a_dense_layer_has_two_matrices_and_two_biases(width: int) -> None:
     assert count_parameters(gated) - count_parameters(plain) == 2 * (width**2 + width)
 
 
-@pytest.mark.parametrize("depth", [10, 50])
+@pytest.mark.parametrize("depth", [10, pytest.param(50, marks=pytest.mark.slow)])
 def test_thin_networks_are_counted_by_hand(depth: int) -> None:
     model = create_model(f"highway{depth}")
     hidden = (depth - 1) * 2 * (50 * 50 + 50)
@@ -129,20 +128,21 @@ def test_every_parameter_has_a_gradient(model: Highway) -> None:
 
 
 @every_model
-def test_torch_weights_go_in_and_out_unchanged(model: Highway) -> None:
+def test_torch_weights_survive_both_conversions(model: Highway) -> None:
     variables = random_variables(model)
     back = from_torch(model, to_torch(model, variables))
     jax.tree.map(np.testing.assert_array_equal, back, variables)
 
 
-def test_a_dense_network_is_made_for_one_size() -> None:
+def test_a_dense_network_accepts_only_its_own_size() -> None:
     with pytest.raises(InputError, match="made for 4x4"):
         DENSE.apply(random_variables(DENSE), jnp.ones((1, 5, 5, 1)))
-    assert CONV.apply(random_variables(CONV), jnp.ones((1, 5, 7, 3))).shape == (1, 3)
+    logits = jax.eval_shape(CONV.apply, random_variables(CONV), jnp.ones((1, 5, 7, 3)))
+    assert logits.shape == (1, 3)
 
 
 def test_weights_for_another_size_are_an_error() -> None:
-    """The first matrix of a dense network has no channels that could be adapted."""
+    """The first matrix of a dense network cannot be adapted to other channels."""
     state_dict = to_torch(DENSE, random_variables(DENSE))
     with pytest.raises(InputError, match=r"shape of stem\.weight"):
         from_torch(DENSE.clone(image_size=5), state_dict)

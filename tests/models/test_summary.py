@@ -1,4 +1,4 @@
-"""The parts of a network: what they are, what they cost, and that they add up to the whole."""
+"""The parts of a network: shapes, costs, and that they add up to the whole."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def test_costs_of_a_scanned_network_are_those_of_the_plain_one(order: str) -> No
     assert variable_shapes(scanned) != variable_shapes(plain)
     assert count_macs(scanned) == count_macs(plain)
     assert count_parameters(scanned) == count_parameters(plain)
-    assert summarize(scanned) == summarize(plain)
+    assert summary(scanned) == summary(plain)
 
 
-def test_the_lessons_network_is_summarised_by_hand() -> None:
+def test_the_network_for_mnist_is_summarized_by_hand() -> None:
     stem, layer, head = summarize(create_model("mnist_resnet"))
     maps = 28 * 28 * 32
     assert (stem.macs, layer.macs, head.macs) == (9 * maps, 4 * 9 * 32 * maps, maps * 10)
@@ -71,15 +71,15 @@ def test_the_lessons_network_is_summarised_by_hand() -> None:
     assert (stem.shape, layer.shape, head.shape) == ((28, 28, 32), (28, 28, 32), (10,))
 
 
-def test_activations_of_half_precision_take_half_the_bytes_but_for_the_head() -> None:
+def test_activations_except_the_heads_take_half_the_bytes_in_half_precision() -> None:
     *wide, head = summarize(MODELS["resnet"])
     *narrow, narrow_head = summarize(MODELS["resnet"].clone(dtype=jnp.bfloat16))
     assert [row.activations for row in wide] == [2 * row.activations for row in narrow]
     assert head == narrow_head
 
 
-def test_the_multiply_adds_of_groups_are_a_share_of_those_without() -> None:
-    """The middle convolution alone is grouped, and its kernels see a quarter of the channels."""
+def test_groups_reduce_parameters_and_multiply_adds() -> None:
+    """Only the middle convolution is grouped; its kernels see a quarter of the channels."""
     plain = ResNet(**SMALL, block="bottleneck")
     middles = {
         path: math.prod(leaf.shape)

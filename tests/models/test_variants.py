@@ -1,4 +1,4 @@
-"""Networks by name: patterns, arguments that replace those of a row, and errors."""
+"""Networks by name: patterns, arguments that override those of a row, and errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_arguments_replace_those_of_the_row() -> None:
     assert VARIANTS["cifar_resnet20"]["num_classes"] == 10  # the table itself is untouched
 
 
-def test_dense_networks_are_made_by_the_same_function() -> None:
+def test_dense_networks_are_created_by_the_same_function() -> None:
     assert isinstance(create_model("resnet18"), ResNet)
     assert isinstance(create_model("densenet121", growth_rate=8), DenseNet)
     assert create_model("densenet121", growth_rate=8).growth_rate == 8
@@ -35,7 +35,7 @@ def test_dense_networks_are_made_by_the_same_function() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", jnp.bfloat16, jnp.dtype("bfloat16")])
-def test_a_dtype_may_be_a_name_or_a_dtype(dtype: Any) -> None:
+def test_a_dtype_can_be_a_name_or_a_dtype(dtype: Any) -> None:
     assert create_model("resnet18", dtype=dtype) == create_model("resnet18", dtype="bfloat16")
 
 
@@ -43,7 +43,7 @@ def test_a_dtype_may_be_a_name_or_a_dtype(dtype: Any) -> None:
     ("found", "near"),
     [("resnet5O", "resnet50"), ("ResNet18", "resnet18"), ("cifar_resnet21", "cifar_resnet20")],
 )
-def test_an_unknown_model_is_an_error_that_lists_the_near_ones(found: str, near: str) -> None:
+def test_an_unknown_model_is_an_error_that_lists_similar_ones(found: str, near: str) -> None:
     with pytest.raises(InputError, match=f"model is '{found}'.*Did you mean .*'{near}'"):
         create_model(found)
 
@@ -56,7 +56,7 @@ def test_an_unknown_model_is_an_error_that_lists_the_near_ones(found: str, near:
         ("input_channels", "in_channels"),
     ],
 )
-def test_an_unknown_argument_is_an_error_that_lists_the_near_ones(found: str, near: str) -> None:
+def test_an_unknown_argument_is_an_error_that_lists_similar_ones(found: str, near: str) -> None:
     with pytest.raises(InputError, match=f"argument of resnet18 is '{found}'.*'{near}'"):
         create_model("resnet18", **{found: 3})
 
@@ -105,7 +105,7 @@ def test_a_choice_without_a_default_of_none_cannot_be_none(field: str) -> None:
 
 
 @pytest.mark.parametrize("compression", [0.0, -0.5, 1.5])
-def test_a_compression_that_compresses_nothing_or_all_is_an_error(compression: float) -> None:
+def test_a_compression_outside_of_0_to_1_is_an_error(compression: float) -> None:
     with pytest.raises(InputError, match=f"^compression is {compression}.*at most 1"):
         create_model("densenet121", compression=compression)
 
@@ -119,11 +119,11 @@ def test_stages_need_one_size_width_and_block_each(arguments: dict[str, Any]) ->
         create_model("resnet18", **arguments)
 
 
-def test_a_stage_may_have_blocks_of_its_own_shape() -> None:
+def test_stages_can_have_blocks_of_different_shapes() -> None:
     assert create_model("test_resnet").shapes == ("basic", "basic", "bottleneck", "basic")
     assert create_model("resnet18").shapes == ("basic",) * 4
 
 
-def test_linens_own_fields_are_no_arguments() -> None:
+def test_fields_of_linen_are_not_arguments() -> None:
     with pytest.raises(InputError, match="argument of resnet18 is 'parent'"):
         create_model("resnet18", parent=None)

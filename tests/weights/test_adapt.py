@@ -1,4 +1,4 @@
-"""Weights for other classes, or for other channels, than the model has."""
+"""Weights for another number of classes, or of input channels, than the model has."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def variables(model: Any) -> Any:
 
 @pytest.fixture
 def file(tmp_path: Path, model: Any, variables: Any) -> Path:
-    """Weights that do not say what they are for."""
+    """Return a file of weights without metadata."""
     write_state_dict(tmp_path / "weights.safetensors", to_torch(model, variables))
     return tmp_path / "weights.safetensors"
 
 
-def test_another_number_of_classes_starts_the_head_afresh(
+def test_another_number_of_classes_initializes_the_head(
     file: Path, variables: Any, init: Any
 ) -> None:
     with pytest.warns(UserWarning, match=r"are for 5 classes and the model has 7.* at random"):
@@ -64,7 +64,7 @@ def test_another_number_of_classes_starts_the_head_afresh(
     assert same(found["params"]["fc"], jax.device_get(fresh["params"]["fc"]))
 
 
-def test_a_fresh_head_depends_on_the_seed(file: Path) -> None:
+def test_a_new_head_depends_on_the_seed(file: Path) -> None:
     heads = []
     for seed in (0, 0, 1):
         with pytest.warns(UserWarning, match="at random"):
@@ -74,14 +74,14 @@ def test_a_fresh_head_depends_on_the_seed(file: Path) -> None:
     assert not np.array_equal(heads[0]["kernel"], heads[2]["kernel"])
 
 
-def test_the_head_is_left_out_or_kept_in_silence(file: Path, variables: Any) -> None:
+def test_the_head_is_dropped_or_kept_without_a_warning(file: Path, variables: Any) -> None:
     model, found = load_pretrained(file, model="resnet18", num_classes=0, **SMALL)
     assert model.num_classes == 0
     assert same(found, without_head(variables))
     assert same(load_pretrained(file, model="resnet18", num_classes=5, **SMALL)[1], variables)
 
 
-def test_weights_without_a_head_make_a_model_without_one(
+def test_weights_without_a_head_give_a_model_without_one(
     tmp_path: Path, model: Any, variables: Any
 ) -> None:
     features = model.clone(num_classes=0)
@@ -92,13 +92,13 @@ def test_weights_without_a_head_make_a_model_without_one(
     assert found["params"]["fc"]["kernel"].shape == (8, 3)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 6, 7])
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
 def test_the_first_convolution_is_adapted_to_the_channels(
     file: Path, variables: Any, channels: int
 ) -> None:
     model, found = load_pretrained(file, model="resnet18", in_channels=channels, **SMALL)
     assert model.in_channels == channels
-    # The same grey image in every channel: what the convolution gives does not change.
+    # The output for the same gray image in every channel does not change.
     kernel, given = (v["params"]["conv1"]["kernel"] for v in (found, variables))
     assert kernel.shape == (7, 7, channels, 4)
     if channels in (1, 3, 6):
@@ -111,10 +111,10 @@ def test_the_first_convolution_is_adapted_to_the_channels(
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("resnet18d", SMALL),
+        pytest.param("resnet18d", SMALL, marks=pytest.mark.slow),
         ("resnetv2_50x1_bit", {"stage_sizes": (1, 1), "widths": (32, 32)}),
         ("densenet121", {"stage_sizes": (2, 2), "growth_rate": 4}),
-        ("cifar_resnet20", {}),
+        pytest.param("cifar_resnet20", {}, marks=pytest.mark.slow),
     ],
 )
 def test_every_kind_of_head_and_stem_is_adapted(
@@ -137,7 +137,7 @@ def test_every_kind_of_head_and_stem_is_adapted(
     assert not after[f"{last}bias"].any()
 
 
-def test_grey_weights_keep_their_channel(tmp_path: Path) -> None:
+def test_weights_for_gray_images_keep_their_channel(tmp_path: Path) -> None:
     model = create_model("mnist_resnet")
     write_state_dict(tmp_path / "a.safetensors", to_torch(model, random_variables(model)))
     found, _ = load_pretrained(tmp_path / "a.safetensors", model="mnist_resnet")

@@ -1,6 +1,6 @@
-"""Weights from a hub: a server of our own here, and clients in processes of their own.
+"""Weights from a hub: a local server, and clients in separate processes.
 
-The hub's client reads its settings from the environment as it is imported.
+The hub's client reads its settings from the environment when it is imported.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from flax_resnet.models import variable_shapes
 from flax_resnet.weights import save_pretrained
 
 SMALL: dict[str, Any] = {"stage_sizes": (1, 1, 1, 1), "widths": (4, 8, 8, 8)}
-# Arguments of `load_pretrained`; the client answers with what variables hold, in short, or with
-# the error's message.
+# Arguments of `load_pretrained`. The client prints a hash of the variables, or the error's message.
 ONLINE: dict[str, tuple[str, dict[str, Any]]] = {
     "saved": ("someone/digits", {}),
     "tagged": ("someone/digits", {"revision": "v2"}),
@@ -55,7 +54,7 @@ from flax.traverse_util import flatten_dict
 from flax_resnet import InputError
 from flax_resnet import load_pretrained
 
-time.sleep = lambda seconds: None  # the hub's client waits before it tries again
+time.sleep = lambda seconds: None  # the hub's client waits before it retries
 answers = {}
 for key, (source, arguments) in json.loads(sys.argv[1]).items():
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
@@ -111,11 +110,11 @@ class Hub(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 def make_files(folder: Path, seed: int) -> tuple[dict[str, bytes], str]:
-    """Return the files of a repository, and what the client says of them."""
+    """Return the files of a repository, and the expected answer of the client."""
     model = create_model("resnet18", num_classes=1000, image_size=32, **SMALL)
     rng = np.random.default_rng(seed)
     variables = jax.tree.map(
@@ -136,7 +135,7 @@ def make_files(folder: Path, seed: int) -> tuple[dict[str, bytes], str]:
 
 
 def ask(calls: dict[str, Any], home: Path, endpoint: str, **settings: str) -> dict[str, Any]:
-    """Let a client load weights; return its answers by key."""
+    """Run a client that loads weights; return its answers by key."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "NO_PROXY": "127.0.0.1"}
     answer = subprocess.run(
@@ -151,7 +150,7 @@ def ask(calls: dict[str, Any], home: Path, endpoint: str, **settings: str) -> di
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
-    """Return what clients got: online, then offline by choice, then with the server gone."""
+    """Return the answers of clients: online, set to work offline, and without the server."""
     first, expected = make_files(tmp_path_factory.mktemp("first"), 1)
     second, tagged = make_files(tmp_path_factory.mktemp("second"), 2)
     home = tmp_path_factory.mktemp("home")
@@ -182,17 +181,17 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict
 
 @pytest.mark.parametrize("key", list(CACHED))
 @pytest.mark.parametrize("state", ["online", "offline", "unreachable"])
-def test_weights_are_downloaded_once_and_kept(answers: Any, state: str, key: str) -> None:
+def test_weights_are_downloaded_once_and_cached(answers: Any, state: str, key: str) -> None:
     assert answers[state][key] == answers["expected"][key]
 
 
 @pytest.mark.skipif(HAS_TORCH, reason="torch is installed")
-def test_weights_of_torch_alone_need_torch(answers: Any) -> None:
+def test_weights_of_torch_need_torch(answers: Any) -> None:
     assert re.search(r"no model\.safetensors.*pip install torch", answers["online"]["torch"])
 
 
 @pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
-def test_weights_of_torch_are_taken_where_there_are_no_others(answers: Any) -> None:
+def test_weights_of_torch_are_used_if_there_are_no_others(answers: Any) -> None:
     assert answers["online"]["torch"] == answers["expected"]["saved"]
 
 
@@ -210,9 +209,7 @@ def test_weights_of_torch_are_taken_where_there_are_no_others(answers: Any) -> N
         ("no weights", r"someone/empty has (no model\.safetensors|neither model\.safetensors)"),
     ],
 )
-def test_what_the_hub_does_not_give_is_one_clear_error(
-    answers: Any, key: str, message: str
-) -> None:
+def test_a_failed_download_is_a_clear_error(answers: Any, key: str, message: str) -> None:
     assert re.search(message, answers["online"][key]), answers["online"][key]
 
 
@@ -230,7 +227,7 @@ def test_what_the_hub_does_not_give_is_one_clear_error(
         ),
     ],
 )
-def test_without_a_connection_the_error_says_so(
+def test_a_missing_connection_is_a_clear_error(
     answers: Any, state: str, reason: str, key: str
 ) -> None:
     assert re.search(reason, answers[state][key]), answers[state][key]

@@ -1,4 +1,4 @@
-"""Pooling against loops over windows in numpy, and what each does at the borders."""
+"""Pooling and upsampling against loops in numpy, borders included."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flax_resnet.models.layers import (
+    TransposedConv,
     average_pairs,
     average_pool,
     blur_pool,
     global_average_pool,
     max_pool,
+    upsample_bilinear,
+    upsample_nearest,
 )
 
 pooled = jax.jit(max_pool, static_argnums=(1, 2, 3))
 averaged = jax.jit(average_pool, static_argnums=(1, 2))
 blurred = jax.jit(blur_pool, static_argnums=1)
 paired = jax.jit(average_pairs)
+upsampled = jax.jit(upsample_bilinear)
 sides = st.tuples(st.integers(2, 9), st.integers(2, 9))
+sizes = pytest.mark.parametrize("size", [(1, 1), (5, 4)])
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
     size=sides,
     window=st.sampled_from([1, 2, 3, 5]),
@@ -37,19 +42,19 @@ sides = st.tuples(st.integers(2, 9), st.integers(2, 9))
 def test_max_pool_equals_a_loop_over_windows(
     size: tuple[int, int], window: int, stride: int, border: float, windows: Any, random: Any
 ) -> None:
-    x = random(2, *size, 3).astype(np.float32) - 1  # a border of zeros wins many a maximum
+    x = random(2, *size, 3).astype(np.float32) - 1  # a border of zeros is often the maximum
     expected = windows(x, window, stride, border).max(axis=0)
     found = pooled(x, window, stride, border)
     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_border_of_zeros_wins_over_negative_maps_and_that_of_infinities_never() -> None:
+def test_zero_padding_exceeds_negative_maps_and_infinite_padding_does_not() -> None:
     x = jnp.full((1, 4, 4, 1), -1.0)
-    assert max_pool(x, 3, 2).max() == -1
-    assert max_pool(x, 3, 2, 0.0)[0, :, :, 0].tolist() == [[0, 0], [0, -1]]
+    assert pooled(x, 3, 2).max() == -1
+    assert pooled(x, 3, 2, 0.0)[0, :, :, 0].tolist() == [[0, 0], [0, -1]]
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
     size=sides,
     window=st.sampled_from([1, 2, 3, 5]),
@@ -59,7 +64,7 @@ def test_a_border_of_zeros_wins_over_negative_maps_and_that_of_infinities_never(
 def test_the_gradient_of_max_pool_goes_to_the_first_maximum(
     size: tuple[int, int], window: int, stride: int, border: float, random: Any
 ) -> None:
-    x = random(2, *size, 3).round().astype(np.float32)  # whole numbers tie often
+    x = random(2, *size, 3).round().astype(np.float32)  # integers have many ties
     pad = (window - 1) // 2
 
     def plain(x: jax.Array) -> jax.Array:
@@ -78,13 +83,13 @@ def test_the_gradient_of_max_pool_goes_to_the_first_maximum(
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6, atol=1e-6)
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
-    size=st.tuples(st.integers(2, 9), st.integers(2, 9)),
+    size=sides,
     window=st.sampled_from([1, 2, 3]),
     stride=st.sampled_from([1, 2]),
 )
-def test_average_pool_equals_a_loop_whose_padding_counts(
+def test_average_pool_equals_a_loop_that_counts_padding(
     size: tuple[int, int], window: int, stride: int, windows: Any, random: Any
 ) -> None:
     x = random(2, *size, 3)
@@ -94,20 +99,20 @@ def test_average_pool_equals_a_loop_whose_padding_counts(
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_an_average_over_pairs_leaves_out_an_odd_last_row() -> None:
+def test_average_pool_leaves_out_an_odd_last_row() -> None:
     x = jnp.arange(15.0).reshape(1, 5, 3, 1)
-    assert average_pool(x)[0, :, :, 0].tolist() == [[2.0], [8.0]]
+    assert averaged(x)[0, :, :, 0].tolist() == [[2.0], [8.0]]
 
 
-def test_a_shortcuts_average_keeps_an_odd_last_row_and_counts_what_is_there() -> None:
+def test_average_pairs_keeps_an_odd_last_row() -> None:
     x = jnp.arange(15.0).reshape(1, 5, 3, 1)
     expected = [[2.0, 3.5], [8.0, 9.5], [12.5, 14.0]]
-    assert average_pairs(x)[0, :, :, 0].tolist() == expected
+    assert paired(x)[0, :, :, 0].tolist() == expected
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(size=sides)
-def test_a_shortcuts_average_equals_a_loop_over_the_pixels_that_are_there(
+def test_average_pairs_equals_a_loop_over_existing_pixels(
     size: tuple[int, int], random: Any
 ) -> None:
     x, (height, width) = random(2, *size, 3), size
@@ -120,12 +125,12 @@ def test_a_shortcuts_average_equals_a_loop_over_the_pixels_that_are_there(
     np.testing.assert_allclose(found, np.moveaxis(np.array(expected), 2, 0), rtol=1e-12)
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
-    size=st.tuples(st.integers(2, 9), st.integers(2, 9)),
+    size=sides,
     stride=st.sampled_from([1, 2]),
 )
-def test_blur_pool_convolves_a_mirrored_map_with_the_binomial_kernel(
+def test_blur_pool_is_a_binomial_convolution_of_a_mirrored_map(
     size: tuple[int, int], stride: int, random: Any
 ) -> None:
     x = random(2, *size, 3)
@@ -141,22 +146,24 @@ def test_blur_pool_convolves_a_mirrored_map_with_the_binomial_kernel(
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_blurring_forgets_a_checkerboard() -> None:
-    """The highest frequency, which taking every second pixel would turn into a constant."""
+def test_blur_pool_removes_a_checkerboard() -> None:
+    """The highest frequency, which plain subsampling would alias to a constant."""
     board = jnp.asarray(np.indices((6, 6)).sum(0) % 2, jnp.float32)[None, ..., None]
-    assert jnp.all(blur_pool(board) == 0.5)
-    assert jnp.all(board[:, ::2, ::2] == 0)
+    assert np.all(np.asarray(blurred(board)) == 0.5)
+    assert np.all(np.asarray(board)[:, ::2, ::2] == 0)
 
 
 @pytest.mark.parametrize("pool", [max_pool, average_pool, average_pairs, blur_pool])
 def test_pooling_keeps_the_compute_dtype(pool: Any) -> None:
-    assert pool(jnp.ones((1, 4, 4, 2), jnp.bfloat16)).dtype == jnp.bfloat16
+    x = jax.ShapeDtypeStruct((1, 4, 4, 2), jnp.bfloat16)
+    assert jax.eval_shape(pool, x).dtype == jnp.bfloat16
 
 
-def test_global_average_of_bfloat16_is_summed_in_float32() -> None:
+def test_the_global_average_of_bfloat16_is_summed_in_float32() -> None:
     x = jnp.full((1, 64, 64, 1), 1.0, jnp.bfloat16)
-    assert global_average_pool(x).dtype == jnp.float32
-    assert global_average_pool(x)[0, 0] == 1  # a bfloat16 sum of ones stalls at 256
+    average = global_average_pool(x)
+    assert average.dtype == jnp.float32
+    assert average[0, 0] == 1  # a bfloat16 sum of ones stops growing at 256
 
 
 @pytest.mark.usefixtures("x64")
@@ -176,3 +183,37 @@ def test_pooling_equals_torchs(size: tuple[int, int], random: Any) -> None:
         ),
     ):
         np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1).numpy(), rtol=1e-12)
+
+
+@sizes
+def test_a_transposed_convolution_equals_a_matrix_product_for_each_tap(
+    size: tuple[int, int], random: Any
+) -> None:
+    x, kernel, bias = random(2, *size, 3), random(2, 2, 4, 3), random(4)
+    expected = np.zeros((2, 2 * size[0], 2 * size[1], 4)) + bias
+    for i, j in np.ndindex(2, 2):
+        expected[:, i::2, j::2] += x @ kernel[i, j].T
+    layer = TransposedConv(4)
+    found = layer.apply({"params": {"kernel": kernel, "bias": bias}}, x.astype(np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_transposed_convolution_starts_with_outputs_of_variance_one(init: Any) -> None:
+    layer, x = TransposedConv(64), np.random.default_rng(0).standard_normal((4, 8, 8, 64))
+    found = layer.apply(init(layer, x), x)
+    np.testing.assert_allclose(np.std(found), 1, atol=0.05)
+
+
+@sizes
+def test_bilinear_upsampling_equals_that_of_jax(size: tuple[int, int], random: Any) -> None:
+    """jax renormalizes weights at the border, which is equivalent to repeating it."""
+    x = random(2, *size, 3).astype(np.float32)
+    expected = jax.image.resize(x, (2, 2 * size[0], 2 * size[1], 3), "bilinear")
+    np.testing.assert_allclose(upsampled(x), expected, rtol=1e-5, atol=1e-6)
+
+
+@sizes
+def test_nearest_upsampling_repeats_pixels(size: tuple[int, int], random: Any) -> None:
+    x = random(2, *size, 3).astype(np.float32)
+    expected = np.kron(x, np.ones((1, 2, 2, 1), np.float32))
+    np.testing.assert_array_equal(upsample_nearest(jnp.asarray(x)), expected)

@@ -1,4 +1,4 @@
-"""What the tests of layers share: random images, and windows taken by a loop."""
+"""Shared by the tests of layers: random images, and windows of images from a loop."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def _windows(
 
 @pytest.fixture(scope="session")
 def windows() -> Callable[..., np.ndarray]:
-    """Return `windows(x, window, stride, fill, dilation)`: the taps on a new first axis.
+    """Return `windows(x, window, stride, fill, dilation)`, which stacks the taps on a first axis.
 
-    Odd windows are padded with `fill` on all sides alike, even ones not at all.
+    Images are padded with `fill` on all sides for odd windows, and not padded for even ones.
     """
     return _windows
 
@@ -40,5 +40,5 @@ def _random(*shape: int) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def random() -> Callable[..., np.ndarray]:
-    """Return `random(*shape)`: float64 normal numbers that depend on the shape alone."""
+    """Return `random(*shape)`: normal float64 numbers that depend only on the shape."""
     return _random

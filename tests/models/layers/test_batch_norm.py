@@ -1,4 +1,4 @@
-"""Batch normalisation over the batch and over ghost batches."""
+"""Batch normalization over the batch and over ghost batches."""
 
 from __future__ import annotations
 

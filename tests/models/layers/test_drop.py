@@ -1,4 +1,4 @@
-"""What training switches off, by its distribution over thousands of draws."""
+"""What is dropped in training: its distribution over thousands of draws."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_dropping_blocks_keeps_the_sum(rate: float, size: int) -> None:
 
 
 def filtered(mask: np.ndarray, size: int, border: bool, reduce: Any) -> np.ndarray:
-    """Reduce over the square around each pixel; outside of the map lies `border`."""
+    """Reduce over the square around each pixel; pixels outside of the map are `border`."""
     pad = size // 2
     padded = np.pad(mask, ((0, 0), (pad, pad), (pad, pad)), constant_values=border)
     view = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
@@ -78,7 +78,7 @@ def filtered(mask: np.ndarray, size: int, border: bool, reduce: Any) -> np.ndarr
 
 @pytest.mark.parametrize("size", [3, 5])
 def test_what_is_dropped_is_a_union_of_squares(size: int) -> None:
-    """Of squares that may hang over the border: shrinking and growing it again changes nothing."""
+    """An opening by a square changes nothing; squares can cross the border."""
     dropped = dropped_blocks(0.1, size)[..., 0] == 0
     pad = size // 2
     wide = np.pad(dropped, ((0, 0), (pad, pad), (pad, pad)), constant_values=True)
@@ -92,10 +92,10 @@ def test_blocks_are_dropped_at_their_rate_but_for_overlaps_and_borders(
     rate: float, size: int, scale: float
 ) -> None:
     dropped = dropped_blocks(rate, size, scale)[..., 0] == 0
-    centre = scale * rate * 12 * 10 / (size**2 * (12 - size + 1) * (10 - size + 1))
-    inside = size // 2  # rows and columns whose squares all lie within the map
+    center = scale * rate * 12 * 10 / (size**2 * (12 - size + 1) * (10 - size + 1))
+    inside = size // 2  # rows and columns whose squares are all inside the map
     found = dropped[:, inside : 12 - inside, inside : 10 - inside].mean()
-    expected = 1 - (1 - centre) ** size**2
+    expected = 1 - (1 - center) ** size**2
     assert found == pytest.approx(expected, rel=0.05)
 
 
@@ -106,7 +106,7 @@ def test_a_square_is_no_larger_than_the_map() -> None:
     assert (maps > 0).any()
 
 
-def test_no_gradient_reaches_what_is_dropped() -> None:
+def test_dropped_values_have_no_gradient() -> None:
     def total(x: jax.Array) -> jax.Array:
         return DropBlock(0.2, 3).apply({}, x, rngs=RNGS).sum()
 
