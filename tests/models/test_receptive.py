@@ -71,11 +71,11 @@ def test_any_function_of_images_has_fields() -> None:
     }
 
 
+exhaustive = pytest.mark.exhaustive
 # Layers that weight channels by means of whole maps: with kernels of zeros, weights are constant.
 GATES = ("fc2", "fc_select", "se")
 POOLED = dict(stage_sizes=(1, 1), widths=(4, 4), num_classes=2)
 CIFAR = dict(POOLED, stem="cifar")
-exhaustive = pytest.mark.exhaustive
 NETWORKS = {
     "7x7 stem and max pooling": ResNet(**POOLED),
     "dilated kernels": ResNet(**CIFAR | dict(widths=(8, 8)), middle="selective_kernel"),
@@ -109,10 +109,7 @@ NETWORKS = {
 QUICK = ("7x7 stem and max pooling", "dilated kernels", "dense")
 cases = pytest.mark.parametrize(
     "name",
-    [
-        name if name in QUICK else pytest.param(name, marks=pytest.mark.exhaustive)
-        for name in NETWORKS
-    ],
+    [name if name in QUICK else pytest.param(name, marks=exhaustive) for name in NETWORKS],
 )
 
 

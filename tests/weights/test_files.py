@@ -1,4 +1,4 @@
-"""State dicts in files, and what training scripts wrap them in."""
+"""State dicts in files, and in the checkpoints of training scripts."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "int64"])
-def test_arrays_come_back_as_they_were(tmp_path: Path, dtype: str) -> None:
+def test_arrays_survive_writing_and_reading(tmp_path: Path, dtype: str) -> None:
     path, array = tmp_path / "model.safetensors", np.arange(6.0).reshape(2, 3)
     weights = {"a": array.astype(dtype), "b": array.astype(dtype).T, "c": array[1, 2].astype(dtype)}
     write_state_dict(path, weights)
     assert same(read_state_dict(path), weights)
 
 
-def test_metadata_says_that_torch_can_read_it(path: Path) -> None:
+def test_metadata_has_the_format_of_torch(path: Path) -> None:
     assert read_metadata(path) == {"format": "pt"}
     write_state_dict(path, WEIGHTS, {"made_by": "a test"})
     assert read_metadata(path) == {"format": "pt", "made_by": "a test"}
 
 
-def test_a_failing_write_leaves_the_old_file_alone(
+def test_a_failed_write_does_not_change_the_old_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> int:
@@ -93,17 +93,17 @@ def test_files_of_torch_need_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.model."])
 @pytest.mark.parametrize("nest", ["", "state_dict", "model", "state_dict_ema", "model_ema"])
-def test_what_training_scripts_wrap_weights_in_is_taken_off(nest: str, prefix: str) -> None:
+def test_state_dicts_are_taken_out_of_checkpoints(nest: str, prefix: str) -> None:
     weights: dict[str, Any] = {prefix + key: value for key, value in WEIGHTS.items()}
     assert same(unwrap({nest: weights, "epoch": 3} if nest else weights), WEIGHTS)
 
 
-def test_a_prefix_of_some_keys_alone_stays() -> None:
+def test_a_prefix_of_only_some_keys_is_kept() -> None:
     weights = {"model.a": np.zeros(1), "b": np.zeros(1)}
     assert unwrap(weights).keys() == weights.keys()
 
 
-def test_averaged_weights_are_taken_where_there_are_no_others() -> None:
+def test_averaged_weights_are_used_if_there_are_no_others() -> None:
     plain, averaged = {"a": np.zeros(1)}, {"a": np.ones(1)}
     counted = {"n_averaged": np.asarray(9), "module.a": np.ones(1)}
     assert same(unwrap({"state_dict_ema": averaged, "state_dict": plain}), plain)
@@ -127,7 +127,7 @@ def test_old_names_of_densenets_layers_become_the_new_ones() -> None:
         ({}, "found nothing"),
     ],
 )
-def test_other_things_are_named(found: dict[str, Any], named: str) -> None:
+def test_values_other_than_arrays_are_named_in_the_error(found: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=rf"expected a state dict .*{named}"):
         unwrap(found)
 
@@ -171,7 +171,7 @@ def test_a_truncated_file_of_torch_is_an_error(tmp_path: Path, length: int) -> N
         read_state_dict(path)
 
 
-def test_a_file_of_torch_that_holds_no_dict_is_an_error(tmp_path: Path) -> None:
+def test_a_file_of_torch_without_a_dict_is_an_error(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     torch.save([1, 2], tmp_path / "model.pth")
     with pytest.raises(InputError, match=r"contains a list: expected a state dict"):

@@ -1,4 +1,4 @@
-"""Whatever a file of weights or a config.json holds: arrays and a description, or an InputError."""
+"""Any file of weights or config.json is read, or is an InputError."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from flax_resnet.weights.json_fields import read_fields
 from flax_resnet.weights.locate import describe
 from tests.hostile import made
 
-# The folder is one for all examples: each writes its file anew.
+# All examples share a folder: each overwrites its file.
 FUZZ = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 DTYPES = ["F32", "F64", "BF16", "I64", "BOOL", "U8", "C64", "F8_E4M3", "F8_E5M2", "F4", "X", ""]
 SIZES = st.sampled_from([0, 1, 2, 4, 2**31, 2**62, 2**63, 2**64, -1, 1.5, "2", None])
@@ -48,7 +48,7 @@ NESTED = CONFIGS | CONFIGS.map(lambda fields: {"pretrained_cfg": fields})
 
 
 def read_all(path: Path) -> None:
-    """Read all that can be read of a file; an InputError is as good as an answer."""
+    """Read a file in every way; an InputError is a valid result."""
     with contextlib.suppress(InputError):
         assert all(isinstance(array, np.ndarray) for array in read_state_dict(path).values())
     with contextlib.suppress(InputError):
@@ -59,7 +59,7 @@ def read_all(path: Path) -> None:
 
 @given(header=HEADERS, data=st.binary(max_size=16))
 @FUZZ
-def test_headers_that_lie(tmp_path: Path, header: dict[str, Any], data: bytes) -> None:
+def test_inconsistent_headers(tmp_path: Path, header: dict[str, Any], data: bytes) -> None:
     read_all(made.safetensors(tmp_path / "model.safetensors", header, data))
 
 
@@ -86,7 +86,7 @@ def test_a_header_of_another_length(tmp_path: Path, length: int) -> None:
 
 
 @given(NESTED)
-def test_configs_of_anything(config: dict[str, Any]) -> None:
+def test_arbitrary_configs(config: dict[str, Any]) -> None:
     with contextlib.suppress(InputError):
         found = parse_config(read_fields(json.dumps(config), "a config.json"))
         assert found.architecture is None or isinstance(found.architecture, str)
@@ -96,13 +96,13 @@ def test_configs_of_anything(config: dict[str, Any]) -> None:
 
 
 @given(st.binary(max_size=20) | st.text(alphabet='[]{}":,019-eE.', max_size=20).map(str.encode))
-def test_texts_that_may_be_no_json(text: bytes) -> None:
+def test_arbitrary_texts(text: bytes) -> None:
     with contextlib.suppress(InputError):
         assert isinstance(read_fields(text, "a config.json").values, dict)
 
 
 @pytest.mark.parametrize("text", [b"\xff", b"[" * 100_000, b"1" * 5000, b"", b"[1]"])
-def test_what_is_no_object_is_named(text: bytes) -> None:
+def test_texts_that_are_not_objects_are_errors(text: bytes) -> None:
     with pytest.raises(InputError, match=r"a config\.json (is not JSON|contains a list)"):
         read_fields(text, "a config.json")
 
@@ -118,7 +118,9 @@ def test_what_is_no_object_is_named(text: bytes) -> None:
         {"stage_sizes": [2**40, 1, 1, 1]},
     ],
 )
-def test_arguments_that_make_no_network(tmp_path: Path, arguments: dict[str, Any]) -> None:
+def test_invalid_arguments_of_networks_are_errors(
+    tmp_path: Path, arguments: dict[str, Any]
+) -> None:
     config = {"architecture": "resnet18", "flax_resnet": arguments}
     with pytest.raises(InputError, match=r"make no network|expected"):
         load_pretrained(made.weights_folder(tmp_path / "weights", json.dumps(config)))

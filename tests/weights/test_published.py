@@ -13,17 +13,17 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 EVERY = list_pretrained()
 
 
-def test_there_are_two_hundred() -> None:
+def test_the_table_has_two_hundred_rows() -> None:
     assert len(EVERY) == len(set(EVERY)) == 200
     assert sorted(EVERY) == EVERY
 
 
-def test_every_architecture_can_be_made() -> None:
+def test_every_architecture_can_be_created() -> None:
     assert {find_published(name).architecture for name in EVERY} <= set(list_models())
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_every_row_is_sound(name: str) -> None:
+def test_every_row_is_plausible(name: str) -> None:
     row = find_published(name)
     assert (row.repository, f"{row.architecture}.{row.tag}") == (f"timm/{name}", name)
     assert row.num_classes in (0, 1000, 11821, 21843)
@@ -47,7 +47,7 @@ def test_every_row_is_sound(name: str) -> None:
         ("resnet50.gluon_in1k", None),
     ],
 )
-def test_accuracy_is_given_where_it_is_known(name: str, top1: float | None) -> None:
+def test_known_accuracies(name: str, top1: float | None) -> None:
     assert find_published(name).top1 == top1
 
 
@@ -56,7 +56,7 @@ def test_names_are_selected_by_shell_patterns() -> None:
     assert list_pretrained("vgg*") == []
 
 
-def test_the_owner_may_stand_before_the_name() -> None:
+def test_names_can_include_the_owner() -> None:
     assert find_published("timm/resnet18.a1_in1k") == find_published("resnet18.a1_in1k")
 
 
@@ -70,14 +70,14 @@ def test_an_architecture_alone_is_an_error_that_lists_its_tags() -> None:
     assert "resnet34." not in str(caught.value)
 
 
-def test_an_unknown_name_is_an_error_with_the_near_ones() -> None:
+def test_an_unknown_name_is_an_error_with_similar_ones() -> None:
     with pytest.raises(InputError, match=r"Did you mean .*'resnet50\.a1_in1k'"):
         find_published("timm/resnet50.a1_in1")
     with pytest.raises(InputError, match=re.escape("none of the 200 known names")):
         find_published("vgg16.tv_in1k")
 
 
-def test_images_are_prepared_as_for_training_or_for_the_best_result() -> None:
+def test_preprocessing_for_training_and_for_the_best_accuracy() -> None:
     own, test = (preprocessing("resnet50.a1_in1k", test=test) for test in (False, True))
     assert (own.image_size, own.crop_fraction) == (224, 0.95)
     assert (test.image_size, test.crop_fraction) == (288, 1.0)
@@ -85,7 +85,7 @@ def test_images_are_prepared_as_for_training_or_for_the_best_result() -> None:
     assert (test.mean, test.std) == IMAGENET
 
 
-def test_what_the_table_leaves_open_is_as_in_training() -> None:
+def test_missing_test_preprocessing_equals_that_of_training() -> None:
     assert preprocessing("resnet50.tv_in1k", test=True) == preprocessing("resnet50.tv_in1k")
     found = preprocessing("resnetrs50.tf_in1k", test=True)
     assert (found.image_size, found.crop_fraction) == (224, 0.91)

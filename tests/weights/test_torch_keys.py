@@ -1,7 +1,8 @@
-"""torch state dicts to Flax variables and back."""
+"""Conversion of torch state dicts to Flax variables and back."""
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -17,23 +18,26 @@ from flax_resnet import InputError, ResNet, create_model, from_torch, to_torch
 from flax_resnet.models import count_parameters, variable_shapes
 
 TINY = ResNet(stage_sizes=(1, 1), widths=(4, 8), num_classes=5)
-slow = pytest.mark.exhaustive
+exhaustive = pytest.mark.exhaustive
 GOLDENS = [
     ("resnet18", "torchvision.resnet18"),
-    pytest.param("resnet34", "torchvision.resnet34", marks=slow),
-    ("resnet50", "torchvision.resnet50"),
-    pytest.param("resnet101", "torchvision.resnet101", marks=slow),
+    pytest.param("resnet34", "torchvision.resnet34", marks=exhaustive),
+    pytest.param("resnet50", "torchvision.resnet50", marks=pytest.mark.slow),
+    pytest.param("resnet101", "torchvision.resnet101", marks=exhaustive),
     ("cifar_resnet20", "cifar.resnet20"),
     ("unet", "lesson.unet"),
-    pytest.param("cifar_resnet56", "cifar.resnet56", marks=slow),
-    pytest.param("cifar_resnet110", "cifar.resnet110", marks=slow),
+    pytest.param("cifar_resnet56", "cifar.resnet56", marks=exhaustive),
+    pytest.param("cifar_resnet110", "cifar.resnet110", marks=exhaustive),
 ]
+
+
+shapes_of = functools.cache(variable_shapes)
 
 
 def random_variables(model: ResNet, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype), variable_shapes(model)
+        lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype), shapes_of(model)
     )
 
 
@@ -57,7 +61,7 @@ def test_keys_and_shapes_equal_the_published_ones(name: str, published: str, gol
 
 
 @pytest.mark.parametrize(("name", "published"), GOLDENS)
-def test_parameters_are_as_many_as_the_published_ones(
+def test_the_number_of_parameters_equals_the_published_one(
     name: str, published: str, golden: Any
 ) -> None:
     assert count_parameters(create_model(name)) == golden(published).facts["params"]
@@ -86,7 +90,9 @@ def test_a_state_dict_survives_the_round_trip_exactly(golden: Any) -> None:
     assert same(found, state_dict)
 
 
-def test_convolution_kernels_go_from_oihw_to_hwio(state_dict: dict[str, np.ndarray]) -> None:
+def test_convolution_kernels_are_transposed_from_oihw_to_hwio(
+    state_dict: dict[str, np.ndarray],
+) -> None:
     torch_kernel = state_dict["layer2.0.conv1.weight"]
     kernel = from_torch(TINY, state_dict)["params"]["layer2"]["0"]["conv1"]["kernel"]
     assert (torch_kernel.shape, kernel.shape) == ((8, 4, 3, 3), (3, 3, 4, 8))
@@ -121,7 +127,7 @@ def test_counters_are_written_as_int64_zeros(state_dict: dict[str, np.ndarray]) 
     assert (counter.shape, counter.dtype, int(counter)) == ((), np.int64, 0)
 
 
-def test_counters_may_be_absent_or_at_any_number(state_dict: dict[str, np.ndarray]) -> None:
+def test_counters_can_be_missing_or_have_any_value(state_dict: dict[str, np.ndarray]) -> None:
     expected = from_torch(TINY, state_dict)
     counted = state_dict | {"bn1.num_batches_tracked": np.asarray(1234)}
     uncounted = {k: v for k, v in state_dict.items() if not k.endswith("num_batches_tracked")}
@@ -150,13 +156,13 @@ def test_every_problem_of_a_state_dict_is_listed_in_one_error(
     }
 
 
-def test_a_kernel_in_flaxs_axes_is_no_torch_kernel(state_dict: dict[str, np.ndarray]) -> None:
+def test_a_kernel_in_the_axes_of_flax_is_an_error(state_dict: dict[str, np.ndarray]) -> None:
     state_dict["conv1.weight"] = state_dict["conv1.weight"].transpose(2, 3, 1, 0)
     with pytest.raises(InputError, match=re.escape("found (7, 7, 3, 4), expected (4, 3, 7, 7)")):
         from_torch(TINY, state_dict)
 
 
-def test_a_head_for_other_classes_starts_afresh_and_says_so(
+def test_a_head_for_other_classes_is_initialized_with_a_warning(
     state_dict: dict[str, np.ndarray],
 ) -> None:
     with pytest.warns(UserWarning, match="for 5 classes and the model has 7"):
@@ -167,7 +173,7 @@ def test_a_head_for_other_classes_starts_afresh_and_says_so(
     assert same(body, {**expected, "params": expected["params"] | {"fc": None}})
 
 
-def test_a_head_that_fits_in_part_is_an_error(state_dict: dict[str, np.ndarray]) -> None:
+def test_an_incomplete_head_is_an_error(state_dict: dict[str, np.ndarray]) -> None:
     del state_dict["fc.bias"]
     with pytest.raises(InputError, match=r"missing: fc\.bias"):
         from_torch(TINY.clone(num_classes=7), state_dict)
@@ -177,8 +183,8 @@ def test_a_model_without_classes_takes_no_head(state_dict: dict[str, np.ndarray]
     assert "fc" not in from_torch(TINY.clone(num_classes=0), state_dict)["params"]
 
 
-@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod."])
-def test_prefixes_of_wrappers_are_recognised(
+@pytest.mark.parametrize("prefix", ["model.", "module._orig_mod."])
+def test_prefixes_of_wrappers_are_recognized(
     prefix: str, state_dict: dict[str, np.ndarray]
 ) -> None:
     wrapped = {prefix + key: value for key, value in state_dict.items()}
@@ -202,13 +208,13 @@ def test_dtypes_are_kept(dtype: str) -> None:
     assert same(from_torch(TINY, state_dict), variables)
 
 
-def test_device_arrays_and_frozen_dicts_are_taken_too() -> None:
+def test_device_arrays_and_frozen_dicts_are_accepted() -> None:
     variables = random_variables(TINY)
     on_device = freeze(jax.tree.map(jnp.asarray, variables))
     assert same(to_torch(TINY, on_device), to_torch(TINY, variables))
 
 
-def test_torchs_tensors_are_taken_and_given(state_dict: dict[str, np.ndarray]) -> None:
+def test_tensors_of_torch_are_accepted(state_dict: dict[str, np.ndarray]) -> None:
     torch = pytest.importorskip("torch")
     tensors = {key: torch.from_numpy(value) for key, value in state_dict.items()}
     assert same(from_torch(TINY, tensors), from_torch(TINY, state_dict))
