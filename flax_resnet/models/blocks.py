@@ -208,7 +208,7 @@ def run_blocks(
       blocks: arguments of each block; only the first block may change the shape of the map.
       rates: rate at which each block's branch is dropped in training.
       remat: recompute the inside of each block for the gradient instead of storing it.
-      scan: apply all blocks but the first as one scanned block; `scan` holds its variables.
+      scan: apply all blocks but the first as one scanned block; `scan` is its name.
     """
     first, *others = blocks
     # Inside a scan the compiler cannot merge the two computations: there is nothing to prevent.

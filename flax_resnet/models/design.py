@@ -108,7 +108,7 @@ NORMS = ("batch", *_NORMS, "folded", "none")
 
 @dataclass(frozen=True)
 class Layers:
-    """Make a network's convolutions, norms and activations; see `ResNet` for the fields."""
+    """Create a network's convolutions, norms and activations; see `ResNet` for the fields."""
 
     train: bool = False
     dtype: Dtype = jnp.float32

@@ -138,5 +138,12 @@ def classify(x: Images, network: Any, train: bool, *, convolve: bool = False) ->
 
 def _conv_head(x: Images, network: Any, name: str) -> Images:
     x = at_least_float32(x)
-    options = dict(use_bias=True, kernel_init=linear_uniform, dtype=x.dtype, name=name)
-    return Conv(network.num_classes, 1, **options)(x)
+    head = Conv(
+        network.num_classes,
+        1,
+        use_bias=True,
+        kernel_init=linear_uniform,
+        dtype=x.dtype,
+        name=name,
+    )
+    return head(x)

@@ -76,7 +76,7 @@ class ResNet(nn.Module):
         negative it is, the more of its input a block passes on at first.
       norm: `batch`, `group`, `frn`, `evonorm_s0`; `folded` (into convolutions, see
         `fold_batch_norm`) or `none`: convolutions with biases.
-      norm_group: images in one batch-norm group; None takes the global batch.
+      norm_group: images in one batch-norm group; None: the global batch.
       frozen: pattern of the parts whose batch norms use running statistics in training as well;
         see `flax_resnet.models.variables.selected`.
       activation: `relu`, `leaky_relu`, `silu`, `gelu`, `elu` or `identity`.

@@ -36,7 +36,7 @@ def list_models(pattern: str = "*") -> list[str]:
 def create_model(name: str, **overrides: Any) -> Network:
     """Return the network called `name`, with any of its arguments replaced.
 
-    `dtype` may be a dtype or its name (`"bfloat16"`), `encoder` a network or its name.
+    `dtype` can be a dtype or its name (`"bfloat16"`), `encoder` a network or its name.
 
     Raises:
       InputError: the name or an argument is unknown; the message lists similar ones.

@@ -37,7 +37,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"there is no file {path}: check the path of the weights")
+        raise InputError(f"the file {path} does not exist: check the path of the weights")
     if path.suffix not in SUFFIXES:
         raise InputError(
             f"{path} is not named like a file of weights: expected one of {', '.join(SUFFIXES)}"

@@ -190,7 +190,7 @@ def _unequal_fields(model: Any, row: Any) -> dict[str, Any] | None:
 
 
 def _same(value: Any, other: Any) -> bool:
-    """Return whether arguments are equal; networks inside networks may differ in `FREE`."""
+    """Return whether arguments are equal; networks inside networks can differ in `FREE`."""
     return (
         _unequal_fields(value, other) == {}
         if isinstance(value, nn.Module)

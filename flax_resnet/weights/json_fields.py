@@ -30,34 +30,34 @@ class Fields:
     def whole(self, name: str, highest: int) -> int | None:
         """Return a whole number from 0 to `highest`."""
         found = self.values.get(name)
-        holds = found is None or _is_whole(found, 0, highest)
-        return self._checked(name, found, holds, f"a whole number from 0 to {highest}")
+        valid = found is None or _is_whole(found, 0, highest)
+        return self._checked(name, found, valid, f"a whole number from 0 to {highest}")
 
     def positive(self, name: str) -> float | None:
         """Return a positive number."""
         found = self.values.get(name)
-        holds = found is None or (_is_number(found) and found > 0)
-        return self._checked(name, found, holds, "a positive number")
+        valid = found is None or (_is_number(found) and found > 0)
+        return self._checked(name, found, valid, "a positive number")
 
     def numbers(self, name: str) -> tuple[float, ...] | None:
         """Return a list of numbers."""
         found = self.values.get(name)
         if found is None:
             return None
-        holds = isinstance(found, list) and bool(found) and all(map(_is_number, found))
-        return tuple(self._checked(name, found, holds, "a list of numbers"))
+        valid = isinstance(found, list) and bool(found) and all(map(_is_number, found))
+        return tuple(self._checked(name, found, valid, "a list of numbers"))
 
     def side(self, name: str, highest: int) -> int | None:
         """Return the last entry of a list such as [3, 224, 224]: (channels, height, width)."""
         found = self.values.get(name)
         if found is None:
             return None
-        holds = isinstance(found, list) and bool(found) and _is_whole(found[-1], 1, highest)
+        valid = isinstance(found, list) and bool(found) and _is_whole(found[-1], 1, highest)
         expected = f"a list such as [3, 224, 224], of sides of at most {highest} pixels"
-        return self._checked(name, found, holds, expected)[-1]
+        return self._checked(name, found, valid, expected)[-1]
 
-    def _checked(self, name: str, found: Any, holds: bool, expected: str) -> Any:
-        if not holds:
+    def _checked(self, name: str, found: Any, valid: bool, expected: str) -> Any:
+        if not valid:
             raise InputError(
                 f"{self.where} has {name} {_short(found)}; expected {expected}. Fix or remove it."
             )

@@ -79,7 +79,7 @@ def test_a_file_of_another_kind_is_an_error(path: Path) -> None:
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no file .*model\.pth"):
+    with pytest.raises(InputError, match=r"the file .*model\.pth does not exist"):
         read_state_dict(tmp_path / "model.pth")
 
 

@@ -118,9 +118,7 @@ def test_texts_that_are_not_objects_are_errors(text: bytes) -> None:
         {"stage_sizes": [2**40, 1, 1, 1]},
     ],
 )
-def test_invalid_arguments_of_networks_are_errors(
-    tmp_path: Path, arguments: dict[str, Any]
-) -> None:
+def test_invalid_arguments_are_errors(tmp_path: Path, arguments: dict[str, Any]) -> None:
     config = {"architecture": "resnet18", "flax_resnet": arguments}
     with pytest.raises(InputError, match=r"make no network|expected"):
         load_pretrained(made.weights_folder(tmp_path / "weights", json.dumps(config)))

@@ -90,7 +90,7 @@ def test_a_state_dict_survives_the_round_trip_exactly(golden: Any) -> None:
     assert same(found, state_dict)
 
 
-def test_convolution_kernels_are_transposed_from_oihw_to_hwio(
+def test_kernels_are_transposed_from_oihw_to_hwio(
     state_dict: dict[str, np.ndarray],
 ) -> None:
     torch_kernel = state_dict["layer2.0.conv1.weight"]

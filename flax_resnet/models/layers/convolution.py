@@ -38,7 +38,7 @@ def conv2d(
       pad: rows and columns of zeros on each side; None: half of the kernel's extent.
     """
     pad = dilation * (kernel.shape[0] - 1) // 2 if pad is None else pad
-    # XLA:CPU alone needs the faster formulations.
+    # Only XLA:CPU needs the other formulations.
     return lax.platform_dependent(
         x,
         kernel,
