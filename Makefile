@@ -29,13 +29,18 @@ lint: $(VENV)/installed-dev ## style and format
 types: $(VENV)/installed-dev ## static types
 	@$(BIN)/mypy
 
-QUICK := train_step inference trainer_overhead compile_time memory startup scaling kill soak checkpoint \
-  augmentation mixing input_pipeline
+QUICK := benchmarks.peers.compile_time benchmarks.peers.memory benchmarks.peers.augmentation \
+  benchmarks.peers.input_pipeline benchmarks.trainer.overhead benchmarks.trainer.checkpoint \
+  benchmarks.trainer.startup benchmarks.trainer.scaling benchmarks.trainer.mixing \
+  tests.endurance.kill tests.endurance.soak
 
-bench: $(QUICK:%=bench-%) bench-gpu ## every benchmark in its quick mode
+bench: $(QUICK:%=bench-%) bench-train bench-inference bench-gpu ## every benchmark in its quick mode
+
+bench-train bench-inference: bench-%: $(VENV)/installed-dev
+	@$(BIN)/python -m benchmarks.peers.steps $* --quick
 
 bench-%: $(VENV)/installed-dev
-	@$(BIN)/python -m benchmarks.$* --quick
+	@$(BIN)/python -m $* --quick
 
 bench-gpu: $(VENV)/installed-dev
 	@PYTHON=$(BIN)/python benchmarks/gpu.sh --tiny

@@ -1,1 +1,1 @@
-"""Speed and memory, each measured beside a peer in one run; see README.md."""
+"""Measurements of speed and memory: beside peers, and of the trainer."""

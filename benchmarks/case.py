@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import Repeat, measure
+from benchmarks.measuring import Repeat, measure
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

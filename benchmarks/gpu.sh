@@ -4,4 +4,4 @@
 # PYTHON chooses the interpreter, BENCHMARKS_OUTPUT the folder of the JSON.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-exec "${PYTHON:-python3}" -m benchmarks.gpu "$@"
+exec "${PYTHON:-python3}" -m benchmarks.peers.gpu "$@"

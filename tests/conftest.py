@@ -29,7 +29,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.goldens import weight
+from tools.goldens import weight
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Most tests compile what another test compiles as well. Their subprocesses have to do without: some

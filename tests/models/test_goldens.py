@@ -23,10 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.parity import channels_last, loss_of, make_labels
 from flax_resnet import DenseNet, ResNet, create_model, from_torch, to_torch
 from flax_resnet.models import UNet
 from flax_resnet.models.resnet import CHOICES
+from tools.parity import channels_last, loss_of, make_labels
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 # Names of our models, and of their goldens. Every golden of a network is tested.

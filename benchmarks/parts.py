@@ -1,0 +1,207 @@
+"""Run one part of a benchmark, ours or a peer's, in its own process and within a time limit."""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.case import Case
+from benchmarks.measuring import ROOT
+
+# Of a part's time, for what follows its last repeat.
+TAIL_S = 10.0
+LOG_LINES = 30
+_ERROR = re.compile(r"\w[\w.]*(Error|Exception|Interrupt)\b")
+
+
+def missing_modules(names: Sequence[str], python: str = sys.executable) -> list[str]:
+    """Return those of the modules that an interpreter lacks, without importing any.
+
+    Raises:
+      SystemExit: there is no such interpreter.
+    """
+    if python == sys.executable:
+        return [name for name in names if importlib.util.find_spec(name) is None]
+    program = "import importlib.util, sys; print(*filter(lambda name: importlib.util.find_spec("
+    command = [python, "-c", program + "name) is None, sys.argv[1:]))", *names]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(f"{python} is no Python interpreter: {error}") from error
+
+
+def run_part(
+    module: str, case: Case, limit_s: float, python: str = sys.executable
+) -> dict[str, Any]:
+    """Run `python -m module` on a case; return its outcome, or how it failed, with a `status`.
+
+    Whatever the process started ends with it, at `limit_s` seconds at the latest. `started_at` is
+    of the clock `time.monotonic`.
+    """
+    case = dataclasses.replace(case, limit_s=limit_s - TAIL_S)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        log = folder / "log"
+        began = time.monotonic()
+        code = _run([python, "-m", module], case, limit_s, folder, log)
+        if code == 0:
+            outcome = json.loads((folder / "outcome").read_text())
+            return {"status": "done", "started_at": began, **outcome}
+        lines = log.read_text(errors="replace").strip().splitlines()
+        reason = f"stopped after {limit_s:.0f} s" if code is None else _reason(lines, code)
+        return {"status": "failed", "reason": reason, "log": lines[-LOG_LINES:]}
+
+
+def _run(command: list[str], case: Case, limit_s: float, folder: Path, log: Path) -> int | None:
+    """Return the exit status, or None where the time was up."""
+    arguments = [json.dumps(dataclasses.asdict(case)), str(folder / "outcome")]
+    with log.open("w") as stream:
+        child = subprocess.Popen(
+            [*command, *arguments],
+            cwd=ROOT,
+            env=_variables(case, folder),
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+        try:
+            return child.wait(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            # The session is the child's own: torch.compile leaves helpers behind in it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _variables(case: Case, folder: Path) -> dict[str, str]:
+    """Return the environment of a part; without a cache its compilers start as on a first day."""
+    variables = dict(os.environ)
+    variables["JAX_ENABLE_COMPILATION_CACHE"] = "true" if case.cache else "false"
+    if case.cache:
+        variables["JAX_COMPILATION_CACHE_DIR"] = str(Path(case.cache) / "jax")
+        variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        variables[name] = str(Path(case.cache or folder) / name.lower())
+    if case.platform == "cpu":
+        variables["JAX_PLATFORMS"] = "cpu"
+    return variables
+
+
+def _reason(lines: list[str], code: int) -> str:
+    """Return the line that names the error, which need not be the last one."""
+    named = [line for line in lines if _ERROR.match(line)]
+    ended = f"ended by signal {-code}" if code < 0 else f"ended with status {code}"
+    return (named or lines or [ended])[-1][:300]
+
+
+# FRAMEWORK-MODE-PHASE, where jit is not told: the phase and the mode.
+PARTS = {
+    "jax-train": ("train", "jit"),
+    "jax-inference": ("inference", "jit"),
+    "jax-folded-inference": ("inference", "folded"),
+    "jax-memory": ("memory", "jit"),
+    "jax-ceilings": ("ceilings", "jit"),
+    "torch-eager-train": ("train", "eager"),
+    "torch-eager-inference": ("inference", "eager"),
+    "torch-eager-memory": ("memory", "eager"),
+    "torch-compile-train": ("train", "compile"),
+    "torch-compile-inference": ("inference", "compile"),
+    "torch-frozen-inference": ("inference", "frozen"),
+}
+MODULES = {"jax": ("jax", "flax", "optax", "jaxtyping"), "torch": ("torch", "timm")}
+# Less than this is not enough to start a framework, compile and measure.
+FEWEST_S = {"gpu": 40.0, "cpu": 10.0}
+# A part that hangs does not take the time of all that follow.
+PART_LIMIT_S = {"gpu": 230.0, "cpu": 600.0}
+
+
+def run_turn(name: str, case: Case, left: float, peer_python: str = sys.executable) -> Any:
+    """Run a part in a process of its own and return its outcome, or say why it was not run.
+
+    Args:
+      left: what the budget still has, in seconds.
+      peer_python: the interpreter that has torch and timm, where it is another one.
+    """
+    framework, (phase, mode) = name.partition("-")[0], PARTS[name]
+    python = peer_python if framework == "torch" else sys.executable
+    missing = missing_modules(MODULES[framework], python)
+    if missing:
+        # Without the peer there is still our own figure; without ours there is nothing.
+        status = "failed" if framework == "jax" else "skipped"
+        return {"status": status, "reason": f"not installed: {', '.join(missing)}"}
+    if mode in ("compile", "frozen") and case.platform == "cpu" and not _has_compiler():
+        return {"status": "skipped", "reason": "no C++ compiler, which torch.compile needs"}
+    if left < FEWEST_S[case.platform]:
+        return {"status": "skipped", "reason": f"{max(left, 0):.0f} s of the budget were left"}
+    case = dataclasses.replace(case, phase=phase, mode=mode)
+    limit_s = min(left, PART_LIMIT_S[case.platform])
+    return run_part(f"benchmarks.peers.{framework}_side", case, limit_s, python)
+
+
+def said(outcome: dict[str, Any]) -> str:
+    """Return an outcome in a few words."""
+    if outcome["status"] != "done":
+        return f"{outcome['status']}: {outcome['reason']}"
+    if "repeats" not in outcome:
+        return "done"
+    steps = sum(repeat["steps"] for repeat in outcome["repeats"])
+    seconds = sum(repeat["seconds"] for repeat in outcome["repeats"])
+    return f"{1000 * seconds / steps:,.1f} ms a step, first {outcome['first_step_s']:.1f} s"
+
+
+def case_settings(case: Case) -> dict[str, Any]:
+    """Return what of a case is of the run, and not of one of its parts or of this machine."""
+    chosen = dataclasses.asdict(case)
+    for name in ("phase", "mode", "limit_s", "dump", "cache"):
+        del chosen[name]
+    return chosen
+
+
+def device_name(platform: str, environment: dict[str, Any]) -> str:
+    """Return what the figures are of: the GPU's name, or how many cores."""
+    if platform == "gpu":
+        return environment["gpus"][0]["name"] if environment["gpus"] else "unknown"
+    return f"{environment['cores']} cores"
+
+
+def add_case_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a case is made of, and how long it is watched."""
+    add_size_options(parser)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--repeats", type=int)
+    for name in ("repeat-s", "warm-up-s"):
+        parser.add_argument(f"--{name}", type=float, help="seconds")
+
+
+def add_size_options(parser: argparse.ArgumentParser) -> None:
+    """Add what makes a network large, but for its batch."""
+    parser.add_argument("--dtype")
+    parser.add_argument("--image-size", type=int)
+
+
+def add_peer_option(parser: argparse.ArgumentParser) -> None:
+    """Add where torch and timm are."""
+    parser.add_argument(
+        "--peer-python",
+        default=os.environ.get("PEER_PYTHON", sys.executable),
+        help="the interpreter that has torch and timm; default: $PEER_PYTHON, or this one",
+    )
+
+
+def _has_compiler() -> bool:
+    names = (os.environ.get("CXX"), "g++", "clang++", "c++")
+    return any(name and shutil.which(name) for name in names)

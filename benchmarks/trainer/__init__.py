@@ -1,0 +1,1 @@
+"""Measure what the trainer costs beside its steps: loop, checkpoints, startup, devices."""

@@ -1,0 +1,158 @@
+"""Write docs/recipes.md: every recipe's settings, source, promise, and what was measured of it.
+
+    python -m tools.recipes
+
+Everything comes from the recipes themselves and from `benchmarks/results/accuracy-*.json`.
+"""
+
+import importlib.util
+import json
+import re
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import RESULTS, ROOT
+from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.parsing import parse
+
+PAGE = ROOT / "docs" / "recipes.md"
+_INTRODUCTION = """# Recipes
+
+What each recipe in [`configs/`](../configs) sets, where that comes from, what it is expected to
+reach and what it has reached here. `python -m tools.recipes` writes this page; nothing in it
+is typed by hand. Many recipes take the model behind a colon: `--config configs/rsb_a3.py:resnet18`;
+those of CIFAR-10 a data set as well: `--config configs/cifar10_wrn_28_10.py:cifar100/wrn_40_4`.
+"""
+# What says how a data set is read and reported, and not how a network learns.
+_LEFT_OUT = {"train_split", "eval_split", "test_split", "mean", "std", "channels"}
+_LEFT_OUT |= {"test_when_done", "eval_every_epochs", "log_every"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe with the promises in its docstring, by their word: Source, Expected, Time."""
+
+    name: str
+    title: str
+    promises: dict[str, str]
+    config: TrainConfig
+
+
+def load_recipes() -> list[Recipe]:
+    """Load every file in `configs/`, by name."""
+    return [_load(path) for path in sorted((ROOT / "configs").glob("*.py"))]
+
+
+def page(recipes: Sequence[Recipe], measured: dict[str, str]) -> str:
+    """Return the page, in Markdown.
+
+    Args:
+      measured: a sentence for each recipe that was trained.
+    """
+    accuracies = [["recipe", "model", "expected", "measured by us", "source"]]
+    settings = [["recipe", "what it sets"]]
+    for recipe in recipes:
+        name, promise = f"[`{recipe.name}`](../configs/{recipe.name}.py)", recipe.promises
+        accuracies.append(
+            [
+                name,
+                f"`{recipe.config.model.name}`",
+                promise["Expected"],
+                measured.get(recipe.name, ""),
+                promise["Source"],
+            ]
+        )
+        changes = differences(recipe.config.to_dict(), TrainConfig().to_dict())
+        settings.append([f"`{recipe.name}`", ", ".join(changes)])
+    parts = [_INTRODUCTION, "## What they reach\n", _markdown(accuracies)]
+    heading = "\n## What they set\n\nAll but the defaults, and but splits, means and intervals.\n"
+    return "\n".join([*parts, heading, _markdown(settings), ""])
+
+
+def differences(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+    """Return `key value` for each setting that differs, in the order of the settings."""
+    found = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found += [f"`{key}.{rest[1:]}" for rest in differences(value, defaults[key])]
+        elif value != defaults[key] and key not in _LEFT_OUT:
+            shown = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+            found.append(f"`{key}` {shown}")
+    return found
+
+
+def measurements(folder: Path = RESULTS) -> dict[str, str]:
+    """Return what the results in `folder` say of each recipe, one sentence a variant."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.glob("accuracy-*.json")):
+        result = json.loads(path.read_text())
+        name = Path(result["config"].partition(":")[0]).stem
+        for variant, figures in summary(result["runs"]).items():
+            count = sum(run["variant"] == variant for run in result["runs"])
+            for figure, (mean, least, largest) in figures.items():
+                spread = f" ({least:.2%} to {largest:.2%})" if count > 1 else ""
+                runs = f"{count} seeds" if count > 1 else "1 seed"
+                found.setdefault(name, []).append(
+                    f"{variant}{_changed(result)}, {figure}: {mean:.2%}{spread}, {runs}"
+                )
+    return {name: "; ".join(lines) for name, lines in found.items()}
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Return mean, minimum and maximum of each accuracy by variant.
+
+    The accuracies are those of the test split if the run has one, else of the last evaluation.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for run in runs:
+        last = run["test"] or run["evaluations"][-1]
+        for key, value in last.items():
+            if key.endswith("top1"):
+                found.setdefault(run["variant"], {}).setdefault(key, []).append(value)
+    return {
+        variant: {key: (statistics.mean(all_), min(all_), max(all_)) for key, all_ in each.items()}
+        for variant, each in found.items()
+    }
+
+
+def _changed(result: Mapping[str, Any]) -> str:
+    """Return the settings in which all runs differed from the recipe, in brackets."""
+    names = {each: each.partition("=")[0].rpartition(".")[2] for each in result["shared"]}
+    told = [f"`{each}`" for each, name in names.items() if name not in _LEFT_OUT]
+    return f" ({', '.join(told)})" if told else ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page."""
+    if arguments if arguments is not None else sys.argv[1:]:
+        raise SystemExit(__doc__)
+    PAGE.write_text(page(load_recipes(), measurements()))
+    return 0
+
+
+def _load(path: Path) -> Recipe:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    title, _, rest = (module.__doc__ or "").strip().partition("\n")
+    found = re.findall(
+        r"^(Source|Expected|Time): (.*?)(?=^\w+: |\Z)", rest, re.DOTALL | re.MULTILINE
+    )
+    promises = {word: " ".join(text.split()).removesuffix(".") for word, text in found}
+    return Recipe(path.stem, title, promises, parse(module.get_config()))
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(cells) + " |" for cells in rows]
+    lines.insert(1, "|---" * len(rows[0]) + "|")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
