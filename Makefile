@@ -45,11 +45,11 @@ bench-%: $(VENV)/installed-dev
 bench-gpu: $(VENV)/installed-dev
 	@PYTHON=$(BIN)/python benchmarks/gpu.sh --tiny
 
-docs: $(VENV)/installed-dev ## the reference of the API, in site/
-	@$(BIN)/python docs/api.py site
+docs: $(VENV)/installed-dev ## the site of the documents and the reference, in site/
+	@$(BIN)/zensical build --clean --strict
 
 clean: ## remove what the targets above made, but no run
-	rm -rf $(VENV) $(VENV)-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info site
+	rm -rf $(VENV) $(VENV)-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info .cache site
 
 CONSTRAINTS ?= constraints.txt
 

@@ -1,35 +1,71 @@
-"""What the documents show is run, and what they name is there."""
+"""The documents' code runs, their commands parse, and their links and generated pages are right."""
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import jax
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
+from PIL import Image
 
 import flax_resnet
+import flax_resnet.data
+import flax_resnet.steps
 from flax_resnet.__main__ import make_parser
 from flax_resnet.commands import flags
+from flax_resnet.models.variables import variable_shapes
+from flax_resnet.weights import hub
+from tools import weights_page
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
 NOTEBOOKS = sorted(ROOT.glob("docs/notebooks/*.ipynb"))
 
 
-def blocks(path: Path) -> list[str]:
+def by_name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def python_blocks(path: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.fixture
+def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every repository of the hub weights of zeros, so that documents can name real ones."""
+
+    def fetch(repository: str, file: str, *_: object, **__: object) -> Path:
+        folder = tmp_path / "hub" / repository
+        if not folder.exists():
+            name = folder.name.partition(".")[0]
+            model = flax_resnet.create_model(name)
+            zeros = jax.tree.map(
+                lambda leaf: np.zeros(leaf.shape, leaf.dtype), variable_shapes(model)
+            )
+            flax_resnet.save_pretrained(model, zeros, folder, architecture=name)
+        return folder / file
+
+    monkeypatch.setattr(hub, "_fetch", fetch)
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if python_blocks(path)], ids=by_name)
 def test_python_blocks_run_in_order(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline_hub: None
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where they may write
+    Image.new("RGB", (320, 240)).save("photo.jpg")
     names: dict[str, object] = {}
-    for block in blocks(path):
+    for block in python_blocks(path):
         exec(compile(block, str(path), "exec"), names)
 
 
@@ -37,7 +73,7 @@ PROGRAM = re.compile(r"(?:python -m flax_resnet|flax-resnet|python (?=train\.py)
 
 
 def commands(path: Path) -> list[list[str]]:
-    """Return the words of every command of ours that a block of a document begins a line with."""
+    """Return the words of every command of ours that begins a line of a document's shell blocks."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(), re.M | re.S)
     shell = "".join(block for language, block in blocks if language in ("", "bash"))
     lines = (PROGRAM.match(line) for line in shell.replace("\\\n", " ").splitlines())
@@ -45,7 +81,7 @@ def commands(path: Path) -> list[list[str]]:
     return [["train", *words[1:]] if words[:1] == ["train.py"] else words for words in typed]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=by_name)
 def test_commands_are_understood(path: Path) -> None:
     parser = make_parser()
     for words in commands(path):
@@ -56,7 +92,7 @@ def test_commands_are_understood(path: Path) -> None:
             assert late == [], words
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=by_name)
 def test_linked_files_exist(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), target
@@ -66,9 +102,38 @@ def test_every_recipe_is_in_the_table_and_that_in_the_readme() -> None:
     assert "(docs/recipes.md)" in (ROOT / "README.md").read_text()
     table = (ROOT / "docs" / "recipes.md").read_text()
     for recipe in ROOT.glob("configs/*.py"):
-        assert f"configs/{recipe.name}" in table
+        assert f"`{recipe.stem}`" in table
 
 
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_the_page_of_weights_is_up_to_date() -> None:
+    page = weights_page.PAGE.read_text()
+    assert page == weights_page.page(), "run python -m tools.weights_page"
+    for name in flax_resnet.list_pretrained():
+        assert f"| `{name}` |" in page
+    row = next(line for line in page.splitlines() if "`resnet50.a1_in1k`" in line)
+    assert "| 224 | 288 | 80.21 | 81.21 |" in row
+    assert {name for name, _ in weights_page.load_accuracies()} <= set(
+        flax_resnet.list_pretrained()
+    )
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    def pages(entries: list[dict[str, object]]) -> Iterator[str]:
+        for entry in entries:
+            for target in entry.values():
+                yield from [target] if isinstance(target, str) else pages(target)
+
+    project = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
+    docs = ROOT / "docs"
+    written = {str(page.relative_to(docs)) for page in docs.rglob("*.md")}
+    assert sorted(pages(project["nav"])) == sorted(written)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run_and_are_kept_without_outputs(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -81,7 +146,71 @@ def test_notebooks_run_and_are_kept_without_outputs(
     NotebookClient(notebook, timeout=300, resources=settings).execute()
 
 
-def test_the_reference_has_every_public_name(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, ROOT / "docs/api.py", tmp_path], check=True, cwd=ROOT)
-    page = (tmp_path / "flax_resnet.html").read_text()
-    assert [name for name in flax_resnet.__all__ if f'id="{name}"' not in page] == []
+class Page(HTMLParser):
+    """The links and anchors of a page, and what it loads."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.anchors: set[str] = set()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = {name: value for name, value in attributes if value}
+        self.anchors |= {found[name] for name in ("id", "name") if name in found}
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        if tag == "link" and "href" in found:
+            self.loaded.append(found["href"])
+        if "src" in found:
+            self.loaded.append(found["src"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site as `make docs` does, and return its folder."""
+    root = tmp_path_factory.mktemp("checkout")
+    for folder in ("docs", "flax_resnet"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "zensical.toml", root)
+    program = Path(sys.executable).parent / "zensical"
+    build = [program, "build", "--clean", "--strict"]
+    done = subprocess.run(build, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root / "site"
+
+
+@pytest.mark.slow
+def test_links_of_the_site_lead_somewhere_and_it_loads_nothing_from_elsewhere(site: Path) -> None:
+    pages = {path.resolve(): Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
+    assert len(pages) > 25
+    broken = []
+    for path, page in pages.items():
+        for link in (*page.links, *page.loaded):
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                assert link not in page.loaded, f"{path.name} loads {link}"
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            target = target / "index.html" if target.is_dir() else target
+            known = pages[target].anchors if target in pages else set()
+            if not target.is_file() or (parts.fragment and unquote(parts.fragment) not in known):
+                broken.append(f"{path.relative_to(site.resolve())}: {link}")
+    assert broken == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "page"),
+    [
+        (flax_resnet, "index"),
+        (flax_resnet.data, "data"),
+        (flax_resnet.steps, "steps"),
+    ],
+    ids=lambda each: getattr(each, "__name__", None),
+)
+def test_the_reference_has_every_public_name(site: Path, module: object, page: str) -> None:
+    anchors = Page(site / "reference" / f"{page}.html").anchors
+    names = [f"{module.__name__}.{name}" for name in module.__all__]
+    assert [name for name in names if name not in anchors] == []

@@ -22,10 +22,10 @@ from flax_resnet.training.parsing import parse
 PAGE = ROOT / "docs" / "recipes.md"
 _INTRODUCTION = """# Recipes
 
-What each recipe in [`configs/`](../configs) sets, where that comes from, what it is expected to
-reach and what it has reached here. `python -m tools.recipes` writes this page; nothing in it
-is typed by hand. Many recipes take the model behind a colon: `--config configs/rsb_a3.py:resnet18`;
-those of CIFAR-10 a data set as well: `--config configs/cifar10_wrn_28_10.py:cifar100/wrn_40_4`.
+What each recipe in `configs/` sets, where that comes from, what it is expected to
+reach and what it has reached here. `python -m tools.recipes` generates this page. Many recipes
+take the model after a colon: `--config configs/rsb_a3.py:resnet18`; those for CIFAR-10 also take a
+data set: `--config configs/cifar10_wrn_28_10.py:cifar100/wrn_40_4`.
 """
 # What says how a data set is read and reported, and not how a network learns.
 _LEFT_OUT = {"train_split", "eval_split", "test_split", "mean", "std", "channels"}
@@ -56,7 +56,7 @@ def page(recipes: Sequence[Recipe], measured: dict[str, str]) -> str:
     accuracies = [["recipe", "model", "expected", "measured by us", "source"]]
     settings = [["recipe", "what it sets"]]
     for recipe in recipes:
-        name, promise = f"[`{recipe.name}`](../configs/{recipe.name}.py)", recipe.promises
+        name, promise = f"`{recipe.name}`", recipe.promises
         accuracies.append(
             [
                 name,
@@ -69,7 +69,7 @@ def page(recipes: Sequence[Recipe], measured: dict[str, str]) -> str:
         changes = differences(recipe.config.to_dict(), TrainConfig().to_dict())
         settings.append([f"`{recipe.name}`", ", ".join(changes)])
     parts = [_INTRODUCTION, "## What they reach\n", _markdown(accuracies)]
-    heading = "\n## What they set\n\nAll but the defaults, and but splits, means and intervals.\n"
+    heading = "\n## What they set\n\nLearning settings that differ from the defaults.\n"
     return "\n".join([*parts, heading, _markdown(settings), ""])
 
 

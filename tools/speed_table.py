@@ -1,10 +1,10 @@
-"""Write README.md's table of speed from the newest results, between its two marker comments.
+"""Write the tables of speed in README.md and docs/speed.md, between their marker comments.
 
     python -m tools.speed_table
 
 A row is a network on a device, as `train_step`, `inference` or `gpu` measured it last; the lines
-below are of `compile_time`, `memory`, `startup` and `scaling`. `--check` only says whether the page
-is what the results say.
+below, in docs/speed.md only, are of `compile_time`, `memory`, `startup` and `scaling`. `--check`
+writes nothing and compares the pages with the results.
 """
 
 import argparse
@@ -16,7 +16,8 @@ from typing import Any
 
 from benchmarks.measuring import RESULTS, ROOT
 
-PAGE = ROOT / "README.md"
+SHORT_PAGE = ROOT / "README.md"
+FULL_PAGE = ROOT / "docs" / "speed.md"
 BEGIN = "<!-- speed: python -m tools.speed_table -->"
 END = "<!-- speed ends -->"
 SPEEDS = ("train_step", "inference", "gpu")
@@ -34,16 +35,18 @@ def load_results(folder: Path = RESULTS) -> list[Result]:
     return sorted(dated, key=lambda result: str(result["environment"]["date"]), reverse=True)
 
 
-def block(results: Sequence[Result]) -> str:
-    """Return what stands between the markers."""
-    rows = list(_speed_rows(results))
+def block(results: Sequence[Result], short: bool = False) -> str:
+    """Return what is written between the markers; `short` has training and inference only."""
+    rows = [
+        row for row in _speed_rows(results) if not (short and row[2] == WORDS["folded-inference"])
+    ]
     lines = []
     if rows:
         lines += [_markdown(cells) for cells in (HEADER, ("---",) * len(HEADER), *rows)]
         lines += ["", _versions(results)]
     else:
         lines += ["Not measured yet: `python -m benchmarks.peers.steps train`, then `inference`."]
-    more = [f"- {line}" for line in _other_lines(results)]
+    more = [] if short else [f"- {line}" for line in _other_lines(results)]
     return "\n".join([*lines, *(["", *more] if more else [])])
 
 
@@ -63,13 +66,19 @@ def page_with(text: str, new: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the table, or return 1 with `--check` where it is not up to date."""
     options = _parser().parse_args(arguments)
-    text = options.page.read_text()
-    new = page_with(text, block(load_results(options.results)))
+    results = load_results(options.results)
+    pages = [options.page] if options.page else [SHORT_PAGE, FULL_PAGE]
+    stale = []
+    for page in pages:
+        text = page.read_text()
+        new = page_with(text, block(results, short=page == SHORT_PAGE))
+        if new != text:
+            stale.append(page.name)
+            if not options.check:
+                page.write_text(new)
     if options.check:
-        print("up to date" if new == text else "not up to date: python -m tools.speed_table")
-        return int(new != text)
-    options.page.write_text(new)
-    return 0
+        print(f"not up to date: {', '.join(stale)}" if stale else "up to date")
+    return int(options.check and bool(stale))
 
 
 def _speed_rows(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
@@ -177,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--check", action="store_true", help="write nothing")
-    parser.add_argument("--page", type=Path, default=PAGE, help="default: README.md")
+    parser.add_argument("--page", type=Path, help="default: README.md and docs/speed.md")
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: benchmarks/results")
     return parser
 

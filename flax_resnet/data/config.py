@@ -21,7 +21,7 @@ class DataConfig:
     """Say which images to read, how to crop them and how to batch them."""
 
     source: str = "digits"
-    """digits | tfds:NAME[/config][:version] | folder:PATH | csv:PATH | masks:PATH |
+    """digits | `tfds:NAME[/config][:version]` | folder:PATH | csv:PATH | masks:PATH |
     synthetic[:CLASSES]"""
     data_dir: str | None = None
     """Where TFDS data lies; None is TFDS's own default, which $TFDS_DATA_DIR sets."""

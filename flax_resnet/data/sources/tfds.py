@@ -60,7 +60,7 @@ class TfdsSource:
 
 
 def open_tfds(config: DataConfig, rest: str, split: str) -> TfdsSource:
-    """Open a split of "tfds:NAME[/config][:version]", preparing the data set when need be."""
+    """Open a split of `tfds:NAME[/config][:version]`, preparing the data set when need be."""
     return open_builder(find_builder(rest, config.data_dir), config.source, split)
 
 
