@@ -10,9 +10,9 @@ Expected: not measured by us yet.
 Time: an epoch of a few hundred pictures takes minutes on two CPU cores.
 """
 
-from flax_resnet.training.pretrained import architecture_of, data_settings
 from ml_collections import ConfigDict
 
+from flax_resnet.training.networks import find_network
 from flax_resnet.training.parsing import base_config
 
 
@@ -23,10 +23,11 @@ def get_config(weights: str = "resnet18.a1_in1k") -> ConfigDict:
     config.label_smoothing = 0.1
     config.freeze = "stem|layer[123]"
 
-    config.model.name = architecture_of(weights)
+    origin = find_network(weights)
+    config.model.name = origin.architecture
     config.model.pretrained = weights
 
-    config.data.update(data_settings(weights))
+    config.data.update(origin.image_settings())
     config.data.source = "folder:photos"
     config.data.train_split = "train"
     config.data.eval_split = "val"

@@ -40,6 +40,15 @@ def python_blocks(path: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
 
 
+# Those that compile large networks, whose functions have quick tests elsewhere.
+SLOW = ("backbones.md", "segmentation.md")
+WITH_BLOCKS = [
+    pytest.param(path, id=by_name(path), marks=[pytest.mark.slow] if path.name in SLOW else [])
+    for path in DOCUMENTS
+    if python_blocks(path)
+]
+
+
 @pytest.fixture
 def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every repository of the hub weights of zeros, so that documents can name real ones."""
@@ -58,7 +67,7 @@ def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "_fetch", fetch)
 
 
-@pytest.mark.parametrize("path", [path for path in DOCUMENTS if python_blocks(path)], ids=by_name)
+@pytest.mark.parametrize("path", WITH_BLOCKS)
 def test_python_blocks_run_in_order(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline_hub: None
 ) -> None:
