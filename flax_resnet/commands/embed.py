@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Done:
     """Write a row of features a picture; the status is 1 if some could not be read, else 0."""
-    from flax_resnet.inference.inputs import listed_pictures
+    from flax_resnet.inference.inputs import find_images
     from flax_resnet.inference.predictor import open_predictor
     from flax_resnet.inference.stream import outputs
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> Done:
             f"--out is {args.out}; expected a name that ends in {' or '.join(FORMATS)}"
         )
     write = _write_npy if args.out.suffix == ".npy" else _parquet_writer()
-    files = listed_pictures(args.images, sys.stdin)
+    files = find_images(args.images, sys.stdin)
     predictor = open_predictor(args.run, args.step, not args.raw, args.batch_size)
     apply = functools.partial(predictor.features, stage=args.stage)
     found: list[Output] = []

@@ -16,11 +16,11 @@ from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError, printable
 
 if TYPE_CHECKING:
-    from flax_resnet.inference.stream import Found, Output
+    from flax_resnet.inference.stream import Output, TopClasses
 
 HELP = "say what is on pictures, with a probability: a table, CSV or JSON lines"
 EXAMPLE = "predict runs/photos holiday/ --top 3 --csv found.csv"
-Write = Callable[["Output", "Found"], None]
+Write = Callable[["Output", "TopClasses"], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,11 +61,11 @@ def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Done:
     """Write a row for each picture; the status is 1 if some could not be read, else 0."""
-    from flax_resnet.inference.inputs import listed_pictures
+    from flax_resnet.inference.inputs import find_images
     from flax_resnet.inference.predictor import open_predictor
-    from flax_resnet.inference.stream import as_dict, best_classes, outputs
+    from flax_resnet.inference.stream import output_to_json, outputs, top_classes
 
-    files = listed_pictures(args.images, sys.stdin)
+    files = find_images(args.images, sys.stdin)
     if args.shards is not None:
         return _shards(args, list(files))
     predictor = open_predictor(args.run, args.step, not args.raw, args.batch_size)
@@ -74,10 +74,10 @@ def run(args: argparse.Namespace) -> Done:
     with _writer(args, top) as write:
         for output in outputs(predictor, files, predictor.probabilities):
             failed += tell_error(output)
-            found = best_classes(output, predictor.class_names, top)
+            found = top_classes(output.values, predictor.class_names, top)
             write(output, found)
             if args.json:
-                told.append(as_dict(output, found))
+                told.append(output_to_json(output, found))
     return Done({"pictures": told}, bool(failed))
 
 
@@ -141,7 +141,7 @@ def _csv_rows(file: TextIO, top: int) -> Write:
     columns = [f"{what}_{at}" for at in range(1, top + 1) for what in ("class", "score")]
     table.writerow(["file", *columns, "error"])
 
-    def write(output: Output, found: Found) -> None:
+    def write(output: Output, found: TopClasses) -> None:
         cells = [cell for name, score in found for cell in (name, f"{score:.6f}")]
         cells += [""] * (2 * top - len(cells))
         table.writerow([output.file, *cells, output.error or ""])
@@ -150,12 +150,12 @@ def _csv_rows(file: TextIO, top: int) -> Write:
 
 
 def _json_lines(file: TextIO) -> Write:
-    from flax_resnet.inference.stream import as_dict
+    from flax_resnet.inference.stream import output_to_json
 
-    return lambda output, found: print(json.dumps(as_dict(output, found)), file=file)
+    return lambda output, found: print(json.dumps(output_to_json(output, found)), file=file)
 
 
-def _print(output: Output, found: Found) -> None:
+def _print(output: Output, found: TopClasses) -> None:
     if output.error is None:
         print(printable(output.file))
         for name, score in found:

@@ -12,7 +12,7 @@ from rich.table import Table
 from flax_resnet.commands.evaluate import class_lines
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
-from flax_resnet.inference.overlays import Row, draw_overlay, draw_panel
+from flax_resnet.inference.overlays import PanelRow, draw_overlay, draw_panel
 
 HELP = "write masks of images, or of a split, as a run of segmentation sees them"
 EXAMPLE = "segment runs/unet_isbi cells.png --out masks"
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> Done:
     from PIL import Image
 
     from flax_resnet.inference.tiles import make_apply, predict
+    from flax_resnet.steps.tasks.confusion import count_confusion
     from flax_resnet.training.runs import restore
 
     restored = restore(args.run, args.step)
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> Done:
     out.mkdir(parents=True, exist_ok=True)
     apply, names = make_apply(restored), restored.class_names
     values = np.asarray(restored.config.data.mask_values, np.uint8)
-    panel: list[Row] = []
+    panel: list[PanelRow] = []
     confusions: dict[str, np.ndarray] = {}
     for subject in subjects:
         # A model may have more outputs than there are values to write.
@@ -73,7 +74,10 @@ def run(args: argparse.Namespace) -> Done:
         overlay = draw_overlay(subject.image, subject.truth, found)
         Image.fromarray(overlay).save(out / f"{subject.name}.overlay.png")
         if subject.truth is not None:
-            confusions[subject.name] = _confusion(subject.truth, found, len(values))
+            classes = len(values)
+            counted = subject.truth < classes
+            confusion = count_confusion(subject.truth, found, counted, classes)
+            confusions[subject.name] = np.asarray(confusion)
         if len(panel) < _SHOWN:
             panel.append((subject.name, subject.image, subject.truth, found))
     draw_panel(out / "panel.png", panel, names)
@@ -117,24 +121,17 @@ def _check_names(stems: list[str]) -> None:
         )
 
 
-def _confusion(truth: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
-    """Return how many pixels of each class (rows) were given each class; ignored ones are none."""
-    counted = truth < classes
-    cells = truth[counted].astype(np.int64) * classes + found[counted]
-    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
-
-
 def _print(confusions: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, float]:
     """Print a line for each image whose truth is known; return the figures of all together."""
-    from flax_resnet.steps.tasks.segmentation import confusion_figures
+    from flax_resnet.steps.tasks.confusion import confusion_metrics
 
     if not confusions:
         return {}
     table = Table()
     for column in ("image", "Dice", "IoU", "pixel error"):
         table.add_column(column, justify="left" if column == "image" else "right")
-    together = confusion_figures(sum(confusions.values(), np.zeros(())), names)
-    rows = {name: confusion_figures(each, names) for name, each in confusions.items()}
+    together = confusion_metrics(sum(confusions.values(), np.zeros(())), names)
+    rows = {name: confusion_metrics(each, names) for name, each in confusions.items()}
     for name, figures in rows.items():
         table.add_row(name, *_cells(figures))
     table.add_section()

@@ -1,4 +1,8 @@
-"""Write a network as StableHLO, as a SavedModel, or as a folder of the hub."""
+"""Write a network for other programs: as StableHLO, as a SavedModel, or as a folder of the hub.
+
+A file with a function of images gets a description of these images beside it. It is read back, and
+the error of its logits is returned; ONNX, in a module of its own, does the same.
+"""
 
 from __future__ import annotations
 
@@ -21,50 +25,31 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def write_stablehlo(network: Exported, path: Path) -> float:
-    """Write a network to `path`, and what its images have to be like to `path.json`.
+    """Write a network to `path`, and the description of its images to `path.json`.
 
     Returns:
-      The largest difference of the file's logits to the network's, over the largest logit, on a
-      batch of noise.
+      The `logit_error` of the file.
 
     Raises:
-      InputError: flatbuffers, in which jax writes, is not installed; or the file cannot be written.
+      InputError: flatbuffers, which jax needs, is not installed, or the file cannot be written.
     """
     (batch,) = export.symbolic_shape("b")
     images = jax.ShapeDtypeStruct((batch, *network.image_shape), jnp.dtype(network.dtype))
-    made = export.export(jax.jit(network.__call__), platforms=PLATFORMS)(images)
+    exported = export.export(jax.jit(network.__call__), platforms=PLATFORMS)(images)
     try:
-        data = bytes(made.serialize())
+        data = bytes(exported.serialize())
     except ImportError:
         raise InputError("StableHLO needs flatbuffers: pip install 'flax-resnet[export]'") from None
-    try:
-        replace_bytes(path, data)
-        write_description(network, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written to: {error.strerror or error}") from None
+    write_file(network, path, data)
     loaded = export.deserialize(bytearray(path.read_bytes()))
-    return difference(network, lambda images: np.asarray(loaded.call(images)))
-
-
-def write_description(network: Exported, path: Path) -> None:
-    """Write what a program has to know to `path.json`."""
-    text = json.dumps(network.describe(), indent=1, ensure_ascii=False)
-    replace_text(path.with_name(f"{path.name}.json"), text + "\n")
-
-
-def difference(network: Exported, loaded: Callable[[np.ndarray], np.ndarray]) -> float:
-    """Return the largest difference of what was read back, over the network's largest logit."""
-    noise = np.random.default_rng(0).standard_normal((2, *network.image_shape))
-    images = (128 + 40 * noise).astype(np.uint8) if network.preprocess else noise.astype(np.float32)
-    expected = np.asarray(jax.jit(network.__call__)(images))
-    return float(np.abs(loaded(images) - expected).max() / max(np.abs(expected).max(), 1e-30))
+    return logit_error(network, lambda images: np.asarray(loaded.call(images)))
 
 
 def write_savedmodel(network: Exported, folder: Path) -> float:
-    """Write a network to a folder, with one function `serving_default(images)` to `logits`.
+    """Write a network to a folder, with the signature `serving_default(images)` -> `logits`.
 
     Returns:
-      The largest difference, as `write_stablehlo` does.
+      The `logit_error` of the folder's function.
 
     Raises:
       InputError: TensorFlow is not installed, or the folder cannot be written to.
@@ -89,27 +74,27 @@ def write_savedmodel(network: Exported, folder: Path) -> float:
     )
     try:
         tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
-        write_description(network, folder)
+        _write_description(network, folder)
     except (OSError, tf.errors.OpError) as error:
         raise InputError(f"{folder} cannot be written to: {error}") from None
     loaded = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    return difference(network, lambda images: loaded(images=tf.constant(images))["logits"].numpy())
+    return logit_error(network, lambda images: loaded(images=tf.constant(images))["logits"].numpy())
 
 
 def write_hub(network: Exported, folder: Path, architecture: str | None = None) -> None:
     """Write `model.safetensors` and `config.json` to a folder.
 
     Args:
-      architecture: row of the table that the network was made from; None: the row that it equals.
+      architecture: the network's row in the table of models; None: the row that it equals.
 
     Raises:
-      InputError: the network has no row, or the folder cannot be written to.
+      InputError: the network is not in the table, or the folder cannot be written to.
     """
     data = network.data
     images = Preprocessing(
         data.test_size,
         data.eval_crop,
-        # timm knows these two; ours are nearer to the second.
+        # timm knows these two; our other methods are closest to bilinear.
         "bicubic" if data.interpolation in ("bicubic", "random") else "bilinear",
         data.mean,
         data.std,
@@ -124,3 +109,29 @@ def write_hub(network: Exported, folder: Path, architecture: str | None = None) 
         )
     except OSError as error:
         raise InputError(f"{folder} cannot be written to: {error.strerror or error}") from None
+
+
+def write_file(network: Exported, path: Path, data: bytes) -> None:
+    """Write `data` to `path`, and the description of the network's images to `path.json`.
+
+    Raises:
+      InputError: a file cannot be written.
+    """
+    try:
+        replace_bytes(path, data)
+        _write_description(network, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written to: {error.strerror or error}") from None
+
+
+def logit_error(network: Exported, loaded: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Return the largest error of `loaded`'s logits for noise, over the network's largest logit."""
+    noise = np.random.default_rng(0).standard_normal((2, *network.image_shape))
+    images = (128 + 40 * noise).astype(np.uint8) if network.preprocess else noise.astype(np.float32)
+    expected = np.asarray(jax.jit(network.__call__)(images))
+    return float(np.abs(loaded(images) - expected).max() / max(np.abs(expected).max(), 1e-30))
+
+
+def _write_description(network: Exported, path: Path) -> None:
+    text = json.dumps(network.describe(), indent=1, ensure_ascii=False)
+    replace_text(path.with_name(f"{path.name}.json"), text + "\n")

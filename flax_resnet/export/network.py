@@ -1,4 +1,4 @@
-"""What is exported: a network with its weights, as a function of images alone."""
+"""A network with its weights as a function of images alone, ready for export."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Exported:
     """A network as a function from images to logits.
 
     Attributes:
-      preprocess: take uint8 pictures and normalise them, instead of normalised float32 ones.
+      preprocess: take uint8 images and normalize them, instead of normalized float32 images.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Exported:
     preprocess: bool = False
 
     def __call__(self, images: Array) -> Array:
-        """Return the logits of images, or of their pixels, in float32."""
+        """Return the logits of images as `preprocess` defines them, in float32."""
         if self.preprocess:
             images = normalize(images, self.data.mean, self.data.std)
         logits: Any = self.model.apply(self.variables, images, train=False)
@@ -40,7 +40,7 @@ class Exported:
 
     @property
     def dtype(self) -> str:
-        """Return the type of the images."""
+        """Return the dtype of the images."""
         return "uint8" if self.preprocess else "float32"
 
     @property
@@ -51,19 +51,19 @@ class Exported:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Return the shape of an image's logits: classes, behind height and width of a U-Net's."""
+        """Return the shape of an image's logits: (classes,), or (h, w, classes) of a U-Net."""
         image = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.dtype(self.dtype))
         return jax.eval_shape(self.__call__, image).shape[1:]
 
     def describe(self) -> dict[str, Any]:
-        """Return what a program has to know that shows it pictures, as JSON values."""
+        """Return how to prepare images and read the logits, as JSON values."""
         data, shape = self.data, self.output_shape
         resizing = {
             "resize_short_side_to": int(data.test_size / data.eval_crop),
             "interpolation": data.interpolation,
             "centre_crop": data.test_size,
         }
-        # Whoever asks for every pixel takes tiles of the image as it is.
+        # For segmentation images are not resized but cut into tiles.
         return {
             "network": self.name,
             "input": {"shape": ["b", *self.image_shape], "dtype": self.dtype},
@@ -77,10 +77,11 @@ class Exported:
 
 
 def as_function(predictor: Predictor, fold: bool = True, preprocess: bool = False) -> Exported:
-    """Take a predictor's network, with its batch norms folded into its convolutions.
+    """Return a predictor's network, with its batch norms folded into its convolutions.
 
     Args:
-      fold: False leaves the norms as they are; networks without batch norms always keep theirs.
+      fold: False keeps the batch norms; other norms are never folded.
+      preprocess: normalize uint8 images inside the function.
     """
     model: Any = predictor.model
     variables = jax.device_get(predictor.variables)

@@ -15,24 +15,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_resnet.errors import InputError
-from flax_resnet.export.formats import difference, write_description
+from flax_resnet.export.formats import logit_error, write_file
 from flax_resnet.export.network import Exported
-from flax_resnet.files import replace_bytes
 
-# Of 2022 and 2024: what reads them is in use everywhere.
+# From 2022 and 2024: current runtimes read them.
 OPSET, IR_VERSION = 18, 10
 
 
 def write_onnx(network: Exported, path: Path) -> float:
-    """Write a network to `path`, and what its images have to be like to `path.json`.
+    """Write a network to `path`, and the description of its images to `path.json`.
 
     Returns:
-      The largest difference of onnxruntime's logits to the network's, over the largest logit, on a
-      batch of noise.
+      The `logit_error` of the file in onnxruntime.
 
     Raises:
-      InputError: onnx or onnxruntime is not installed, the network has an operation that is not
-        known here, or the file cannot be written.
+      InputError: onnx or onnxruntime is not installed, the network has an unsupported operation,
+        or the file cannot be written.
     """
     try:
         import onnxruntime
@@ -44,19 +42,15 @@ def write_onnx(network: Exported, path: Path) -> float:
         raise InputError(
             "ONNX needs onnx and onnxruntime: pip install 'flax-resnet[onnx]'"
         ) from None
-    try:
-        replace_bytes(path, data)
-        write_description(network, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written to: {error.strerror or error}") from None
+    write_file(network, path, data)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return difference(network, lambda images: session.run(None, {"images": images})[0])
+    return logit_error(network, lambda images: session.run(None, {"images": images})[0])
 
 
 def to_onnx(network: Exported) -> bytes:
     """Return a network as an ONNX model from `images` to `logits`, for batches of any size.
 
-    It computes in float32, for few runtimes know bfloat16.
+    It computes in float32, since few runtimes support bfloat16.
     """
     import onnx
     from onnx import helper
@@ -71,24 +65,24 @@ def to_onnx(network: Exported) -> bytes:
     graph = Graph(OPERATORS)
     (logits,) = graph.write(traced.jaxpr, traced.consts, ["images"])
     graph.add("Identity", logits, name="logits")
-    made = helper.make_model(
+    model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "network",
-            [_described("images", traced.jaxpr.invars[0].aval)],
-            [_described("logits", traced.jaxpr.outvars[0].aval)],
+            [_value_info("images", traced.jaxpr.invars[0].aval)],
+            [_value_info("logits", traced.jaxpr.outvars[0].aval)],
             graph.constants,
         ),
         producer_name="flax_resnet",
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )
-    onnx.checker.check_model(made)
-    return bytes(made.SerializeToString())
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
 
 
-def _described(name: str, of: Any) -> Any:
+def _value_info(name: str, array: Any) -> Any:
     from onnx import helper
 
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(of.dtype))
-    return helper.make_tensor_value_info(name, kind, ["b", *of.shape[1:]])
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(array.dtype))
+    return helper.make_tensor_value_info(name, kind, ["b", *array.shape[1:]])

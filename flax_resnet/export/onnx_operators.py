@@ -1,7 +1,7 @@
-"""The operations of inference as nodes of an ONNX graph; a row of a table for each.
+"""Write the primitives of inference as nodes of an ONNX graph; `OPERATORS` is the table of them.
 
-The jaxpr is one of a single image, and the first dimension of what depends on it is the batch, in
-these networks everywhere.
+The jaxpr is traced for a single image. In these networks the first dimension of every value that
+depends on the image is the batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _shape(equation: Equation, at: int = 0) -> tuple[Any, ...]:
 
 
 def _plain(operator: str) -> Callable[..., str]:
-    """Make the writer of an operation that ONNX has just so."""
+    """Return the writer of a primitive that ONNX has under the name `operator`."""
     return lambda graph, equation, *inputs: graph.add(operator, *inputs)
 
 
@@ -48,7 +48,7 @@ def _broadcast(graph: Graph, equation: Equation, x: Value) -> Value:
         spread[place] = size
     if len(places) < len(shape):
         x = graph.add("Reshape", x, _whole([-1, *spread[1:]]))
-    # One is no demand: as many images as there are, stay.
+    # Expand keeps a dimension where the shape says 1, so the batch may have any size.
     return graph.add("Expand", x, _whole(shape)) if tuple(spread) != tuple(shape) else x
 
 
@@ -89,7 +89,7 @@ def _padded(graph: Graph, equation: Equation, x: Value, value: Value) -> str:
     low, high, between = np.transpose(equation.params["padding_config"])
     shape = list(_shape(equation))
     for axis in np.flatnonzero(between).tolist():
-        # Pixels become rows of one, are filled up, and the rows joined: a gap behind each of them.
+        # Interior padding: give each pixel an axis of its own, pad that, and join the axes again.
         x = graph.add("Unsqueeze", x, _whole([axis + 1]))
         gap = np.zeros((2, len(shape) + 1), np.int64)
         gap[1, axis + 1] = between[axis]
@@ -118,7 +118,10 @@ def _product(graph: Graph, equation: Equation, x: Value, y: Value) -> str:
 def _convolution(graph: Graph, equation: Equation, x: Value, kernel: Value) -> str:
     params = equation.params
     if set(params["lhs_dilation"]) != {1} or params["batch_group_count"] != 1:
-        raise InputError("ONNX: nothing is known about such convolutions; export StableHLO instead")
+        raise InputError(
+            "ONNX: transposed and batch-grouped convolutions are not supported; export StableHLO "
+            "instead"
+        )
     order = params["dimension_numbers"]
     low, high = zip(*params["padding"], strict=True)
     found = graph.add(
@@ -139,8 +142,8 @@ def _transposed(graph: Graph, x: Value, order: Sequence[int]) -> Value:
     return x.transpose(order)
 
 
-def _largest(graph: Graph, equation: Equation, x: Value) -> str:
-    """Write the maximum over windows of NHWC images."""
+def _max_pool(graph: Graph, equation: Equation, x: Value) -> str:
+    """Write max pooling of NHWC images."""
     params = equation.params
     low, high = zip(*params["padding"][1:3], strict=True)
     found = graph.add(
@@ -178,7 +181,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "pad": _padded,
     "reduce_max": _reduced("ReduceMax"),
     "reduce_sum": _reduced("ReduceSum"),
-    "reduce_window_max": _largest,
+    "reduce_window_max": _max_pool,
     "reshape": _reshaped,
     "rev": _reversed,
     "rsqrt": lambda g, e, x: g.add("Reciprocal", g.add("Sqrt", x)),

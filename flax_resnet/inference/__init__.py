@@ -1,4 +1,4 @@
-"""A trained network at work: pictures in, classes, scores and features out.
+"""Apply a trained network to images: predictions, features, confusion matrices, explanations.
 
-Nothing is imported here, so that each command loads what it needs.
+Nothing is imported here, so that each command loads only what it needs.
 """

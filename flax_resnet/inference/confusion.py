@@ -1,4 +1,4 @@
-"""Which classes a network takes for which."""
+"""The confusion matrix of a classification run over a split, and its largest errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
@@ -20,6 +19,7 @@ from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
 from flax_resnet.steps.mesh import data_mesh, device_rows, put_batch, replicated
 from flax_resnet.steps.step import make_eval_step
+from flax_resnet.steps.tasks.confusion import count_confusion
 from flax_resnet.steps.tasks.table import CLASSIFICATION
 from flax_resnet.training.evaluation import divisible_eval_batch
 from flax_resnet.training.runs import Run, default_split
@@ -29,11 +29,11 @@ Confusion = Int[np.ndarray, "classes classes"]
 
 
 class Mistake(NamedTuple):
-    """How many pictures of one class are taken for another."""
+    """How many images of one class are predicted as another."""
 
     truth: int
-    found: int
-    pictures: int
+    predicted: int
+    images: int
 
 
 def confusion_matrix(
@@ -43,14 +43,15 @@ def confusion_matrix(
     mesh: Mesh | None = None,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Confusion:
-    """Return how many pictures of each class (rows) were taken for each class (columns).
+    """Return how many images of each class (rows) were predicted as each class (columns).
 
-    Every picture counts once, at any batch size; what cannot be decoded counts nowhere where
-    `data.on_error` skips it. There are as many classes as the network has outputs.
+    Every image counts once, at any batch size. Images that cannot be decoded are left out if
+    `data.on_error` skips them. There are as many classes as the network has outputs.
 
     Args:
-      data: where the pictures come from; None takes the run's own data.
-      split: None takes the run's test split, or its evaluation split where it has none.
+      data: where the images come from; None uses the run's own data.
+      split: None uses the run's test split, or its evaluation split if it has no test split.
+      on_batch: called after every batch.
 
     Raises:
       InputError: the run or the data are for another task, or the data have more classes.
@@ -61,7 +62,7 @@ def confusion_matrix(
     source = open_source(data, split or default_split(data))
     check_task(source, run.config.task)
     check_classes(source, run.model.num_classes)
-    task = dataclasses.replace(CLASSIFICATION, sums=_cells)
+    task = dataclasses.replace(CLASSIFICATION, sums=_confusion_sums)
     step = make_eval_step(
         run.model, mesh, mean=data.mean, std=data.std, task=task, flip=data.eval_flip
     )
@@ -84,16 +85,16 @@ def confusion_matrix(
 
 
 def worst_mistakes(confusion: Confusion, count: int = 10) -> list[Mistake]:
-    """Return the pairs of classes that are mixed up most often, at most so many."""
+    """Return the `count` pairs of classes that are confused most often, the worst first."""
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
     pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
-    return [Mistake(int(t), int(f), int(wrong[t, f])) for t, f in pairs if wrong[t, f]]
+    return [Mistake(int(t), int(p), int(wrong[t, p])) for t, p in pairs if wrong[t, p]]
 
 
 def write_confusion(path: Path, confusion: Confusion, names: tuple[str, ...]) -> None:
-    """Write a matrix as CSV: a row for each true class, a column for each that was found."""
+    """Write a matrix as CSV: a row for each true class, a column for each predicted class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["truth", *names])
@@ -102,11 +103,11 @@ def write_confusion(path: Path, confusion: Confusion, names: tuple[str, ...]) ->
     replace_text(path, text.getvalue())
 
 
-def _cells(
+def _confusion_sums(
     logits: Float[Array, "n classes"], batch: Mapping[str, jax.Array]
 ) -> dict[str, jax.Array]:
-    # As the evaluation ranks them, so that the diagonal is its accuracy.
-    found = jax.lax.top_k(logits, 1)[1][:, 0]
-    classes = logits.shape[-1]
-    empty = jnp.zeros((classes, classes), jnp.int32)
-    return {"confusion": empty.at[batch["label"], found].add(batch["mask"].astype(jnp.int32))}
+    # Ranked as in the evaluation, so that the diagonal adds up to its accuracy.
+    predicted = jax.lax.top_k(logits, 1)[1][:, 0]
+    counted = batch["mask"].astype(bool)
+    confusion = count_confusion(batch["label"], predicted, counted, logits.shape[-1])
+    return {"confusion": confusion}

@@ -1,4 +1,4 @@
-"""Which pictures a person means: files, folders, patterns, a list on standard input."""
+"""Find the images that a command names: files, folders, patterns, a list on standard input."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from flax_resnet.errors import InputError, printable
 STANDARD_INPUT = "-"
 
 
-def listed_pictures(words: Iterable[str], lines: Iterable[str] = ()) -> Iterator[str]:
-    """Yield paths in the order of the words; of folders and patterns in alphabetical order.
+def find_images(words: Iterable[str], lines: Iterable[str] = ()) -> Iterator[str]:
+    """Yield paths in the order of the words, those of a folder or pattern in alphabetical order.
 
-    Of a folder all pictures count, however deep. A file that is named counts whatever it is called,
-    and whether or not it is there: whoever reads it says so.
+    A folder stands for all images in it and below it. A file is yielded whatever its extension,
+    and even if it does not exist: the error is raised where it is read.
 
     Args:
-      lines: what `-` stands for, a path a line.
+      lines: the paths that `-` stands for, one in each line.
 
     Raises:
-      InputError: a folder has no pictures, or nothing fits a pattern.
+      InputError: a folder has no images, or nothing matches a pattern.
     """
     for word in words:
         if word == STANDARD_INPUT:
             yield from (line for raw in lines if (line := raw.rstrip("\r\n")))
         elif Path(word).is_dir():
-            yield from _some(_below(Path(word)), f"{word} has no pictures in it", EXTENSIONS)
+            yield from _not_empty(_below(Path(word)), f"{word} has no images in it", EXTENSIONS)
         elif glob.has_magic(word) and not Path(word).exists():
-            found = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  (of any root)
-            yield from _some(found, f"nothing fits {word!r}", ())
+            found = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  (absolute too)
+            yield from _not_empty(found, f"nothing matches {word!r}", ())
         else:
             yield word
 
@@ -41,8 +41,8 @@ def _below(folder: Path) -> list[str]:
     return sorted(str(path) for path in paths if path.is_file())
 
 
-def _some(found: list[str], otherwise: str, expected: Iterable[str]) -> list[str]:
+def _not_empty(found: list[str], message: str, extensions: Iterable[str]) -> list[str]:
     if not found:
-        names = f"; expected {', '.join(sorted(expected))}" if expected else ""
-        raise InputError(f"{printable(otherwise)}{names}")
+        names = f"; expected {', '.join(sorted(extensions))}" if extensions else ""
+        raise InputError(f"{printable(message)}{names}")
     return found

@@ -1,6 +1,6 @@
-"""Classes of a great many pictures: in several files by several processes, and to be gone on with.
+"""Classify very many images into numbered files, with several processes.
 
-A file is there whole or not at all, so a run that was interrupted does what is missing.
+A file is written whole or not at all: after an interruption, the same call writes the missing ones.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import NamedTuple
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
 from flax_resnet.inference.predictor import Predictor, open_predictor
-from flax_resnet.inference.stream import as_dict, best_classes, outputs
+from flax_resnet.inference.stream import output_to_json, outputs, top_classes
 
 MANIFEST = "shards.json"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked of every picture; as of `open_predictor`."""
+    """How every image is classified: the arguments of `open_predictor`, and how many classes."""
 
     source: str
     step: str = "best"
@@ -35,7 +35,7 @@ class Job:
 
 
 class Shard(NamedTuple):
-    """Some of the pictures, and where what is said of them goes."""
+    """Some of the images, and the file for their classes."""
 
     path: Path
     files: list[str]
@@ -52,13 +52,13 @@ def write_shards(
     """Write the classes of `files` to `folder/00000.jsonl` and so on, `size` to a file.
 
     Returns:
-      How many pictures could not be read.
+      How many images could not be read.
 
     Raises:
-      InputError: the folder holds what is said of other pictures, or by another network.
+      InputError: the folder holds the classes of other images, or of another network.
     """
     if size < 1 or processes < 1:
-        raise InputError(f"{size} pictures a file by {processes} processes; expected 1 or more")
+        raise InputError(f"{size} images per file by {processes} processes; expected 1 or more")
     numbered = enumerate(_cut(files, size))
     shards = [Shard(folder / f"{number:05}.jsonl", part) for number, part in numbered]
     try:
@@ -79,11 +79,11 @@ def _cut(files: list[str], size: int) -> Iterator[list[str]]:
 
 
 def _claim(folder: Path, job: Job, files: list[str], size: int) -> None:
-    """Write down what the folder is about; refuse one that is about something else."""
+    """Record the job in the folder; refuse a folder of another job."""
     names = "\n".join(files).encode("utf-8", "surrogateescape")
     asked = asdict(job) | {"size": size, "pictures": len(files)}
     asked |= {"digest": hashlib.sha256(names).hexdigest()}
-    # How many are shown at a time changes nothing.
+    # The batch size does not change the results.
     del asked["batch_size"]
     manifest = folder / MANIFEST
     if not manifest.is_file():
@@ -96,20 +96,20 @@ def _claim(folder: Path, job: Job, files: list[str], size: int) -> None:
     other = [key for key, value in asked.items() if found.get(key) != value]
     if other:
         raise InputError(
-            f"{folder} is about something else ({', '.join(other)} differ): choose another folder, "
-            "or remove it"
+            f"{folder} is of another job ({', '.join(other)} differ): choose another folder, or "
+            "remove this one"
         )
 
 
 def _written(job: Job, shards: list[Shard], processes: int) -> Iterator[Path]:
-    """Write shards and yield each when it is there."""
+    """Write the shards; yield the path of each once it is written."""
     if not shards:
         return
     if processes == 1:
         _open(job)
         yield from map(_write, shards)
         return
-    # A process that is forked would inherit half of jax.
+    # A forked process would inherit the threads and locks of jax in a broken state.
     context = multiprocessing.get_context("spawn")
     workers = min(processes, len(shards))
     with ProcessPoolExecutor(workers, context, initializer=_open, initargs=(job,)) as pool:
@@ -120,7 +120,7 @@ def _written(job: Job, shards: list[Shard], processes: int) -> Iterator[Path]:
             raise
 
 
-# Of this process: opened once for all its shards.
+# Each process opens the network once for all its shards.
 _OPENED: list[tuple[Job, Predictor]] = []
 
 
@@ -132,7 +132,7 @@ def _write(shard: Shard) -> Path:
     ((job, predictor),) = _OPENED
     top = min(job.top, len(predictor.class_names))
     lines = [
-        json.dumps(as_dict(output, best_classes(output, predictor.class_names, top)))
+        json.dumps(output_to_json(output, top_classes(output.values, predictor.class_names, top)))
         for output in outputs(predictor, shard.files, predictor.probabilities)
     ]
     replace_text(shard.path, "".join(f"{line}\n" for line in lines))

@@ -1,4 +1,4 @@
-"""From picture files to what a network says of them, in order, a few batches at a time."""
+"""Apply a network to a stream of image files, in order, while threads decode ahead."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from flax_resnet.data.batches.workers import available_cores, single_threaded_op
 from flax_resnet.data.images.decode import DecodeError, read_file
 from flax_resnet.inference.predictor import Predictor
 
-# Batches that are decoded, or being decoded, while the network is at work on another.
+# Batches that are decoded, or being decoded, while the network computes another.
 _AHEAD = 2
 Apply = Callable[[np.ndarray], np.ndarray]
 Prepared = Future[np.ndarray | str]
 
 
 class Output(NamedTuple):
-    """What a network says of a file."""
+    """The network's output for a file."""
 
     file: str
     values: np.ndarray | None
-    """float32 (n,); None where the file cannot be read."""
+    """float32 (n,); None if the file cannot be read."""
     error: str | None
 
 
 def outputs(predictor: Predictor, files: Iterable[str], apply: Apply) -> Iterator[Output]:
     """Yield an output for every file, in order.
 
-    Threads decode ahead of the network, so far that it need not wait and memory stays small.
+    Threads decode a few batches ahead: the network does not wait, and memory stays small.
 
     Args:
-      apply: from prepared pictures to a row for each, such as `predictor.probabilities`.
+      apply: maps prepared images to one row each, such as `predictor.probabilities`.
     """
     single_threaded_opencv()
     waiting: deque[list[tuple[str, Prepared]]] = deque()
@@ -51,7 +51,7 @@ def outputs(predictor: Predictor, files: Iterable[str], apply: Apply) -> Iterato
 
 
 def _prepared(predictor: Predictor, file: str) -> np.ndarray | str:
-    """Return a prepared picture, or what is wrong with it."""
+    """Return a prepared image, or the message of its error."""
     try:
         return predictor.prepare(read_file(Path(file)))
     except (DecodeError, OSError) as error:
@@ -59,30 +59,34 @@ def _prepared(predictor: Predictor, file: str) -> np.ndarray | str:
 
 
 def _applied(batch: list[tuple[str, Prepared]], apply: Apply) -> Iterator[Output]:
-    found = [(file, prepared.result()) for file, prepared in batch]
-    pixels = [value for _, value in found if isinstance(value, np.ndarray)]
+    results = [(file, prepared.result()) for file, prepared in batch]
+    pixels = [value for _, value in results if isinstance(value, np.ndarray)]
     rows = iter(apply(np.stack(pixels)) if pixels else ())
-    for file, value in found:
+    for file, value in results:
         if isinstance(value, str):
             yield Output(file, None, value)
         else:
             yield Output(file, next(rows), None)
 
 
-Found = list[tuple[str, float]]
+TopClasses = list[tuple[str, float]]
 
 
-def best_classes(output: Output, names: Sequence[str], top: int) -> Found:
-    """Return the likeliest classes with their probabilities; none of a file without."""
-    if output.values is None:
+def top_classes(probabilities: np.ndarray | None, names: Sequence[str], count: int) -> TopClasses:
+    """Return the `count` most probable classes, the best first; [] for a file without output."""
+    if probabilities is None:
         return []
-    order = (-output.values).argsort(kind="stable")[:top]
-    return [(names[at], float(output.values[at])) for at in order]
+    order = (-probabilities).argsort(kind="stable")[:count]
+    return [(names[at], float(probabilities[at])) for at in order]
 
 
-def as_dict(output: Output, found: Found) -> dict[str, Any]:
-    """Return what JSON can hold."""
+def classes_to_json(classes: TopClasses) -> list[dict[str, Any]]:
+    """Return classes and probabilities as JSON values."""
+    return [{"class": name, "score": score} for name, score in classes]
+
+
+def output_to_json(output: Output, classes: TopClasses) -> dict[str, Any]:
+    """Return a file with its classes, or with its error, as JSON values."""
     if output.error is not None:
         return {"file": output.file, "error": output.error}
-    classes = [{"class": name, "score": score} for name, score in found]
-    return {"file": output.file, "classes": classes}
+    return {"file": output.file, "classes": classes_to_json(classes)}

@@ -1,4 +1,4 @@
-"""Probabilities of every pixel of an image, tile by tile where it is large."""
+"""Predict the class probabilities of every pixel, tile by tile if the image is large."""
 
 import functools
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Apply = Callable[[UInt8[np.ndarray, "n h w c"]], Float[Array, "n h w classes"]]
 
 
 def make_apply(run: Run) -> Apply:
-    """Return the jitted function from images, uint8 NHWC, to probabilities, of a run."""
+    """Return a run's jitted function from images, uint8 NHWC, to probabilities."""
     data = run.config.data
 
     @jax.jit
@@ -30,7 +30,7 @@ def make_apply(run: Run) -> Apply:
 def predict(
     apply: Apply, image: UInt8[np.ndarray, "h w c"], tile: int, overlap: int
 ) -> Float[np.ndarray, "h w classes"]:
-    """Return the probabilities of an image, in one piece unless it is larger than a tile."""
+    """Return the probabilities of an image, in one pass unless it is larger than a tile."""
     if max(image.shape[:2]) > tile:
         return predict_tiled(apply, image, tile, overlap)
     return np.asarray(apply(image[None]))[0]
@@ -39,20 +39,20 @@ def predict(
 def predict_tiled(
     apply: Apply, image: UInt8[np.ndarray, "h w c"], tile: int, overlap: int
 ) -> Float[np.ndarray, "h w classes"]:
-    """Return what `apply` gives for an image that it sees in overlapping squares.
+    """Return the output of `apply` for an image that is cut into overlapping square tiles.
 
-    Of every tile the centre counts alone, so that each pixel is seen with `overlap` pixels around
-    it; beyond the border the image is mirrored (the overlap-tile strategy of Ronneberger et al.,
-    arXiv:1505.04597). Where no output depends on pixels farther off than `overlap`, the result is
+    Only the center of every tile is used, so each pixel has `overlap` pixels of context around it;
+    the image is mirrored at its border (the overlap-tile strategy of Ronneberger et al.,
+    arXiv:1505.04597). If no output depends on pixels farther away than `overlap`, the result equals
     that for the whole mirrored image.
 
     Args:
       apply: maps (n, tile, tile, c) to (n, tile, tile, classes).
-      tile: side of the squares.
-      overlap: how much of a square is context, on each side.
+      tile: side of the tiles, in pixels.
+      overlap: context on each side of a tile, in pixels.
 
     Raises:
-      InputError: the tiles have no centre.
+      InputError: the tiles have no center.
     """
     step = tile - 2 * overlap
     if overlap < 0 or step < 1:
@@ -65,10 +65,10 @@ def predict_tiled(
     below, right = tops[-1] + step - height, lefts[-1] + step - width
     sides = [(overlap, below + overlap), (overlap, right + overlap), (0, 0)]
     padded = np.pad(image, sides, mode="reflect")
-    centre = slice(overlap, overlap + step)
+    center = slice(overlap, overlap + step)
     strips = []
     for top in tops:
         squares = [padded[None, top : top + tile, left : left + tile] for left in lefts]
-        centres = [np.asarray(apply(square))[0, centre, centre] for square in squares]
-        strips.append(np.concatenate(centres, axis=1))
+        centers = [np.asarray(apply(square))[0, center, center] for square in squares]
+        strips.append(np.concatenate(centers, axis=1))
     return np.concatenate(strips)[:height, :width]

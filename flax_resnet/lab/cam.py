@@ -7,30 +7,34 @@ head: it weighs the channels of any map by the mean of the logit's gradient, and
 positive.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
 from flax_resnet.errors import InputError, require_known
+from flax_resnet.inference.explain import (
+    Classifier,
+    gradient_maps,
+    stage_names,
+    stage_path,
+    with_output,
+)
 from flax_resnet.lab.datasets import first_images, open_dataset
 from flax_resnet.lab.experiment import Track, silent
 from flax_resnet.lab.fit import Variables
 from flax_resnet.lab.style import new_figure
 from flax_resnet.lab.weights import (
-    Classifier,
     OneNetwork,
     Trained,
     obtain,
     read_pictures,
     to_pixels,
 )
-from flax_resnet.models import DenseNet, ResNet
+from flax_resnet.models import ResNet
 from flax_resnet.models.design import ACTIVATIONS
 
 UNKNOWN = -1  # the label of a picture
@@ -141,11 +145,6 @@ def chosen_images(
     return images, np.asarray(truth), tuple(data.test.class_names)
 
 
-def stage_names(model: Classifier) -> list[str]:
-    """Return the names of the stages, as `features` has them."""
-    return [f"layer{number}" for number in range(1, len(model.stage_sizes) + 1)]
-
-
 def head(model: Classifier, variables: Variables) -> dict[str, jax.Array]:
     """Return matrix (channels, classes) and bias of the head."""
     leaves = variables["params"]
@@ -171,52 +170,6 @@ def class_maps(
     logits, maps = with_output(model, variables, images, path)
     maps = ACTIVATIONS[activation](maps)
     return logits, maps.astype(logits.dtype) @ head(model, variables)["kernel"]
-
-
-def gradient_maps(
-    model: Classifier, variables: Variables, images: jax.Array, classes: jax.Array, part: str
-) -> jax.Array:
-    """Return Grad-CAM (n, h, w) of the class of each image at a stage such as `layer2`."""
-    path = stage_path(model, part)
-    shapes = jax.eval_shape(lambda: with_output(model, variables, images, path)[1])
-
-    def chosen(delta: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits, maps = with_output(model, variables, images, path, delta)
-        return jnp.take_along_axis(logits, classes[:, None], axis=1).sum(), maps
-
-    # In inference mode no image has a part in another's logits, so a sum keeps them apart.
-    gradient, maps = jax.grad(chosen, has_aux=True)(jnp.zeros(shapes.shape, shapes.dtype))
-    return jax.nn.relu((gradient.mean((1, 2), keepdims=True) * maps).sum(-1))
-
-
-def with_output(
-    model: Classifier,
-    variables: Variables,
-    images: jax.Array,
-    path: tuple[str, ...],
-    delta: jax.Array | float = 0.0,
-) -> tuple[jax.Array, jax.Array]:
-    """Return logits, and what the module at `path` gives after `delta` has been added to it."""
-    given: list[jax.Array] = []
-
-    def add(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-        result = call(*args, **kwargs)
-        if context.module.path != path or context.method_name != "__call__":
-            return result
-        given.append(result + delta)
-        return given[-1]
-
-    with nn.intercept_methods(add):
-        logits = jnp.asarray(model.apply(variables, images))
-    return logits, given[-1]
-
-
-def stage_path(model: Classifier, part: str) -> tuple[str, ...]:
-    """Return the path of the module that holds a stage."""
-    number = int(part.removeprefix("layer"))
-    if isinstance(model, DenseNet):
-        return "features", f"denseblock{number}"
-    return ("stages", str(number - 1)) if model.order == "pre" else (part,)
 
 
 def last_output(model: Classifier) -> tuple[tuple[str, ...], str]:

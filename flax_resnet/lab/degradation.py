@@ -11,17 +11,21 @@ from matplotlib.figure import Figure
 
 from flax_resnet.lab.experiment import Track, silent
 from flax_resnet.lab.fit import Fitter
-from flax_resnet.lab.networks import PLAIN_AND_RESIDUAL, count_seeds, deep_network, percent
+from flax_resnet.lab.networks import PLAIN_AND_RESIDUAL, deep_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.lab.style import (
     LEAST_ERROR,
     band,
+    count_seeds,
     counted,
     legend_below,
     logarithmic,
     new_figure,
+    percent,
     shades,
 )
+
+MAPS = {"plain": "Oranges", "residual": "Blues"}
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,6 @@ def finding(result: Result) -> str:
             f"error, {kind}-{low} at {percent(train[0])} and {percent(test[0])}"
         )
     return f"On {result.data} ({count_seeds(final.shape[-1])}), " + "; ".join(parts) + "."
-
-
-MAPS = {"plain": "Oranges", "residual": "Blues"}
 
 
 def draw(result: Result) -> Figure:

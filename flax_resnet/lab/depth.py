@@ -14,16 +14,18 @@ from matplotlib.figure import Figure
 
 from flax_resnet.lab.experiment import Track, silent
 from flax_resnet.lab.fit import Fitter
-from flax_resnet.lab.networks import count_seeds, deep_network, percent
+from flax_resnet.lab.networks import deep_network
 from flax_resnet.lab.settings import Training
 from flax_resnet.lab.style import (
     COLORS,
     LEAST_ERROR,
     band,
+    count_seeds,
     counted,
     legend_below,
     logarithmic,
     new_figure,
+    percent,
 )
 
 # Compiling the steps of deeper networks block by block takes minutes, and memory without end.

@@ -17,15 +17,20 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from flax_resnet.errors import InputError, require_known
+from flax_resnet.inference.explain import Classifier
 from flax_resnet.lab.datasets import first_images, open_dataset
 from flax_resnet.lab.experiment import Track, silent
 from flax_resnet.lab.fit import Variables
 from flax_resnet.lab.style import COLORS, new_figure
-from flax_resnet.lab.weights import Classifier, OneNetwork, obtain, random_variables, to_pixels
+from flax_resnet.lab.weights import OneNetwork, obtain, random_variables, to_pixels
 
 KINDS = ("random", "trained")
 EMBEDDINGS = ("tsne", "pca")
 _BATCH = 128
+
+
+_KIND_COLORS = {"random": COLORS[6], "trained": COLORS[2]}
+NAMED = 10  # classes that get a name in the legend; more would hide the points
 
 
 @dataclass(frozen=True)
@@ -197,10 +202,6 @@ def finding(result: Result) -> str:
         f"{result.network}, for {random[-1]:.1%} with random weights and for {trained[0]:.1%} by "
         f"pixels{own}. Neighbours of the same class by part: {grows}."
     )
-
-
-_KIND_COLORS = {"random": COLORS[6], "trained": COLORS[2]}
-NAMED = 10  # classes that get a name in the legend; more would hide the points
 
 
 def draw(result: Result) -> Figure:

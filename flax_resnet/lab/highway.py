@@ -13,12 +13,21 @@ from matplotlib.figure import Figure
 
 from flax_resnet.lab.experiment import Track, silent
 from flax_resnet.lab.fit import Fitter
-from flax_resnet.lab.networks import mean_or_diverged, small_network
+from flax_resnet.lab.networks import small_network
 from flax_resnet.lab.settings import Training
-from flax_resnet.lab.style import COLORS, band, counted, legend_below, new_figure, shades
+from flax_resnet.lab.style import (
+    COLORS,
+    band,
+    counted,
+    legend_below,
+    mean_or_diverged,
+    new_figure,
+    shades,
+)
 from flax_resnet.models import Network
 
 KINDS = {"plain": "none", "highway": "gated"}
+MAPS = {"plain": "Oranges", "highway": "Blues"}
 
 
 @dataclass(frozen=True)
@@ -118,9 +127,6 @@ def finding(result: Result) -> str:
         f"On {result.data}, {words}; the gates of the deepest let {before:.0%} of a layer through "
         f"before training and {after:.0%} after."
     )
-
-
-MAPS = {"plain": "Oranges", "highway": "Blues"}
 
 
 def draw(result: Result) -> Figure:

@@ -17,13 +17,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from flax_resnet.errors import InputError
+from flax_resnet.inference.explain import Classifier
 from flax_resnet.lab.experiment import Track, silent
 from flax_resnet.lab.fit import Variables
 from flax_resnet.lab.networks import PLAIN_AND_RESIDUAL
 from flax_resnet.lab.style import COLORS, KINDS, band, new_figure
-from flax_resnet.lab.weights import Classifier, classifier, random_variables
+from flax_resnet.lab.weights import classifier, random_variables
 from flax_resnet.models import create_model, summarize
 from flax_resnet.training.networks import open_network
+
+LOWEST = 1e-8  # of the largest gradient: further out it is there, but nothing to see
+SHARE = COLORS[3]
+OTHERS = {"random": COLORS[6], "trained": COLORS[2]}
 
 
 @dataclass(frozen=True)
@@ -204,11 +209,6 @@ def finding(result: Result) -> str:
         f"the squares that theory gives {agree}, and {result.share:.0%} of the gradient lies "
         f"in a square of {' and of '.join(parts)}."
     )
-
-
-LOWEST = 1e-8  # of the largest gradient: further out it is there, but nothing to see
-SHARE = COLORS[3]
-OTHERS = {"random": COLORS[6], "trained": COLORS[2]}
 
 
 def draw(result: Result) -> Figure:

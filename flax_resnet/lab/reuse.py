@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from flax_resnet.errors import InputError
 from flax_resnet.lab.experiment import Track, silent
 from flax_resnet.lab.fit import Fitter, Variables
-from flax_resnet.lab.networks import count_seeds, small_network
+from flax_resnet.lab.networks import small_network
 from flax_resnet.lab.settings import Training
-from flax_resnet.lab.style import new_figure
+from flax_resnet.lab.style import count_seeds, new_figure
 from flax_resnet.models import DenseNet
 
 

@@ -16,9 +16,17 @@ from flax_resnet.errors import require_known
 from flax_resnet.lab.experiment import Track, silent
 from flax_resnet.lab.fit import Fitter
 from flax_resnet.lab.intervene import block_gradients
-from flax_resnet.lab.networks import count_seeds, deep_network, percent
+from flax_resnet.lab.networks import deep_network
 from flax_resnet.lab.settings import Training
-from flax_resnet.lab.style import COLORS, LEAST_ERROR, counted, logarithmic, new_figure
+from flax_resnet.lab.style import (
+    COLORS,
+    LEAST_ERROR,
+    count_seeds,
+    counted,
+    logarithmic,
+    new_figure,
+    percent,
+)
 
 # Name -> arguments of the network.
 KINDS: dict[str, dict[str, Any]] = {

@@ -34,6 +34,9 @@ class Settings:
 SIZES = {"small": Settings(), "paper": Settings()}  # nothing is trained
 
 
+COLUMNS = {"what is told": 0.0, "expected": 0.5, "computed here": 0.74}
+WRAP = (70, 28, 28)
+
 IDENTITY = Block("basic", 64, 1, Design(), Layers())
 PROJECTION = Block("basic", 128, 2, Design(), Layers())
 
@@ -247,10 +250,6 @@ def _shapes(module: Any) -> tuple[str, Any]:
     x = jnp.ones((1, 32, 32, 64))
     out, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), x)
     return _torch_shape(out.shape), variables["params"]
-
-
-COLUMNS = {"what is told": 0.0, "expected": 0.5, "computed here": 0.74}
-WRAP = (70, 28, 28)
 
 
 def draw(result: Result) -> Figure:

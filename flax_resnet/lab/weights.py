@@ -14,16 +14,15 @@ from flax_resnet.data import DataConfig
 from flax_resnet.data.images.decode import DecodeError, decode_image
 from flax_resnet.data.images.transforms import eval_transform
 from flax_resnet.errors import InputError
+from flax_resnet.inference.explain import Classifier
 from flax_resnet.lab.fit import Fitter, Variables
 from flax_resnet.lab.networks import small_network
 from flax_resnet.lab.settings import Training
-from flax_resnet.models import DenseNet, ResNet
 from flax_resnet.models.layers import BatchNorm
 from flax_resnet.steps.gradient import normalize
 from flax_resnet.training.networks import find_network, open_network
 from flax_resnet.training.runs import replace_data
 
-Classifier = ResNet | DenseNet
 # The digits have 8 pixels a side, so that last maps of 2 x 2 would be left.
 _DIGITS_SIZE = 32
 
@@ -106,7 +105,7 @@ def classifier(model: nn.Module) -> Classifier:
     Raises:
       InputError: it is of another family.
     """
-    if not isinstance(model, ResNet | DenseNet):
+    if not isinstance(model, Classifier):
         raise InputError(
             f"the network is a {type(model).__name__}; expected one of the families ResNet and "
             "DenseNet: choose another network or other weights"

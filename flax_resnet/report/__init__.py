@@ -1,1 +1,1 @@
-"""What became of a run, or of several, as one page that needs nothing else."""
+"""Write the report of one or several runs as a single, self-contained HTML page."""

@@ -1,4 +1,4 @@
-"""Curves as lines, ready to be drawn: the template turns them into SVG."""
+"""Turn metrics into the lines and ticks of charts, which the template draws as SVG."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flax_resnet.training.logging.writers import Row
 
 WIDTH, HEIGHT = 460, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 24
-# More points than that no screen shows, and a page is to stay small.
+# Points per curve: a screen cannot show more, and the page stays small.
 _POINTS = 400
 COLORS = 7
 
@@ -29,7 +29,7 @@ _CHARTS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Dice", (("eval", "dice"), ("eval", "ema_dice"), ("eval", "swa_dice"))),
     ("learning rate", (("train", "learning_rate"),)),
     ("images per second", (("train", "images_per_second"),)),
-    ("norm of the gradient", (("train", "gradient_norm"),)),
+    ("gradient norm", (("train", "gradient_norm"),)),
 )
 
 
@@ -39,29 +39,29 @@ class Line(NamedTuple):
     name: str
     color: int
     trained: bool
-    """Of training, which is drawn thinner than evaluations."""
+    """Whether it shows training, which is drawn thinner than evaluations."""
     parts: list[str]
-    """Each without a gap, as SVG's `points`."""
+    """The curve's unbroken parts, each as an SVG `points` attribute."""
     ends: tuple[float, float]
-    """The last point, for curves of one."""
+    """The last point, so that a curve of a single point shows too."""
 
 
 class Chart(NamedTuple):
-    """Curves over the steps, with what the axes say: places and their labels."""
+    """Curves over the steps, with the positions and labels of the ticks."""
 
     title: str
     lines: list[Line]
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     best: float | None
-    """Where the checkpoint lies that the page is about; None: nowhere, or there are several."""
+    """The x position of the reported checkpoint; None if it is unknown, or for several runs."""
 
 
 def charts(runs: Sequence[tuple[str, list[Row]]], best: int | None = None) -> list[Chart]:
-    """Return the charts of one run, or of several on top of each other.
+    """Return the charts of one run, or of several runs in the same axes.
 
     Args:
-      runs: the name and the rows of each.
+      runs: the name and the rows of `metrics.jsonl` of each.
       best: a step to mark.
     """
     several = len(runs) > 1
@@ -80,14 +80,14 @@ def charts(runs: Sequence[tuple[str, list[Row]]], best: int | None = None) -> li
 
 
 def _points(rows: Iterable[Row], kind: str, key: str) -> Points:
-    """Return steps and values; NaN where the file says null."""
+    """Return steps and values, NaN for null, thinned to at most `_POINTS`."""
     found = [
         (row["step"], math.nan if row[key] is None else float(row[key]))
         for row in rows
         if row["kind"] == kind and key in row
     ]
     every = -(-len(found) // _POINTS)
-    # From the last one backwards, which is the one that counts.
+    # Thinned from the end, so that the last point stays.
     return found[::-1][:: max(every, 1)][::-1]
 
 
@@ -122,7 +122,7 @@ def _chart(title: str, curves: list[tuple[str, int, bool, Points]], best: int | 
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
-    """Return the lowest and the highest value; around what hardly changes, a twentieth of it."""
+    """Return the lowest and highest value, with a margin of 5% around almost constant values."""
     low, high = float(values.min()), float(values.max())
     size = max(abs(low), abs(high))
     margin = 0.05 * (size or 1.0) if high - low <= 1e-3 * size else 0.0
@@ -130,7 +130,7 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 
 
 def _unbroken(points: Points) -> list[Points]:
-    """Cut a curve where its values are not finite."""
+    """Split a curve where its values are not finite."""
     parts: list[Points] = [[]]
     for point in points:
         if math.isfinite(point[1]):

@@ -1,4 +1,4 @@
-"""The page: what is known of runs, put into a template."""
+"""Render the report page of one or several runs from a template."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from flax_resnet.errors import InputError, printable
 from flax_resnet.files import replace_text
 from flax_resnet.inference.confusion import worst_mistakes
 from flax_resnet.report.charts import COLORS, HEIGHT, WIDTH, charts
-from flax_resnet.report.judging import Judged, judge
+from flax_resnet.report.predictions import SplitPredictions, predict_split
 from flax_resnet.steps.tasks.table import TASKS
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.logging.writers import Row, read_rows
@@ -29,17 +29,17 @@ from flax_resnet.training.runs import Run, restore
 from flax_resnet.version import VERSION
 
 NAME = "report.html"
-# Of more classes nobody reads a matrix.
+# With more classes the page lists the most frequent confusions instead of the matrix.
 _MATRIX = 20
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 class ClassRow(NamedTuple):
-    """How a class fares."""
+    """The accuracy of a class."""
 
     name: str
-    right: int
-    pictures: int
+    correct: int
+    images: int
 
 
 class Subject(NamedTuple):
@@ -48,21 +48,21 @@ class Subject(NamedTuple):
     name: str
     run: Run
     rows: list[Row]
-    judged: Judged | None
+    predictions: SplitPredictions | None
     command: str
 
 
 def write_report(
     workdirs: Sequence[Path], out: Path | None = None, command: str | None = None
 ) -> Path:
-    """Write a page about a run, or one that compares several, and return its path.
+    """Write a page about a run, or one that compares several runs, and return its path.
 
     Args:
-      out: None puts it into the folder of the first.
-      command: what makes the run go on; None: what does so in Python.
+      out: None writes into the folder of the first run.
+      command: the command that resumes the run; None shows one in Python.
 
     Raises:
-      InputError: a folder holds no run, or the page cannot be written.
+      InputError: a folder is not a run, or the page cannot be written.
     """
     subjects = [_subject(workdir, command) for workdir in workdirs]
     path = out or workdirs[0] / NAME
@@ -75,11 +75,11 @@ def write_report(
 
 def _subject(workdir: Path, command: str | None) -> Subject:
     run = restore(workdir)
-    judged = judge(run) if run.config.task == "classification" else None
+    predictions = predict_split(run) if run.config.task == "classification" else None
     where = str(workdir)
     resume = f"flax_resnet.train(flax_resnet.restore({where!r}).config, {where!r})"
     command = command or f"python -c {shlex.quote(f'import flax_resnet; {resume}')}"
-    return Subject(printable(workdir), run, read_rows(workdir), judged, printable(command))
+    return Subject(printable(workdir), run, read_rows(workdir), predictions, printable(command))
 
 
 def _page(subjects: list[Subject]) -> str:
@@ -91,7 +91,7 @@ def _page(subjects: list[Subject]) -> str:
         lstrip_blocks=True,
     )
     percent = "{:.1%}".format
-    environment.filters |= {"picture": _picture, "percent": percent, "class_names": class_names}
+    environment.filters |= {"data_uri": _data_uri, "percent": percent, "class_names": class_names}
     return environment.get_template("page.html.jinja").render(
         subjects=subjects,
         charts=charts(
@@ -101,12 +101,12 @@ def _page(subjects: list[Subject]) -> str:
         width=WIDTH,
         height=HEIGHT,
         colors=COLORS,
-        figures=_figures(subjects),
+        metrics=_metrics(subjects),
         classes={subject.name: _classes(subject) for subject in subjects},
         worst={
-            subject.name: worst_mistakes(subject.judged.confusion, 15)
+            subject.name: worst_mistakes(subject.predictions.confusion, 15)
             for subject in subjects
-            if subject.judged
+            if subject.predictions
         },
         matrix=_MATRIX,
         settings=_settings(subjects),
@@ -114,8 +114,8 @@ def _page(subjects: list[Subject]) -> str:
     )
 
 
-def _figures(subjects: list[Subject]) -> tuple[list[str], list[list[str]]]:
-    """Return titles and a row of figures for each run, of the checkpoint that is shown."""
+def _metrics(subjects: list[Subject]) -> tuple[list[str], list[list[str]]]:
+    """Return the titles, and for each run a row of the metrics of its reported checkpoint."""
     tasks = [TASKS[subject.run.config.task] for subject in subjects]
     titles = list(dict.fromkeys(title for task in tasks for title in task.columns))
     table = []
@@ -127,7 +127,7 @@ def _figures(subjects: list[Subject]) -> tuple[list[str], list[list[str]]]:
             try:
                 values = {key.removeprefix(own): value for key, value in run.metrics.items()}
                 cells.append(form.format_map(values) or "-")
-            except KeyError:  # It was never evaluated.
+            except KeyError:  # The checkpoint was never evaluated.
                 cells.append("-")
         parameters = sum(leaf.size for leaf in jax.tree.leaves(run.variables["params"]))
         table.append(
@@ -144,16 +144,16 @@ def _figures(subjects: list[Subject]) -> tuple[list[str], list[list[str]]]:
 
 
 def _classes(subject: Subject) -> list[ClassRow]:
-    """Return the classes of which there are pictures, the worst first."""
-    if subject.judged is None:
+    """Return the classes that have images, the least accurate first."""
+    if subject.predictions is None:
         return []
-    confusion = subject.judged.confusion
+    confusion = subject.predictions.confusion
     rows = [
         ClassRow(name, int(confusion[at, at]), int(confusion[at].sum()))
         for at, name in enumerate(class_names(subject.run))
         if confusion[at].any()
     ]
-    return sorted(rows, key=lambda row: row.right / row.pictures)
+    return sorted(rows, key=lambda row: row.correct / row.images)
 
 
 def class_names(run: Run) -> list[str]:
@@ -163,13 +163,13 @@ def class_names(run: Run) -> list[str]:
 
 
 def _settings(subjects: list[Subject]) -> list[tuple[str, list[str], bool]]:
-    """Return key, values and whether it is worth a look: it differs, or is not the default."""
+    """Return key, values and whether to mark them: they differ, or are not the default."""
     flat = [_flat(subject.run.config) for subject in subjects]
-    usual = _flat(TrainConfig())
+    defaults = _flat(TrainConfig())
     rows = []
     for key in flat[0]:
         values = [each[key] for each in flat]
-        marked = len(set(values)) > 1 if len(flat) > 1 else values[0] != usual[key]
+        marked = len(set(values)) > 1 if len(flat) > 1 else values[0] != defaults[key]
         rows.append((key, values, marked))
     return sorted(rows, key=lambda row: not row[2])
 
@@ -190,8 +190,8 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _picture(pixels: np.ndarray) -> str:
-    """Return a picture as an address that holds all of it."""
+def _data_uri(pixels: np.ndarray) -> str:
+    """Return an image as a data URI."""
     file = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     kind = "jpeg" if min(image.size) > 64 else "png"

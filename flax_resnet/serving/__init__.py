@@ -1,1 +1,1 @@
-"""A network behind HTTP: for programs, and as a page for people."""
+"""Serve a network over HTTP: an API for programs and a page for people."""

@@ -19,6 +19,7 @@ from fastapi.staticfiles import StaticFiles
 from flax_resnet.data.images.decode import DecodeError, image_size
 from flax_resnet.inference.explain import Explain, make_explain
 from flax_resnet.inference.predictor import Predictor
+from flax_resnet.inference.stream import classes_to_json, top_classes
 from flax_resnet.serving.batching import Batcher
 from flax_resnet.version import VERSION
 
@@ -30,19 +31,19 @@ _BODY = {"requestBody": {"required": True, "content": {"image/*": {"schema": {"t
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may hold."""
+    """The largest request that is accepted."""
 
     bytes: int = 20 * 2**20
     pixels: int = 2**26
 
 
 def make_app(predictor: Predictor, limits: Limits) -> FastAPI:
-    """Return the application around a network; it compiles when it starts."""
+    """Return the application that serves a network, which is compiled at startup."""
     batcher = Batcher(predictor.probabilities, predictor.batch_size)
     explain = make_explain(predictor)
 
     @contextlib.asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         side, channels = predictor.data.test_size, predictor.data.channels
         blank = np.zeros((side, side, channels), np.uint8)
         predictor.probabilities(blank[None])
@@ -52,13 +53,15 @@ def make_app(predictor: Predictor, limits: Limits) -> FastAPI:
         yield
         task.cancel()
 
-    app = FastAPI(title="flax_resnet", version=VERSION, description=predictor.name, lifespan=life)
+    app = FastAPI(
+        title="flax_resnet", version=VERSION, description=predictor.name, lifespan=lifespan
+    )
 
     @app.middleware("http")
     async def headers(
-        request: Request, following: Callable[[Request], Awaitable[Response]]
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        response = await following(request)
+        response = await call_next(request)
         response.headers["X-Content-Type-Options"] = "nosniff"
         if not request.url.path.startswith("/docs"):
             response.headers["Content-Security-Policy"] = _POLICY
@@ -66,27 +69,26 @@ def make_app(predictor: Predictor, limits: Limits) -> FastAPI:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        """Say that the network is there, and which."""
+        """Return the status and the name of the network."""
         return {"status": "ok", "network": predictor.name, "classes": len(predictor.class_names)}
 
     @app.post("/predict", openapi_extra=_BODY)
     async def predict(
         request: Request, top: int = Query(5, ge=1), explained: bool = Query(False, alias="explain")
     ) -> dict[str, Any]:
-        """Return the likeliest classes of the picture that is the body: JPEG, PNG, WebP, BMP, GIF.
+        """Return the most probable classes of the image in the body: JPEG, PNG, WebP, BMP or GIF.
 
-        With `explain=true` also where the network looks for the first of them, as a data URI.
+        With `explain=true` also the Grad-CAM of the first class, as the data URI of a PNG.
         """
         data = await _body(request, limits.bytes)
         pixels = await run_in_threadpool(_prepare, predictor, data, limits.pixels)
-        chances = await batcher(pixels)
-        order = (-chances).argsort(kind="stable")[:top].tolist()
-        names = predictor.class_names
-        found = [{"class": names[at], "score": float(chances[at])} for at in order]
-        answer: dict[str, Any] = {"network": predictor.name, "classes": found}
+        probabilities = await batcher(pixels)
+        classes = classes_to_json(top_classes(probabilities, predictor.class_names, top))
+        result: dict[str, Any] = {"network": predictor.name, "classes": classes}
         if explained:
-            answer["explanation"] = await _explanation(batcher, explain, pixels, order[0])
-        return answer
+            best = int(probabilities.argmax())
+            result["explanation"] = await _explanation(batcher, explain, pixels, best)
+        return result
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
@@ -97,14 +99,14 @@ def make_app(predictor: Predictor, limits: Limits) -> FastAPI:
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """Return the body, of which no more than `limit` is ever held."""
+    """Return the body; stop reading when it is longer than `limit` bytes."""
     if request.headers.get("content-type", "").startswith("multipart/"):
-        raise HTTPException(415, "this is a form; send the picture itself as the body")
+        raise HTTPException(415, "this is a form; send the image itself as the body")
     data = bytearray()
     async for part in request.stream():
         data += part
         if len(data) > limit:
-            raise HTTPException(413, f"the picture has more than {limit} bytes")
+            raise HTTPException(413, f"the image has more than {limit} bytes")
     return bytes(data)
 
 
@@ -115,7 +117,7 @@ def _prepare(predictor: Predictor, data: bytes, limit: int) -> np.ndarray:
             raise HTTPException(413, f"{width} x {height} pixels are more than {limit}")
         return predictor.prepare(data)
     except DecodeError as error:
-        raise HTTPException(422, f"this is no picture that can be read: {error}") from None
+        raise HTTPException(422, f"this is not an image that can be read: {error}") from None
 
 
 async def _explanation(

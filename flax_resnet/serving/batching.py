@@ -1,4 +1,4 @@
-"""Requests that come at the same time are shown to the network together."""
+"""Apply the network to images of simultaneous requests in one batch."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 Apply = Callable[[np.ndarray], np.ndarray]
-# So long the first of a batch waits for others: far less than a network takes.
+# Seconds that the first image of a batch waits for others: far less than the network takes.
 _PATIENCE = 0.002
 
 
 class Batcher:
-    """Answer single pictures with rows of what `apply` gives for many at a time.
+    """Collect single images into batches for `apply`, and return each image's row.
 
-    One thread runs the network; while it is at work the next batch gathers.
+    One thread runs the network; meanwhile the next batch is collected.
     """
 
     def __init__(self, apply: Apply, size: int) -> None:
-        """Take at most `size` pictures at a time."""
+        """Apply the network to at most `size` images at a time."""
         self._apply, self._size = apply, size
         self._waiting: asyncio.Queue[tuple[np.ndarray, asyncio.Future[np.ndarray]]] = (
             asyncio.Queue()
@@ -30,30 +30,30 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1)
 
     async def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the row of one prepared picture."""
-        answer: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
-        await self._waiting.put((pixels, answer))
-        return await answer
+        """Return the row of one prepared image."""
+        result: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
+        await self._waiting.put((pixels, result))
+        return await result
 
-    async def in_turn(self, function: Callable[..., Answer], *args: Any) -> Answer:
-        """Run something on the network's thread."""
+    async def in_turn(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Call `function` on the network's thread, after the batches before it."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
     async def run(self) -> None:
-        """Answer until cancelled."""
+        """Serve images until cancelled."""
         while True:
             batch = [await self._waiting.get()]
             await asyncio.sleep(_PATIENCE)
             while len(batch) < self._size and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
-            pixels = np.stack([picture for picture, _ in batch])
+            pixels = np.stack([image for image, _ in batch])
             try:
                 rows = await self.in_turn(self._apply, pixels)
             except Exception as error:
-                for _, answer in batch:
-                    if not answer.cancelled():
-                        answer.set_exception(error)
+                for _, result in batch:
+                    if not result.cancelled():
+                        result.set_exception(error)
                 continue
-            for (_, answer), row in zip(batch, rows, strict=True):
-                if not answer.cancelled():  # as it is where the client has gone
-                    answer.set_result(row)
+            for (_, result), row in zip(batch, rows, strict=True):
+                if not result.cancelled():  # as it is after the client has disconnected
+                    result.set_result(row)

@@ -1,4 +1,4 @@
-"""Which classes are taken for which, counted once each."""
+"""The confusion matrix of a run: every image counts once."""
 
 import dataclasses
 from pathlib import Path
@@ -27,18 +27,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.parametrize(("batch", "devices"), [(7, 1), (16, 8), (256, 2)])
-def test_every_picture_counts_once_in_its_row(run: Run, batch: int, devices: int) -> None:
+def test_every_image_counts_once_in_its_row(run: Run, batch: int, devices: int) -> None:
     data = dataclasses.replace(run.config.data, eval_batch_size=batch)
     mesh = data_mesh(jax.devices()[:devices])
     found = confusion_matrix(run, data, "test[:101]", mesh)
-    # The class of a made-up image is its number modulo the classes.
+    # The class of a synthetic image is its index modulo the number of classes.
     assert found.sum(1).tolist() == [21, 20, 20, 20, 20]
-    figures = evaluate_run(run, data, "test[:101]", mesh)
-    assert found.trace() == round(figures["top1"] * 101)
+    metrics = evaluate_run(run, data, "test[:101]", mesh)
+    assert found.trace() == round(metrics["top1"] * 101)
     np.testing.assert_array_equal(found, confusion_matrix(run, split="test[:101]"))
 
 
-def test_a_run_of_another_task_has_none(run: Run) -> None:
+def test_a_run_of_another_task_is_refused(run: Run) -> None:
     config = dataclasses.replace(run.config, task="segmentation")
     with pytest.raises(InputError, match="is a run of segmentation"):
         confusion_matrix(dataclasses.replace(run, config=config))

@@ -1,4 +1,4 @@
-"""Which pictures a person means."""
+"""The images that a command names."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flax_resnet import InputError
-from flax_resnet.inference.inputs import listed_pictures
+from flax_resnet.inference.inputs import find_images
 
 
 @pytest.fixture
@@ -27,20 +27,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["b"], ["b/1.PNG", "b/2.jpg", "b/deep/3.webp"]),
         (["b/*.jpg"], ["b/2.jpg"]),
         (["b/**/*.webp", "z"], ["b/deep/3.webp", "z"]),
-        (["a[1].jpg"], ["a[1].jpg"]),  # a name before it is a pattern
+        (["a[1].jpg"], ["a[1].jpg"]),  # an existing file before a pattern
         (["-", "z"], ["x y.jpg", " w.jpg", "z"]),
     ],
 )
 def test_files_folders_patterns_and_lists(folder: Path, words: list[str], found: list[str]) -> None:
     lines = ["x y.jpg\n", "\r\n", " w.jpg"]
-    assert list(listed_pictures(words, lines)) == [each.replace("/", os.sep) for each in found]
+    assert list(find_images(words, lines)) == [each.replace("/", os.sep) for each in found]
 
 
 @pytest.mark.parametrize(
-    "word, told", [("none", "none has no pictures in it; expected .bmp, .gif"), ("q*", "'q*'")]
+    "word, told", [("none", "none has no images in it; expected .bmp, .gif"), ("q*", "'q*'")]
 )
-def test_a_folder_or_pattern_without_pictures_is_an_error(
-    folder: Path, word: str, told: str
-) -> None:
+def test_a_folder_or_pattern_without_images_is_an_error(folder: Path, word: str, told: str) -> None:
     with pytest.raises(InputError, match=told.replace("*", r"\*")):
-        list(listed_pictures([word]))
+        list(find_images([word]))

@@ -11,7 +11,6 @@ import pytest
 
 from flax_resnet import DenseNet, InputError, ResNet
 from flax_resnet.lab import cam
-from flax_resnet.lab import cam as plot
 from flax_resnet.lab.weights import Trained
 from flax_resnet.models import variable_shapes
 
@@ -63,35 +62,6 @@ def test_grad_cam_at_the_last_stage_is_the_positive_part_of_cam() -> None:
     np.testing.assert_allclose(found, chosen / 16, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", [POST, POST.clone(order="pre"), DENSE])
-def test_every_stage_has_a_module_that_gives_its_maps(model: Any) -> None:
-    variables = variables_of(model)
-    maps = model.apply(variables, IMAGES, method="features")
-    for part in ("layer1", "layer2"):
-        path = cam.stage_path(model, part)
-        logits, given = cam.with_output(model, variables, IMAGES, path)
-        np.testing.assert_array_equal(given, maps[part])
-        np.testing.assert_array_equal(logits, model.apply(variables, IMAGES))
-        changed, _ = cam.with_output(model, variables, IMAGES, path, 1.0)
-        assert abs(changed - logits).min() > 0
-
-
-def test_grad_cam_inside_weighs_channels_by_the_mean_gradient() -> None:
-    """The derivative along a constant of one channel is that mean times the number of places."""
-    variables, path = variables_of(POST), ("layer1",)
-
-    def chosen(constants: jax.Array) -> jax.Array:
-        shifted = jnp.broadcast_to(constants[:, None, None], (5, 8, 8, 4))
-        logits, _ = cam.with_output(POST, variables, IMAGES, path, shifted)
-        return jnp.take_along_axis(logits, CLASSES[:, None], axis=1).sum()
-
-    weights = np.asarray(jax.grad(chosen)(jnp.zeros((5, 4)))) / 64
-    maps = POST.apply(variables, IMAGES, method="features")["layer1"]
-    expected = np.maximum(np.einsum("nc,nhwc->nhw", weights, maps), 0)
-    found = cam.gradient_maps(POST, variables, IMAGES, CLASSES, "layer1")
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
-
-
 def test_networks_without_a_mean_before_the_head_are_refused() -> None:
     for change in ({"pool": "flatten"}, {"num_classes": 0}):
         with pytest.raises(InputError, match="averages its last maps"):
@@ -107,7 +77,7 @@ def test_the_experiment_explains_test_images(monkeypatch: pytest.MonkeyPatch) ->
     assert result.error < 1e-4
     assert result.likeness["layer2"] == pytest.approx(1, abs=1e-4)
     assert result.grad_cam["layer1"].shape == (3, 8, 8)
-    titles = [axes.get_title() for axes in plot.draw(result).axes[:4]]
+    titles = [axes.get_title() for axes in cam.draw(result).axes[:4]]
     assert titles[1:] == ["CAM", "Grad-CAM, layer1", "Grad-CAM, layer2"]
     assert f"true {result.class_names[result.labels[0]]}" in titles[0]
     assert "tiny on 3 images of digits" in cam.finding(result)

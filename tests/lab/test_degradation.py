@@ -5,14 +5,13 @@ from typing import Any
 import numpy as np
 
 from flax_resnet.lab import degradation
-from flax_resnet.lab import degradation as plot
 
 
 def test_every_network_has_curves_of_errors(tiny: dict[str, Any]) -> None:
     result = degradation.run(degradation.Settings(depths=(8,), **tiny))
     assert result.train_error.shape == result.test_error.shape == (2, 1, 1, 1)
     assert np.all((result.train_error >= 0) & (result.train_error <= 1))
-    figure = plot.draw(result)
+    figure = degradation.draw(result)
     labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
     assert labels == ["residual-8", "training", "test"]
 

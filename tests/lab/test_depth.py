@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from flax_resnet.lab import depth
-from flax_resnet.lab import depth as plot
 
 
 def test_both_parts_have_curves(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,4 +17,4 @@ def test_both_parts_have_curves(tiny: dict[str, Any], monkeypatch: pytest.Monkey
     assert result.loss.shape == (1, 6)
     assert np.all(np.isfinite(result.loss))
     assert "residual-20" in depth.finding(result)
-    assert len(plot.draw(result).axes) == 2
+    assert len(depth.draw(result).axes) == 2

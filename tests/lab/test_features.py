@@ -9,7 +9,6 @@ import pytest
 
 from flax_resnet import InputError, ResNet
 from flax_resnet.lab import features
-from flax_resnet.lab import features as plot
 from flax_resnet.lab.cam import head
 from flax_resnet.lab.weights import Trained, random_variables
 
@@ -80,7 +79,7 @@ def test_the_experiment_searches_training_images(monkeypatch: pytest.MonkeyPatch
     assert result.embedding.shape == (2, 12, 2)
     assert result.shown.shape == (2, 4, 8, 8, 1)
     assert result.shown_labels[:, 0].tolist() == result.labels[[0, 11]].tolist()
-    assert len(plot.draw(result).axes) == 4
+    assert len(features.draw(result).axes) == 4
     assert f"the network's own head: {result.accuracy:.1%}" in features.finding(result)
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from flax_resnet import create_model
 from flax_resnet.lab import gradients
-from flax_resnet.lab import gradients as plot
 
 
 def test_layers_are_named_from_the_images_to_the_head(init: Any) -> None:
@@ -40,7 +39,7 @@ def test_every_layer_and_block_is_measured(tiny: dict[str, Any]) -> None:
     assert np.all(result.gradient > 0)
     np.testing.assert_allclose(result.gain[..., -1], 1.0, rtol=1e-5)  # behind the last block
     assert "plain-8" in gradients.finding(result)
-    assert len(plot.draw(result).axes) == 4
+    assert len(gradients.draw(result).axes) == 4
 
 
 def test_the_span_is_counted_in_decades() -> None:

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 
 from flax_resnet.lab import highway
-from flax_resnet.lab import highway as plot
 
 
 def test_losses_and_gates_are_measured(tiny: dict[str, Any]) -> None:
@@ -18,4 +17,4 @@ def test_losses_and_gates_are_measured(tiny: dict[str, Any]) -> None:
     # The gates' kernels start at zero, so that the bias alone decides.
     np.testing.assert_allclose(result.gate[0], jax.nn.sigmoid(-4.0), rtol=1e-5)
     assert "highway networks of 3 layers" in highway.finding(result)
-    assert len(plot.draw(result).axes) == 3
+    assert len(highway.draw(result).axes) == 3

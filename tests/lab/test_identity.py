@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from flax_resnet.lab import identity
-from flax_resnet.lab import identity as plot
 
 
 def test_zero_blocks_are_the_identity_and_may_be_added_anywhere(tiny: dict[str, Any]) -> None:
@@ -19,4 +18,4 @@ def test_zero_blocks_are_the_identity_and_may_be_added_anywhere(tiny: dict[str, 
     assert result.moved["zero blocks before"] < 1e-6
     assert result.moved["random blocks behind"] > 1e-3
     assert "3 added zero blocks" in identity.finding(result)
-    assert len(plot.draw(result).axes) == 3
+    assert len(identity.draw(result).axes) == 3

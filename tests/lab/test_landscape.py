@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from flax_resnet.lab import landscape
-from flax_resnet.lab import landscape as plot
 
 
 def test_filters_of_a_direction_have_the_norms_of_the_filters() -> None:
@@ -29,7 +28,7 @@ def test_the_middle_of_every_surface_is_the_network(tiny: dict[str, Any]) -> Non
     for kind in range(2):
         np.testing.assert_allclose(result.line[kind, :, 6], result.plane[kind, 1, 1], rtol=1e-5)
     assert "plain-8" in landscape.finding(result)
-    assert len(plot.draw(result).axes) == 4  # two planes, the lines, the bar of colours
+    assert len(landscape.draw(result).axes) == 4  # two planes, the lines, the bar of colours
 
 
 def test_flatness_is_the_way_to_a_rise_of_one() -> None:

@@ -9,7 +9,6 @@ import pytest
 from flax_resnet import create_model
 from flax_resnet.errors import InputError
 from flax_resnet.lab import lesion
-from flax_resnet.lab import lesion as plot
 
 
 def test_every_block_is_deleted_once(tiny: dict[str, Any]) -> None:
@@ -21,7 +20,7 @@ def test_every_block_is_deleted_once(tiny: dict[str, Any]) -> None:
     last = result.many[..., -1]  # without any block, all draws are the same network
     np.testing.assert_array_equal(last, np.repeat(last[..., :1], 2, axis=-1))
     assert "residual-20" in lesion.finding(result)
-    assert len(plot.draw(result).axes) == 3
+    assert len(lesion.draw(result).axes) == 3
 
 
 def test_zero_blocks_are_not_missed_nor_their_places(init: Any) -> None:

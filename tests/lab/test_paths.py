@@ -8,7 +8,6 @@ import numpy as np
 
 from flax_resnet import create_model
 from flax_resnet.lab import paths
-from flax_resnet.lab import paths as plot
 
 
 def test_paths_of_every_length_are_counted_and_measured(tiny: dict[str, Any]) -> None:
@@ -18,7 +17,7 @@ def test_paths_of_every_length_are_counted_and_measured(tiny: dict[str, Any]) ->
     assert np.all(result.gradient > 0)
     np.testing.assert_allclose(paths.carried(result).sum(), 1.0)
     assert "2^4 paths" in paths.finding(result)
-    assert len(plot.draw(result).axes) == 3
+    assert len(paths.draw(result).axes) == 3
 
 
 def test_branches_of_zeros_carry_nothing(init: Any) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from flax_resnet import DenseNet, InputError, ResNet, save_pretrained, summarize
 from flax_resnet.lab import receptive
-from flax_resnet.lab import receptive as plot
 from flax_resnet.lab.weights import random_variables
 from flax_resnet.models.variants import VARIANTS
 
@@ -63,7 +62,7 @@ def test_shortcuts_leave_theory_alone() -> None:
     assert (result.measured == result.theory).all()
     assert (result.effective <= result.theory).all()
     np.testing.assert_allclose(result.gradient.sum((1, 2)), 1)
-    assert len(plot.draw(result).axes) == 4  # with a bar of colours
+    assert len(receptive.draw(result).axes) == 4  # with a bar of colours
     assert "gradients fill the squares that theory gives everywhere" in receptive.finding(result)
 
 

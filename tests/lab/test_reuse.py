@@ -8,7 +8,6 @@ import pytest
 
 from flax_resnet import DenseNet, InputError
 from flax_resnet.lab import reuse
-from flax_resnet.lab import reuse as plot
 from flax_resnet.models import variable_shapes
 
 SMALL = DenseNet((2, 1), 3, 0, 1.0, stem="cifar", num_classes=4, image_size=8)
@@ -61,7 +60,7 @@ def test_the_experiment_reads_three_blocks(tiny: dict[str, Any]) -> None:
     assert result.start.shape == result.end.shape == (1, 3, 3, 3)
     np.testing.assert_array_equal(np.isnan(result.end[0, 0]), ~np.tri(3, dtype=bool))
     assert not np.array_equal(result.start, result.end, equal_nan=True)
-    titles = [axes.get_title() for axes in plot.draw(result).axes[:3]]
+    titles = [axes.get_title() for axes in reuse.draw(result).axes[:3]]
     assert titles == ["dense block 1", "dense block 2", "dense block 3"]
     assert "times as much as a channel of their mean source" in reuse.finding(result)
 

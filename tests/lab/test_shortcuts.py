@@ -7,7 +7,6 @@ import pytest
 
 from flax_resnet.errors import InputError
 from flax_resnet.lab import shortcuts
-from flax_resnet.lab import shortcuts as plot
 
 
 def test_chosen_kinds_are_compared(tiny: dict[str, Any]) -> None:
@@ -17,7 +16,7 @@ def test_chosen_kinds_are_compared(tiny: dict[str, Any]) -> None:
     assert result.flow.shape == (2, 1, 3)
     assert np.all(result.flow > 0)
     assert "gated" in shortcuts.finding(result)
-    assert [text.get_text() for text in plot.draw(result).axes[0].get_yticklabels()] == [
+    assert [text.get_text() for text in shortcuts.draw(result).axes[0].get_yticklabels()] == [
         "gated",
         "pre-activation",
     ]

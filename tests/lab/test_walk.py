@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from flax_resnet.lab import walk
-from flax_resnet.lab import walk as plot
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def test_what_does_not_hold_is_said_not_to(result: walk.Result) -> None:
 
 
 def test_the_table_has_a_line_for_every_step(result: walk.Result) -> None:
-    words = {text.get_text().replace("\n", " ") for text in plot.draw(result).axes[0].texts}
+    words = {text.get_text().replace("\n", " ") for text in walk.draw(result).axes[0].texts}
     assert {*result.claims, *result.expected, *result.printed} <= words
 
 

@@ -1,4 +1,4 @@
-"""Curves as a page draws them: nothing invented between points, nothing lost at the end."""
+"""The curves of a page: gaps stay gaps, and the last point is kept."""
 
 import itertools
 
@@ -11,8 +11,8 @@ def rows(*losses: float | None) -> list[dict[str, object]]:
     return [dict(kind="train", step=at, loss=loss) for at, loss in enumerate(losses, 1)]
 
 
-def only(found: list[Chart]) -> Chart:
-    (chart,) = found
+def only(drawn: list[Chart]) -> Chart:
+    (chart,) = drawn
     return chart
 
 
@@ -20,7 +20,7 @@ def points(part: str) -> list[tuple[float, float]]:
     return [tuple(map(float, pair.split(","))) for pair in part.split()]  # type: ignore[misc]
 
 
-def test_a_falling_loss_falls_from_left_to_right_inside_the_picture() -> None:
+def test_a_falling_loss_falls_from_left_to_right_inside_the_chart() -> None:
     (line,) = only(charts([("run", rows(4.0, 2.0, 1.0))])).lines
     (part,) = line.parts
     for (x, y), (later, lower) in itertools.pairwise(points(part)):
@@ -36,7 +36,7 @@ def test_a_curve_is_cut_where_its_values_are_not_finite() -> None:
 
 
 @pytest.mark.parametrize("losses", [(), (None,), (None, None)])
-def test_what_has_no_finite_value_has_no_chart(losses: tuple[None, ...]) -> None:
+def test_metrics_without_a_finite_value_have_no_chart(losses: tuple[None, ...]) -> None:
     assert charts([("run", rows(*losses))]) == []
 
 
@@ -52,20 +52,20 @@ def test_long_curves_are_thinned_but_keep_their_end() -> None:
     assert line.ends[0] == pytest.approx(WIDTH - 10)
 
 
-def test_several_runs_lie_on_top_of_each_other_in_colours_of_their_own() -> None:
+def test_several_runs_share_a_chart_in_different_colors() -> None:
     chart = only(charts([("a", rows(1.0)), ("b", rows(2.0))]))
     assert [line.name for line in chart.lines] == ["a: train loss", "b: train loss"]
     assert len({line.color for line in chart.lines}) == 2
 
 
-def test_the_best_step_is_marked_where_the_curve_passes_it() -> None:
+def test_the_best_step_is_marked_at_its_point_of_the_curve() -> None:
     chart = only(charts([("run", rows(3.0, 2.0, 1.0))], best=2))
     (line,) = chart.lines
     assert chart.best == points(line.parts[0])[1][0]
 
 
 @pytest.mark.parametrize("losses", [(6.50063,), (0.0167468, 0.0167469), (0.0,), (-3.0, -3.0)])
-def test_what_hardly_changes_has_an_axis_to_read(losses: tuple[float, ...]) -> None:
+def test_almost_constant_curves_have_distinct_short_tick_labels(losses: tuple[float, ...]) -> None:
     labels = [label for _, label in only(charts([("run", rows(*losses))])).y_ticks]
     assert len(set(labels)) == len(labels) >= 2
     assert max(map(len, labels)) <= 6

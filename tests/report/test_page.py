@@ -1,4 +1,4 @@
-"""The page about runs: whole, by itself, and true."""
+"""The report page: complete, self-contained and correct."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ EMPTY = {"meta", "img", "line", "circle", "polyline", "br"}
 
 
 class Reader(HTMLParser):
-    """Collect text and attributes, and fail where a tag is not closed."""
+    """Collect text and attributes, and fail if a tag is not closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Reader(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in ("p", "li"):  # May close by themselves, but ours never do.
+        if tag in ("p", "li"):  # HTML may omit these end tags; our page never does.
             assert self.open[-1] == tag
         assert self.open.pop() == tag
 
@@ -51,12 +51,12 @@ def read(path: Path) -> Reader:
     return Reader(path.read_text("utf-8"))
 
 
-def test_a_page_tells_of_its_run_and_needs_nothing_else(tiny_run: Path, tmp_path: Path) -> None:
+def test_a_page_shows_its_run_and_loads_nothing_else(tiny_run: Path, tmp_path: Path) -> None:
     found = read(write_report([tiny_run], tmp_path / "page.html", "python train.py --x='<y>'"))
     run = restore(tiny_run)
     assert f"{run.metrics['loss']:.4f}" in found.text
     assert "python train.py --x='<y>'" in found.text
-    for part in ("eval loss", "class by class", "mistakes", "model.name", "jaxlib"):
+    for part in ("eval loss", "Accuracy by class", "mistakes", "model.name", "jaxlib"):
         assert part in found.text
     assert {tag for tag, _ in found.tags} & {"script", "link", "iframe", "object"} == set()
     sources = [value for _, own in found.tags for name, value in own.items() if name == "src"]
@@ -66,7 +66,7 @@ def test_a_page_tells_of_its_run_and_needs_nothing_else(tiny_run: Path, tmp_path
     assert "url(" not in (tmp_path / "page.html").read_text()
 
 
-def test_a_class_called_by_html_stays_text(
+def test_a_class_name_with_html_stays_text(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evil = "<script>alert('x')</script>&amp;"
@@ -78,12 +78,12 @@ def test_a_class_called_by_html_stays_text(
     assert "script" not in {tag for tag, _ in found.tags}
 
 
-def test_a_page_of_two_runs_marks_what_differs(tiny_run: Path, tmp_path: Path) -> None:
+def test_a_page_of_two_runs_marks_the_settings_that_differ(tiny_run: Path, tmp_path: Path) -> None:
     other = tmp_path / "<other>"
     shutil.copytree(tiny_run, other)
     found = read(write_report([tiny_run, other], tmp_path / "page.html"))
     assert f"{other}: eval loss" in found.text
-    assert ("tr", {"class": "marked"}) not in found.tags  # Their settings are the same.
+    assert ("tr", {"class": "marked"}) not in found.tags  # Their settings are equal.
     alone = read(write_report([tiny_run], tmp_path / "alone.html"))
     assert ("tr", {"class": "marked"}) in alone.tags
 
@@ -101,18 +101,18 @@ def rewrite(workdir: Path, lines: list[str]) -> None:
     ],
     ids=["none", "not finite", "torn"],
 )
-def test_metrics_of_every_kind_have_a_page(
+def test_missing_and_broken_metrics_still_give_a_page(
     tiny_run: Path, tmp_path: Path, lines: list[str]
 ) -> None:
     copy = tmp_path / "run"
     shutil.copytree(tiny_run, copy)
     rewrite(copy, lines)
     assert len(read_rows(copy)) <= 1
-    assert "class by class" in read(write_report([copy])).text
+    assert "Accuracy by class" in read(write_report([copy])).text
     assert (copy / "report.html").is_file()
 
 
-def test_a_fault_in_a_report_never_costs_a_run(
+def test_an_error_in_a_report_does_not_fail_the_run(
     tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*args: Any, **settings: Any) -> None:
@@ -123,7 +123,7 @@ def test_a_fault_in_a_report_never_costs_a_run(
     assert capsys.readouterr().err == "warning: no report was written: by nothing\n"
 
 
-def test_the_command_writes_into_the_run_and_several_need_a_place(
+def test_the_command_needs_a_path_for_several_runs(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", str(tiny_run), "--out", str(tmp_path / "a.html")]) == 0

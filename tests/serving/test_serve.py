@@ -166,7 +166,7 @@ def test_a_person_drops_a_photo_and_sees_what_is_on_it(service: Service, tmp_pat
         assert told == []
         page.set_input_files("#file", tmp_path / "text.png")
         page.wait_for_selector("#status.bad")
-        assert "no picture that can be read" in page.inner_text("#status")
+        assert "not an image that can be read" in page.inner_text("#status")
         opened.close()
 
 

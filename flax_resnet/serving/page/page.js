@@ -9,7 +9,7 @@ function say(text, bad = false) {
 function show(found) {
   at("where").hidden = !found.explanation;
   if (found.explanation) at("cam").src = found.explanation;
-  // Names are text, whatever they hold.
+  // Class names are inserted as text, never as HTML.
   at("classes").replaceChildren(...found.classes.map((each) => {
     const line = document.createElement("li");
     const bar = document.createElement("meter");
@@ -25,18 +25,18 @@ async function look(file) {
   if (!file) return;
   const mine = ++newest;
   at("found").hidden = true;
-  say("looking ...");
+  say("classifying ...");
   try {
     const answer = await fetch("predict?top=5&explain=true", { method: "POST", body: file });
     const found = await answer.json();
     if (mine !== newest) return;
     if (!answer.ok) throw new Error(found.detail);
-    URL.revokeObjectURL(at("photo").src);
-    at("photo").src = URL.createObjectURL(file);
+    URL.revokeObjectURL(at("image").src);
+    at("image").src = URL.createObjectURL(file);
     show(found);
     say("");
   } catch (error) {
-    if (mine === newest) say(error.message || "the server does not answer", true);
+    if (mine === newest) say(error.message || "the server does not respond", true);
   }
 }
 

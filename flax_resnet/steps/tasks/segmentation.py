@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from flax_resnet.errors import InputError
 from flax_resnet.models import IGNORED
+from flax_resnet.steps.tasks.confusion import confusion_metrics, count_confusion
 from flax_resnet.steps.tasks.losses import cross_entropy, soft_dice
 
 
@@ -42,8 +43,7 @@ def segmentation_sums(
     """
     classes = logits.shape[-1]
     labels, counted = truth(logits, batch["label"])
-    cells = jnp.where(counted, labels * classes + logits.argmax(-1), classes**2)  # past the last
-    confusion = jnp.bincount(cells.ravel(), length=classes**2).reshape(classes, classes)
+    confusion = count_confusion(labels, logits.argmax(-1), counted, classes)
     loss = jnp.where(counted, cross_entropy(logits, labels), 0).sum()
     return {"count": batch["mask"].sum(), "loss": loss, "confusion": confusion}
 
@@ -51,32 +51,10 @@ def segmentation_sums(
 def segmentation_figures(
     totals: Mapping[str, np.ndarray], class_names: tuple[str, ...]
 ) -> dict[str, float]:
-    """Return the mean loss of all pixels and the `confusion_figures`."""
+    """Return the mean loss of all pixels and the `confusion_metrics`."""
     pixels = float(totals["confusion"].sum())
     loss = float(totals["loss"]) / pixels if pixels else float("nan")
-    return {"loss": loss, **confusion_figures(totals["confusion"], class_names)}
-
-
-def confusion_figures(
-    confusion: Float[np.ndarray, "classes classes"], class_names: tuple[str, ...]
-) -> dict[str, float]:
-    """Return what a confusion matrix says; its rows are the right classes.
-
-    That is `pixel_error`, the share of pixels with the wrong class, and every class's Dice
-    coefficient and intersection over union, as `dice/NAME` and `iou/NAME`, with their means `dice`
-    and `iou`. A class that is neither there nor found has none.
-    """
-    pixels, right = float(confusion.sum()), float(np.trace(confusion))
-    figures = {"pixel_error": 1 - right / pixels if pixels else float("nan")}
-    both = np.diag(confusion)
-    sums = confusion.sum(0) + confusion.sum(1)
-    # The model may have more outputs than the data classes.
-    present = [(at, name) for at, name in enumerate(class_names) if sums[at] > 0]
-    for kind, parts, wholes in (("dice", 2 * both, sums), ("iou", both, sums - both)):
-        scores = {f"{kind}/{name}": float(parts[at] / wholes[at]) for at, name in present}
-        figures[kind] = sum(scores.values()) / len(scores) if scores else float("nan")
-        figures |= scores
-    return figures
+    return {"loss": loss, **confusion_metrics(totals["confusion"], class_names)}
 
 
 def truth(

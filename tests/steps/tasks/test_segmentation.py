@@ -12,9 +12,9 @@ from flax_resnet.errors import InputError
 from flax_resnet.models import IGNORED
 from flax_resnet.steps.tasks import segmentation
 from flax_resnet.steps.tasks.classification import classification_loss
+from flax_resnet.steps.tasks.confusion import confusion_metrics, count_confusion
 from flax_resnet.steps.tasks.losses import soft_dice
 from flax_resnet.steps.tasks.segmentation import (
-    confusion_figures,
     segmentation_figures,
     segmentation_loss,
     segmentation_sums,
@@ -122,7 +122,7 @@ def test_figures_are_exact_over_all_batches() -> None:
 
 
 def test_a_class_that_is_neither_there_nor_found_has_no_figure() -> None:
-    figures = confusion_figures(np.asarray([[3.0, 1, 0], [0, 0, 0], [0, 0, 0]]), NAMES)
+    figures = confusion_metrics(np.asarray([[3.0, 1, 0], [0, 0, 0], [0, 0, 0]]), NAMES)
     assert set(figures) == {
         "pixel_error", "dice", "iou", "dice/sky", "iou/sky", "dice/sea", "iou/sea"
     }  # fmt: skip
@@ -130,10 +130,20 @@ def test_a_class_that_is_neither_there_nor_found_has_no_figure() -> None:
     assert figures["dice"] == pytest.approx(3 / 7)
 
 
+def test_elements_are_counted_by_true_and_predicted_class_in_any_integer_type() -> None:
+    truth, predicted = (
+        np.array([[0, 1, 199], [1, 255, 0]], np.uint8),
+        np.array([[0, 1, 2], [2, 0, 0]]),
+    )
+    confusion = np.asarray(count_confusion(truth, predicted, truth < 200, 200))
+    assert np.argwhere(confusion).tolist() == [[0, 0], [1, 1], [1, 2], [199, 2]]
+    assert (confusion.sum(), confusion[0, 0]) == (5, 2)
+
+
 def test_outputs_beyond_the_classes_of_the_data_count_as_wrong() -> None:
     confusion = np.zeros((5, 5))
     confusion[0, 0], confusion[0, 4] = 6, 2
-    figures = confusion_figures(confusion, ("only",))
+    figures = confusion_metrics(confusion, ("only",))
     assert figures["pixel_error"] == 0.25
     assert figures["dice"] == figures["dice/only"] == pytest.approx(12 / 14)
 
