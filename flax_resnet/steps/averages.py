@@ -1,7 +1,7 @@
-"""An average of a run's variables over its updates, kept beside the raw ones.
+"""An average of a run's variables over its updates, kept beside the raw variables.
 
-Networks end up flatter, and mostly better, at the average of the last part of their path than at
-its end.
+The average over the last part of training mostly lies in a flatter minimum, and generalizes better,
+than the last iterate.
 """
 
 import math
@@ -17,38 +17,38 @@ from jaxtyping import Array, Bool, Float, Int
 from flax_resnet.errors import InputError
 
 Variables = dict[str, Any]
-# Before the names of the figures of each kind.
+# Prefixes of the metrics of each kind of average.
 PREFIXES = ("ema_", "swa_")
-# What follows is (average, variables after an update, number of updates so far) -> the average
-# with these variables in it, and whether it is its turn.
+# (average, variables after an update, number of updates so far) -> (the average with these
+# variables added, whether to use it now)
 Averaging = Callable[["Average", Variables, jax.Array], tuple["Average", jax.Array]]
 
 
 @dataclass(frozen=True)
 class AverageConfig:
-    """Choose what is averaged over updates, or measured anew, before an evaluation.
+    """Settings of weight averaging, and of batch statistics recomputed before an evaluation.
 
-    An average is evaluated beside the raw variables (`ema_top1` beside `top1`), ranks the
-    checkpoints, and is what `restore` gives.
+    The average is evaluated beside the raw variables (`ema_top1` beside `top1`), ranks the
+    checkpoints, and is what `restore` returns.
     """
 
     ema: float = 0.0
-    """Decay of an exponential moving average of parameters and batch statistics; 0: none."""
+    """Decay of an exponential moving average of parameters and batch statistics; 0: off."""
     ema_warmup: bool = False
-    """Use the decay (1 + n) / (10 + n) in the n-th averaging while that is less."""
+    """Use the decay (1 + n) / (10 + n) in the n-th averaging while that is smaller."""
     ema_from: float = 0.0
-    """The average follows the parameters for so many epochs, say while the rate warms up."""
+    """Epochs before averaging begins, for example the warm-up; until then the average is a copy."""
     swa_from: float | None = None
-    """Average parameters with equal weights from this epoch on (arXiv:1803.05407); None: do not.
-    It needs `precise_batches`: no network has had the batch statistics of averaged parameters."""
+    """Average parameters with equal weights from this epoch on (arXiv:1803.05407); None: off.
+    Requires `precise_batches`, since averaged parameters have no batch statistics of their own."""
     every: int = 1
-    """Average after every so many updates."""
+    """Number of updates between two averagings."""
     precise_batches: int = 0
-    """Before an evaluation take the batch statistics, of raw and averaged parameters, from so many
-    training batches (arXiv:2105.07576): the next ones, not mixed. 0: as training leaves them."""
+    """Number of training batches (the next ones, not mixed) from which batch statistics of raw and
+    averaged parameters are recomputed before an evaluation (arXiv:2105.07576); 0: off."""
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work together."""
+        """Check that the values are valid and consistent."""
         swa_from = 0.0 if self.swa_from is None else self.swa_from
         for name, holds, expected in (
             ("ema", 0 <= self.ema < 1, "0 or more, below 1"),
@@ -63,17 +63,17 @@ class AverageConfig:
         if self.swa_from is not None and self.ema:
             raise InputError(
                 f"config.average.ema is {self.ema} and config.average.swa_from is {self.swa_from}; "
-                "expected one of them, for a run keeps one average"
+                "expected only one of them, since a run keeps one average"
             )
         if self.swa_from is not None and not self.precise_batches:
             raise InputError(
                 "config.average.precise_batches is 0; expected a number of batches, such as 100, "
-                "where config.average.swa_from is set"
+                "if config.average.swa_from is set"
             )
 
     @property
     def kind(self) -> str | None:
-        """Return `ema`, `swa`, or None where nothing is averaged."""
+        """Return `ema`, `swa`, or None if nothing is averaged."""
         if self.swa_from is not None:
             return "swa"
         return "ema" if self.ema else None
@@ -85,12 +85,13 @@ class AverageConfig:
 
 
 class Average(flax.struct.PyTreeNode):
-    """What a run remembers of the variables that it had.
+    """The average of a run's variables.
 
     Attributes:
-      variables: parameters and batch statistics, averaged each by itself.
-      count: how many went into the average, int32. At 0 the variables are a copy, and not shown.
-      kind: `ema` or `swa`; their figures have `ema_` or `swa_` before their names.
+      variables: parameters and batch statistics, averaged elementwise.
+      count: the number of averagings so far, int32. At 0 `variables` is a copy of the raw ones, and
+        is not evaluated.
+      kind: `ema` or `swa`; the names of its metrics begin with `ema_` or `swa_`.
     """
 
     variables: Variables
@@ -99,18 +100,18 @@ class Average(flax.struct.PyTreeNode):
 
 
 def begin_average(kind: str | None, variables: Variables) -> Average | None:
-    """Return an average into which nothing went yet: a copy; None where there is to be none."""
+    """Return an average that starts as a copy of `variables`; None if `kind` is None."""
     if kind is None:
         return None
-    # The state is donated: it may not hold an array twice.
+    # A copy, because a donated state must not contain an array twice.
     return Average(jax.tree.map(jnp.copy, variables), jnp.zeros((), jnp.int32), kind)
 
 
 def make_averaging(config: AverageConfig, steps_per_epoch: float) -> Averaging | None:
-    """Return how an average takes up the variables after an update; None where there is none.
+    """Return the function that adds variables to an average; None if nothing is averaged.
 
-    An exponential average is `decay * average + (1 - decay) * variables`, as timm has it: it starts
-    with the first variables. The other is the plain mean (Izmailov et al., arXiv:1803.05407).
+    The exponential average is `decay * average + (1 - decay) * variables`, and starts at the first
+    variables, as in timm. The other is the plain mean (Izmailov et al., arXiv:1803.05407).
     """
     if config.kind is None:
         return None
@@ -125,7 +126,7 @@ def make_averaging(config: AverageConfig, steps_per_epoch: float) -> Averaging |
             due &= begun
             weight = 1 / count.astype(jnp.float32)
         else:
-            # Until then it follows the parameters.
+            # Before averaging begins it is a copy of the raw variables.
             weight = jnp.where(begun, _ema_weight(config, count), 1.0)
             count = jnp.where(begun, count, 0)
         mixed = jax.tree.map(lambda old, new: _mix(old, new, weight), average.variables, variables)
@@ -135,14 +136,15 @@ def make_averaging(config: AverageConfig, steps_per_epoch: float) -> Averaging |
 
 
 def shown_average(average: Average | None) -> Average | None:
-    """Return the average where something went into it; waits for the device."""
+    """Return the average if its count is above 0, else None; waits for the device."""
     return average if average is not None and int(average.count) > 0 else None
 
 
 def fitting_average(average: Average | None, metrics: Mapping[str, float]) -> Average | None:
-    """Return the average of a checkpoint where its batch statistics are those of its parameters.
+    """Return the average of a checkpoint if its batch statistics fit its parameters, else None.
 
-    For equal weights they are measured before an evaluation, whose figures tell that it was done.
+    With equal weights the statistics are recomputed before an evaluation, so the average fits only
+    if the checkpoint's metrics include its own.
     """
     average = shown_average(average)
     if average is None or average.kind == "ema":

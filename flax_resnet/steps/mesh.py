@@ -1,4 +1,4 @@
-"""Where arrays live: batches split over the devices, state copied to each."""
+"""The device mesh and its shardings: batches are split over devices, state is replicated."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,29 +11,29 @@ from flax_resnet.errors import InputError
 
 
 def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """Return a mesh with the one axis `data` over all devices of all processes."""
+    """Return a mesh with a single axis, `data`, over all devices of all processes."""
     return Mesh(np.asarray(devices or jax.devices()), ("data",))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of state: a whole copy on every device."""
+    """Return the sharding of state: a full copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def split(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of a batch: its first axis in equal parts over the devices."""
+    """Return the sharding of a batch: its first axis split evenly over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def device_rows(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the device needs of a batch: all but the count of skipped records."""
+    """Return a loader's batch without `skipped`, which only the host needs."""
     return {key: value for key, value in batch.items() if key != "skipped"}
 
 
 def put_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """Send this process's rows of a batch to its devices, without waiting for the transfer.
 
-    What is there already, as rows that a device took out of its own memory, stays as it is.
+    Arrays that are on the devices already stay as they are.
     """
     sharding = split(mesh)
     if jax.process_count() == 1:
@@ -47,7 +47,7 @@ def put_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def put_copies(arrays: Any, mesh: Mesh) -> Any:
-    """Send arrays, the same in every process, to every device."""
+    """Copy arrays, which are the same in every process, to every device."""
     sharding = replicated(mesh)
     if jax.process_count() == 1:
         return jax.device_put(arrays, sharding)
@@ -60,21 +60,21 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Raise `InputError` unless the global batch splits evenly over the devices."""
     if batch_size % mesh.size:
         raise InputError(
-            f"config.data.batch_size is {batch_size}, which {mesh.size} devices cannot share "
-            f"evenly: take a multiple of {mesh.size}"
+            f"config.data.batch_size is {batch_size}, which does not split evenly over "
+            f"{mesh.size} devices: set it to a multiple of {mesh.size}"
         )
 
 
 def compiler_options(mesh: Mesh, deterministic: bool) -> dict[str, bool] | None:
-    """Return the options of `jax.jit` that make a compiled function repeat itself bit for bit.
+    """Return the options of `jax.jit` that make a compiled function reproducible bit for bit.
 
-    Only GPUs need some: there XLA times kernels and takes the fastest, another one in another run,
-    and some of them add up in the order in which threads arrive. `xla_gpu_deterministic_ops`
-    leaves both out. It costs speed: kernels are no longer chosen by time, scatters become sorted
-    sums. Nothing in a step of these networks is without a deterministic form, for max pooling has
-    its own gradient (XLA's had none, and failed to compile).
+    Only GPUs need options: there XLA picks the fastest kernel by timing, which may be a different
+    one in each run, and some kernels add in the order in which threads arrive.
+    `xla_gpu_deterministic_ops` prevents both, at a cost in speed: kernels are not chosen by timing,
+    and scatters become sorted sums. Every operation of a step has a deterministic form, since max
+    pooling has its own gradient (XLA's has none, and does not compile).
 
-    The same jax, driver and kind of device are needed besides, and as many of them.
+    Bit-identical results also need the same jax version, driver, and kind and number of devices.
     """
     on_gpu = mesh.devices.flat[0].platform == "gpu"
     return {"xla_gpu_deterministic_ops": True} if deterministic and on_gpu else None

@@ -1,4 +1,4 @@
-"""Mixup and cutmix: images of a batch that are mixed with each other, on the device."""
+"""Mixup and cutmix: mix images of a batch with each other, on the device."""
 
 import math
 from dataclasses import dataclass
@@ -12,33 +12,32 @@ from jaxtyping import Array, Bool, Float, Int
 from flax_resnet.errors import InputError, require_known
 
 PER = ("batch", "pair", "element")
-# Partners lie in the same so many consecutive images: where a device has a multiple of them, no
-# image crosses to another. Half of it apart: from so many examples on, that is nearer than any of
-# a record's repeats; `check_pairs` of the set-up looks at smaller batches.
+# Partners are among the same 16 consecutive images, 8 apart: no image moves between devices if each
+# has a multiple of 16. Repeats of a record are further apart than 8 in batches that are large
+# enough; `check_pairs` of training/setup.py checks smaller ones.
 NEIGHBOURS = 16
 Rows = TypeVar("Rows", jax.Array, np.ndarray)
 
 
 @dataclass(frozen=True)
 class MixConfig:
-    """Choose how training images of one class each are mixed; where both ways are on, in turns."""
+    """Settings of mixup and cutmix; with both on, each draw chooses one of them."""
 
     mixup: float = 0.0
-    """Alpha of the Beta distribution of the shares in mixup (arXiv:1710.09412), which adds two
-    images; 0: none."""
+    """Alpha of the Beta distribution of the mixing share in mixup (arXiv:1710.09412), which
+    averages two images; 0: off."""
     cutmix: float = 0.0
-    """Alpha of that of the areas in cutmix (arXiv:1905.04899), which pastes a box of another
-    image; 0: none."""
+    """Alpha of the Beta distribution of the area kept in cutmix (arXiv:1905.04899), which pastes a
+    box from another image; 0: off."""
     cutmix_frequency: float = 0.5
-    """How often it is cutmix, where both are on."""
+    """Probability of cutmix instead of mixup, with both on."""
     frequency: float = 1.0
-    """How often images are mixed at all."""
+    """Probability that images are mixed at all."""
     per: str = "batch"
-    """batch | pair | element: what has draws of its own; a pair is two images mixed with each
-    other."""
+    """batch | pair | element: what shares one draw; a pair is two images mixed with each other."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no distribution."""
+        """Check that the values define distributions."""
         for name in ("mixup", "cutmix"):
             if getattr(self, name) < 0:
                 value = getattr(self, name)
@@ -50,17 +49,17 @@ class MixConfig:
 
     @property
     def active(self) -> bool:
-        """Say whether anything is mixed."""
+        """Return whether any images are mixed."""
         return self.frequency > 0 and (self.mixup > 0 or self.cutmix > 0)
 
 
 class Draws(NamedTuple):
-    """What is drawn for every image of a batch.
+    """The random draws for every image of a batch.
 
     Attributes:
-      share: of the image itself in what it becomes; by cutmix the part outside of the box.
-      cuts: whether it is cutmix.
-      box: top, bottom, left, right; what is pasted are rows from top to before bottom.
+      share: the weight of the image itself in the mix; with cutmix, its area outside the box.
+      cuts: whether cutmix is used instead of mixup.
+      box: top, bottom, left, right; rows top to bottom - 1 are pasted, columns likewise.
     """
 
     share: Float[Array, " n"]
@@ -69,9 +68,9 @@ class Draws(NamedTuple):
 
 
 def draw(key: jax.Array, config: MixConfig, count: int, height: int, width: int) -> Draws:
-    """Draw how to mix so many images.
+    """Draw how to mix `count` images.
 
-    A box whose centre is near the border is cut off there, and the share is that of what is left.
+    A box that crosses the border is clipped, and the share is computed from the clipped box.
     """
     draws = {"batch": 1, "pair": count // 2, "element": count}[config.per]
     keys = jax.random.split(key, 6)
@@ -94,11 +93,11 @@ def draw(key: jax.Array, config: MixConfig, count: int, height: int, width: int)
 
 
 def mix(batch: dict[str, jax.Array], key: jax.Array, config: MixConfig) -> dict[str, jax.Array]:
-    """Mix the images of a batch; the same on any number of devices.
+    """Mix the images of a batch; the result does not depend on the number of devices.
 
     Returns:
-      The batch with mixed `image` and with `partner`, the labels of the others, and `share`, that
-      of each image's own label in its target: `label` stays whole numbers.
+      The batch with the mixed `image`, with `partner`, the labels of the images mixed in, and
+      `share`, the weight of each image's own label in its target. `label` stays an integer.
     """
     images, labels = batch["image"], batch["label"]
     draws = draw(key, config, *images.shape[:3])
@@ -107,7 +106,7 @@ def mix(batch: dict[str, jax.Array], key: jax.Array, config: MixConfig) -> dict[
 
 
 def blend(images: Float[Array, "n h w c"], draws: Draws) -> Float[Array, "n h w c"]:
-    """Return every image mixed with its partner, as drawn."""
+    """Return every image mixed with its partner according to `draws`."""
     top, bottom, left, right = (edge[:, None] for edge in draws.box)
     rows, columns = (jnp.arange(size)[None] for size in images.shape[1:3])
     inside = ((top <= rows) & (rows < bottom))[:, :, None]
@@ -118,10 +117,11 @@ def blend(images: Float[Array, "n h w c"], draws: Draws) -> Float[Array, "n h w 
 
 
 def partners(x: Rows) -> Rows:
-    """Return for every row of a batch the one that it is mixed with; that one gets it in turn.
+    """Return for every row of a batch the row it is mixed with; pairs are mutual.
 
-    Among 16 consecutive rows it is the one 8 away; where their number is no multiple of 16, among
-    the largest power of two that divides it: an even number, as `check_pairs` has it.
+    In each group of 16 consecutive rows it is the row 8 away. If the number of rows is not a
+    multiple of 16, groups have the largest power of two that divides it; `check_pairs` makes sure
+    that this is even.
     """
     pairs = x.reshape(len(x) // _group(len(x)), 2, _group(len(x)) // 2, *x.shape[1:])
     return pairs[:, ::-1].reshape(x.shape)
@@ -144,7 +144,7 @@ def _edges(key: jax.Array, side: Float[Array, " n"], size: int) -> tuple[Array, 
 
 
 def _for_all(drawn: Array, count: int, per: str) -> Array:
-    """Give every image its draw; the last axis is that of the draws."""
+    """Assign a draw to every image, along the last axis."""
     leading = drawn.shape[:-1]
     if per == "batch":
         return jnp.broadcast_to(drawn, (*leading, count))

@@ -1,4 +1,4 @@
-"""What training changes: parameters, batch statistics, the optimiser's memory, the step."""
+"""The training state: step, parameters, batch statistics, optimizer state and average."""
 
 import functools
 from typing import Any
@@ -22,8 +22,8 @@ class TrainState(flax.struct.PyTreeNode):
       step: number of batches so far, as an int32 scalar.
       variables: `{"params": ..., "batch_stats": ...}`, the second empty without batch norm.
       optimizer: the state of the optax transformation.
-      guard: what is remembered of updates that were not finite.
-      average: of the variables so far; None where the run keeps none.
+      guard: counts of updates that were not finite, and the dynamic loss scale.
+      average: the running average of the variables; None if the run keeps none.
     """
 
     step: jax.Array
@@ -33,7 +33,7 @@ class TrainState(flax.struct.PyTreeNode):
     average: Average | None = None
 
     def starting_from(self, variables: dict[str, Any]) -> "TrainState":
-        """Return the first state with other variables."""
+        """Return this initial state with other variables."""
         kind = None if self.average is None else self.average.kind
         return self.replace(variables=variables, average=begin_average(kind, variables))
 
@@ -45,10 +45,10 @@ def make_state(
     key: jax.Array,
     average: str | None = None,
 ) -> TrainState:
-    """Make the first state from a random key, for images of (height, width, channels).
+    """Return the initial state from a random key, for images of (height, width, channels).
 
     Args:
-      average: the kind of average that is kept, if any.
+      average: the kind of average to keep, if any.
     """
     images = jnp.zeros((1, *image_shape), jnp.float32)
     variables: dict[str, Any] = {"batch_stats": {}} | dict(model.init(key, images))
@@ -69,9 +69,9 @@ def init_state(
     mesh: Mesh,
     average: str | None = None,
 ) -> TrainState:
-    """Make the first state from `seed`, a copy on every device of `mesh`."""
-    # XLA:CPU takes long to optimise the random number generator, once for every shape of kernel:
-    # ResNet-50 starts in 8 instead of 45 seconds without.
+    """Return the initial state from `seed`, replicated on every device of `mesh`."""
+    # XLA:CPU optimizes the random number generator slowly, once for each kernel shape. Without
+    # optimization ResNet-50 starts in 8 seconds instead of 45.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     make = jax.jit(
         functools.partial(make_state, model, optimizer, image_shape, average=average),

@@ -75,7 +75,7 @@ def evaluate(
     figures = {
         prefix + name: figure
         for prefix, sums in totals.items()
-        for name, figure in task.figures(sums, source.class_names).items()
+        for name, figure in task.metrics(sums, source.class_names).items()
     }
     return {"count": count, "skipped": len(source) - count, **figures}
 

@@ -143,7 +143,7 @@ def test_fewer_outputs_than_classes_are_refused(
     [
         ({"task": "classification", "dice_weight": 0.0}, "'classification', for which masks:"),
         ({"data__source": "synthetic"}, "'segmentation', for which synthetic .*masks:PATH"),
-        ({"model": {"name": "tiny"}}, "one number a class for each pixel"),
+        ({"model": {"name": "tiny"}}, "one logit for each class and pixel"),
         ({"task": "segmentatoin"}, "config.task is 'segmentatoin'.*'segmentation'"),
         ({"task": "classification"}, "dice_weight is 0.5; expected .* 0 where config.task"),
         ({"dice_weight": -1.0}, "dice_weight is -1.0"),

@@ -1,1 +1,1 @@
-"""What a run learns: a row for each task, its losses and its figures."""
+"""The tasks that a run can train for, with their losses and metrics."""

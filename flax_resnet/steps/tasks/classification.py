@@ -1,4 +1,4 @@
-"""One class an image: what is minimised, and what is counted."""
+"""Classification: one class for each image; its loss and its metrics."""
 
 from collections.abc import Mapping
 
@@ -23,14 +23,14 @@ def classification_loss(
 ) -> tuple[jax.Array, jax.Array]:
     """Return the mean cross-entropy and the accuracy of a batch.
 
-    Of mixed images, which have a `share` (see `mixing.mix`), the target is both labels, and right
-    is the one with the greater share.
+    Mixed images (see `mixing.mix`) have both labels as their target, weighted by `share`; the
+    accuracy counts the label with the greater share as correct.
     """
     labels = batch["label"]
     if logits.ndim != labels.ndim + 1:
         raise InputError(
-            f"the model gives {logits.shape[1:]} for an image; expected one number a class. Set "
-            "config.task to 'segmentation', or take another config.model.name"
+            f"the model gives {logits.shape[1:]} for an image; expected one logit for each class. "
+            "Set config.task to 'segmentation', or choose another config.model.name"
         )
     mixed = "share" in batch
     if loss == "softmax" and not mixed:
@@ -48,7 +48,7 @@ def classification_loss(
 
 
 def soft_targets(batch: Mapping[str, jax.Array], classes: int) -> Float[Array, "n classes"]:
-    """Return the probabilities that the images of a batch stand for: 1 for one class, or shares."""
+    """Return the target probabilities of a batch: one-hot, or two shares for a mixed image."""
     own = jax.nn.one_hot(batch["label"], classes)
     if "share" not in batch:
         return own
@@ -61,8 +61,8 @@ def classification_sums(
 ) -> dict[str, jax.Array]:
     """Return the sums over the examples that `mask` marks.
 
-    They are count, loss, and the numbers of examples whose label is the first and among the first
-    five of the logits.
+    They are count, loss, top1 and top5: the number of examples, their total loss, and the numbers
+    of labels that rank first, and among the first five, by logit.
     """
     labels, mask = batch["label"], batch["mask"]
     ranked = jax.lax.top_k(logits, min(TOP_K, logits.shape[-1]))[1] == labels[:, None]
@@ -75,10 +75,10 @@ def classification_sums(
     return {key: jnp.where(mask, value, 0).sum() for key, value in values.items()}
 
 
-def classification_figures(
+def classification_metrics(
     totals: Mapping[str, np.ndarray], class_names: tuple[str, ...]
 ) -> dict[str, float]:
-    """Return loss, top1 and top5, means over the examples."""
+    """Return the means of loss, top1 and top5 over the examples."""
     del class_names
     count = float(totals["count"])
     return {

@@ -1,4 +1,4 @@
-"""Learning from another network's logits."""
+"""Knowledge distillation: learning from the logits of a teacher network."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,23 +16,23 @@ from flax_resnet.steps.tasks.losses import cross_entropy
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Choose a network to learn from; it sees the very same images, mixed as they are."""
+    """Settings of distillation; the teacher sees the same images, mixed in the same way."""
 
     teacher: str | None = None
-    """A published name, a file, a folder or a run, as `load_pretrained` takes it; None: none. Its
-    classes have to be those of the data, in the same order."""
+    """A published name, a file, a folder or a run, as `load_pretrained` accepts; None: off. Its
+    classes must be those of the data, in the same order."""
     model: str | None = None
-    """Its network, for a file that does not name it."""
+    """The teacher's architecture, for a file that does not name it."""
     temperature: float = 1.0
-    """What the logits of both are divided by."""
+    """Both networks' logits are divided by it."""
     weight: float = 1.0
-    """Of the teacher in the loss; the labels have the rest. 1: the teacher alone (arXiv:2106.05237,
-    with config.mix)."""
+    """The teacher's weight in the loss; the labels have the rest. 1: the teacher alone
+    (arXiv:2106.05237, with config.mix)."""
     hard: bool = False
-    """Learn the teacher's first class instead of its probabilities (arXiv:2012.12877)."""
+    """Learn the teacher's top class instead of its probabilities (arXiv:2012.12877)."""
 
     def __post_init__(self) -> None:
-        """Refuse values that make no loss."""
+        """Check that the values define a loss."""
         if self.temperature <= 0:
             raise InputError(
                 f"config.distill.temperature is {self.temperature}; expected a positive number"
@@ -48,7 +48,7 @@ class Teacher:
     """A network to learn from.
 
     Attributes:
-      mean, std: what it wants images normalised with.
+      mean, std: of each channel, to normalize the teacher's images with.
     """
 
     model: nn.Module
@@ -63,10 +63,10 @@ class Teacher:
         mean: tuple[float, ...],
         std: tuple[float, ...],
     ) -> Float[Array, "n classes"]:
-        """Return its logits, in inference mode, for images normalised with `mean` and `std`.
+        """Return logits, in inference mode, for images that were normalized with `mean` and `std`.
 
         Args:
-          variables: its own; an argument, for those of the dataclass would become constants of a
+          variables: the teacher's; an argument, since `self.variables` would become constants of a
             jitted function.
         """
         if (self.mean, self.std) != (mean, std):
@@ -84,11 +84,11 @@ def distillation(
     temperature: float = 1.0,
     hard: bool = False,
 ) -> Float[Array, "*n"]:
-    """Return how far logits are from those of a teacher.
+    """Return the distillation loss of each example.
 
-    That is the divergence KL(teacher, student) of the probabilities at a temperature, times its
-    square, so that gradients keep their size (arXiv:1503.02531); or, `hard`, the cross-entropy with
-    the teacher's first class, at temperature 1.
+    That is KL(teacher, student) of the probabilities at `temperature`, times its square, so that
+    gradients keep their size (arXiv:1503.02531). If `hard`, it is the cross-entropy with the
+    teacher's top class, at temperature 1.
     """
     if hard:
         return cross_entropy(logits, teacher.argmax(-1))
@@ -104,7 +104,7 @@ def distilled_loss(
     loss: Callable[..., tuple[jax.Array, jax.Array]],
     config: DistillConfig,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return a loss on labels mixed with that on the batch's `teacher`, and the accuracy."""
+    """Return the weighted sum of `loss` and the distillation loss, and the accuracy."""
     value, accuracy = loss(logits, batch)
     taught = distillation(logits, batch["teacher"], config.temperature, config.hard).mean()
     if config.weight == 1:

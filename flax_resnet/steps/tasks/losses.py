@@ -1,4 +1,4 @@
-"""Losses in float32."""
+"""Losses, computed in float32."""
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ from flax_resnet.models.layers import at_least_float32
 def cross_entropy(
     logits: Float[Array, "*n classes"], labels: Int[Array, "*n"], smoothing: float = 0.0
 ) -> Float[Array, "*n"]:
-    """Return softmax cross-entropies, with label smoothing (arXiv:1512.00567) where it is > 0.
+    """Return the softmax cross-entropy of each example or pixel.
 
-    There is one for each example, or for each pixel. Smoothing gives every class
-    `smoothing / classes` and the label the rest.
+    Label smoothing (arXiv:1512.00567) gives every class the probability `smoothing / classes`, and
+    the label the rest.
     """
     logits = at_least_float32(logits)
     plain = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -27,7 +27,7 @@ def cross_entropy(
 def soft_cross_entropy(
     logits: Float[Array, "*n classes"], targets: Float[Array, "*n classes"], smoothing: float = 0.0
 ) -> Float[Array, "*n"]:
-    """Return softmax cross-entropies with targets that are probabilities, smoothed likewise."""
+    """Return the softmax cross-entropy with target probabilities, smoothed likewise."""
     targets = optax.smooth_labels(targets, smoothing) if smoothing else targets
     return optax.softmax_cross_entropy(at_least_float32(logits), targets)
 
@@ -38,12 +38,12 @@ def binary_cross_entropy(
     smoothing: float = 0.0,
     threshold: float | None = None,
 ) -> Float[Array, "*n"]:
-    """Return sigmoid cross-entropies, the mean over the classes (as in RSB, arXiv:2110.00476).
+    """Return the sigmoid cross-entropy, averaged over classes (as in RSB, arXiv:2110.00476).
 
-    Every class is a question of its own, whether it is there.
+    Each class is a binary decision of its own.
 
     Args:
-      threshold: after smoothing, targets above it count as 1 and the others as 0; None: they stay.
+      threshold: after smoothing, targets above it become 1 and the others 0; None keeps them.
     """
     targets = optax.smooth_labels(targets, smoothing) if smoothing else targets
     logits = at_least_float32(logits)
@@ -55,11 +55,10 @@ def binary_cross_entropy(
 def soft_dice(
     logits: Float[Array, "*n classes"], labels: Int[Array, "*n"], counted: Bool[Array, "*n"]
 ) -> Float[Array, " classes"]:
-    """Return each class's Dice coefficient of probabilities (Milletari et al., arXiv:1606.04797).
+    """Return each class's soft Dice coefficient (Milletari et al., arXiv:1606.04797).
 
-    It is 2 sum(p t) / (sum(p) + sum(t)), over the pixels of the whole batch that count: 1 where
-    every one has its class for sure. A class that no pixel has is left at 1, for it has nothing to
-    find.
+    It is 2 sum(p t) / (sum(p) + sum(t)) over the `counted` pixels of the whole batch, where p are
+    probabilities and t is 1 at pixels of the class, else 0. A class without any pixel has 1.
     """
     classes = logits.shape[-1]
     probabilities = jax.nn.softmax(at_least_float32(logits))

@@ -1,4 +1,4 @@
-"""One class a pixel: what is minimised, and what is counted."""
+"""Segmentation: one class for each pixel; its loss and its metrics."""
 
 from collections.abc import Mapping
 
@@ -21,8 +21,8 @@ def segmentation_loss(
 ) -> tuple[jax.Array, jax.Array]:
     """Return the loss and the pixel accuracy of a batch.
 
-    The loss is the mean of the pixels' cross-entropies, weighted where the batch has `weight`, and
-    `dice_weight` times one minus the mean of the classes' soft Dice.
+    The loss is the mean cross-entropy of the pixels, weighted by the batch's `weight` if it has
+    one, plus `dice_weight` times one minus the mean soft Dice of the classes.
     """
     labels, counted = truth(logits, batch["label"])
     weights = counted * batch["weight"] if "weight" in batch else counted.astype(jnp.float32)
@@ -36,10 +36,9 @@ def segmentation_loss(
 def segmentation_sums(
     logits: Float[Array, "n h w classes"], batch: Mapping[str, jax.Array]
 ) -> dict[str, jax.Array]:
-    """Return the sums over the pixels that count: loss, and the confusion matrix in whole numbers.
+    """Return the loss and the confusion matrix (integers), summed over the pixels that count.
 
-    Its rows are the classes that are right, its columns those that the model says. `count` is of
-    images.
+    Rows of the matrix are true classes, columns are predictions. `count` is the number of images.
     """
     classes = logits.shape[-1]
     labels, counted = truth(logits, batch["label"])
@@ -48,7 +47,7 @@ def segmentation_sums(
     return {"count": batch["mask"].sum(), "loss": loss, "confusion": confusion}
 
 
-def segmentation_figures(
+def segmentation_metrics(
     totals: Mapping[str, np.ndarray], class_names: tuple[str, ...]
 ) -> dict[str, float]:
     """Return the mean loss of all pixels and the `confusion_metrics`."""
@@ -60,15 +59,15 @@ def segmentation_figures(
 def truth(
     logits: Float[Array, "n h w classes"], labels: UInt8[Array, "n h w"]
 ) -> tuple[Int[Array, "n h w"], Bool[Array, "n h w"]]:
-    """Return every pixel's class, 0 where it does not count, and whether it counts.
+    """Return the class of every pixel, 0 if the pixel does not count, and whether it counts.
 
     Raises:
-      InputError: the model gives no logits for every pixel.
+      InputError: the model does not give logits for every pixel.
     """
     if logits.shape[:-1] != labels.shape:
         raise InputError(
             f"the model gives {logits.shape[1:]} for images of {labels.shape[1:]} pixels; expected "
-            "one number a class for each pixel. Set config.task to 'classification', or "
+            "one logit for each class and pixel. Set config.task to 'classification', or "
             "config.model.name to a network such as unet"
         )
     counted = labels != IGNORED
@@ -76,5 +75,5 @@ def truth(
 
 
 def _mean(values: jax.Array, weights: jax.Array) -> jax.Array:
-    # A batch in which nothing counts has the mean 0, not 0 / 0.
+    # The mean of a batch in which no pixel counts is 0, not 0 / 0.
     return (values * weights).sum() / jnp.maximum(weights.sum(), jnp.finfo(jnp.float32).tiny)

@@ -1,4 +1,4 @@
-"""The settings of updates: which optimiser, at which rate."""
+"""The settings of optimizer and learning rate."""
 
 from dataclasses import dataclass
 
@@ -7,37 +7,37 @@ from flax_resnet.errors import InputError, require_known
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Choose how gradients become updates."""
+    """Settings of the optimizer."""
 
     name: str = "sgd"
     """sgd | adamw | rmsprop_tf | lars | lamb | muon"""
     momentum: float = 0.9
-    """Of sgd, rmsprop_tf, lars and muon."""
+    """For sgd, rmsprop_tf, lars and muon."""
     nesterov: bool = False
     b1: float = 0.9
     b2: float = 0.999
     alpha: float = 0.9
-    """How slowly rmsprop_tf forgets squares."""
+    """Decay of the squared gradients of rmsprop_tf."""
     epsilon: float | None = None
-    """None: the published one, 1e-8 of adamw, 1e-10 of muon, 1e-6 of lamb, 1e-3 of rmsprop_tf."""
+    """None: as published, 1e-8 for adamw, 1e-10 for muon, 1e-6 for lamb, 1e-3 for rmsprop_tf."""
     trust: float = 1e-3
-    """Of lars: the step of a layer as a part of its weights."""
+    """For lars: the norm of a layer's step relative to that of its weights."""
     vector_rate: float = 0.1
-    """Of muon: the rate of the head and of all vectors, which Adam updates, as a part of the
-    kernels' rate."""
+    """For muon: the learning rate of the head and of all vectors, which Adam updates, relative to
+    that of the kernels."""
     weight_decay: float = 1e-4
     decay_norms: bool = True
-    """False: weight decay leaves out biases, and scales and biases of norms."""
+    """False: no weight decay for biases, nor for scales and biases of norms."""
     clip_norm: float | None = None
-    """The most that all gradients together may measure; 0: no limit; None: 1 of lamb, else none."""
+    """The largest global norm of the gradients; 0: no limit; None: 1 for lamb, else no limit."""
     clip_adaptive: float | None = None
-    """The most that a unit's gradient may measure, as a part of its weights (arXiv:2102.06171)."""
+    """The largest norm of a unit's gradient relative to that of its weights (arXiv:2102.06171)."""
     layer_decay: float = 1.0
-    """The rate of every part, from layer4 back to the stem, as a part of that of the part above
-    it; below 1 for fine-tuning."""
+    """The learning rate of every part, from layer4 back to the stem, relative to that of the next
+    part; below 1 for fine-tuning."""
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
+        """Check that the values are valid."""
         checks = {
             "epsilon": self.epsilon is None or self.epsilon > 0,
             "trust": self.trust > 0,
@@ -54,37 +54,37 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Choose the learning rate over time."""
+    """Settings of the learning rate schedule."""
 
     name: str = "cosine"
     """cosine | step | linear | polynomial | one_cycle | constant"""
     learning_rate: float = 0.1
-    """Its peak."""
+    """The peak learning rate."""
     scale_for: int | None = None
-    """The batch size that `learning_rate` is for; other batches scale it in proportion
-    (arXiv:1706.02677). None: it is for any."""
+    """The batch size that `learning_rate` is meant for; other batch sizes scale it linearly
+    (arXiv:1706.02677). None: no scaling."""
     unit: str = "epoch"
-    """What `warmup` and `boundaries` count: epoch or step."""
+    """The unit of `warmup` and `boundaries`: epoch or step."""
     every: str = "step"
-    """When the rate changes: with every step, or only with every epoch."""
+    """When the learning rate changes: every step, or every epoch."""
     warmup: float = 0.0
-    """The length of the linear growth; of one_cycle that along a cosine, 0: three tenths."""
+    """The length of the linear warm-up; for one_cycle that of its rise (0: 30% of the run)."""
     warmup_start: float | None = None
-    """The rate of the first step; None: the peak over the number of warm-up steps (epochs, where
-    the rate changes only with these), of one_cycle 1/25 of the peak."""
+    """The learning rate of the first step. None: the peak divided by the number of warm-up steps
+    (epochs if `every` is epoch), or for one_cycle by 25."""
     decay_from: str = "warmup"
-    """Where the shape after the warm-up is at its beginning: the end of the warm-up, or the start
-    of the run, of which the warm-up then hides a part."""
+    """When the decay begins: at the end of the warm-up, or at the start of the run, in which case
+    the warm-up replaces its first part."""
     boundaries: tuple[float, ...] = ()
-    """Where `step` multiplies by `factor`."""
+    """When `step` multiplies the learning rate by `factor`."""
     factor: float = 0.1
     power: float = 2.0
-    """Of polynomial."""
+    """The exponent of polynomial."""
     end_rate: float = 0.0
-    """What cosine, linear, polynomial and one_cycle (0: 1/10,000 of its start) end with."""
+    """The last value of cosine, linear, polynomial and one_cycle (0: 1/10,000 of its start)."""
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
+        """Check that the values are valid."""
         require_known("config.schedule.every", self.every, ("step", "epoch"))
         require_known("config.schedule.decay_from", self.decay_from, ("warmup", "start"))
         checks = {

@@ -1,4 +1,4 @@
-"""Which parameters decay, train, or are updated together."""
+"""Groups of parameters: decayed, frozen, matrices, and parts by depth."""
 
 import re
 from typing import Any
@@ -14,16 +14,16 @@ from flax_resnet.models.variables import SCAN, part_of, selected
 
 
 def decay_mask(params: Any) -> Any:
-    """Mark the parameters that weight decay reaches: kernels, but no bias and no norm."""
-    # By name and not by axes: in scanned blocks the vectors of a norm are stacked to a matrix.
+    """Return a mask of the parameters with weight decay: kernels, without biases and norms."""
+    # By name, not by rank: in scanned blocks the vectors of a norm are stacked to a matrix.
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def matrix_mask(params: Any) -> Any:
-    """Mark the kernels outside of the head that are matrices, of inputs by outputs.
+    """Return a mask of the kernels outside the head that are matrices, inputs by outputs.
 
-    Those of convolutions have height, width and channels as inputs. A gate's one kernel for all
-    channels is a vector.
+    The inputs of a convolution are height x width x channels. The kernel of an ECA gate, which all
+    channels share, is a vector.
     """
 
     def is_matrix(path: Any, leaf: jax.Array) -> bool:
@@ -35,12 +35,12 @@ def matrix_mask(params: Any) -> Any:
 
 
 def is_stacked(path: Any) -> bool:
-    """Say whether the first axis of the array at `path` counts scanned blocks."""
+    """Return whether the array at `path` has a leading axis over scanned blocks."""
     return any(key.key == SCAN for key in path)
 
 
 def depths(params: Any) -> Any:
-    """Return how many parts (stem, layer1, ..., head) lie between each parameter and the output."""
+    """Return how many parts (stem, layer1, ..., head) are between each parameter and the output."""
     names = jax.tree_util.tree_map_with_path(
         lambda path, _: part_of(key.key for key in path), params
     )
@@ -51,19 +51,19 @@ def depths(params: Any) -> Any:
 def _place(part: str) -> tuple[int, int]:
     name, number = part.rstrip("0123456789"), part[len(part.rstrip("0123456789")) :]
     order = ("stem", "layer", "bottleneck", "decoder", "head")
-    # Decoders count down towards the output.
+    # Decoders are numbered down towards the output.
     return order.index(name), int(number or 0) * (-1 if name == "decoder" else 1)
 
 
 def freeze_parameters(
     optimizer: optax.GradientTransformation, pattern: str, steps: int | None = None
 ) -> optax.GradientTransformation:
-    """Return `optimizer` for the parameters that `pattern` leaves out; the others stay as they are.
+    """Return `optimizer` with the parameters that match `pattern` frozen.
 
-    Weight decay does not reach frozen parameters either, and they take no optimiser memory.
+    Frozen parameters have no weight decay either, and no optimizer state.
 
     Args:
-      steps: after so many updates the frozen parameters join the others; None: never.
+      steps: the number of updates after which frozen parameters train as well; None: never.
     """
     if not pattern or steps == 0:
         return optimizer
@@ -82,19 +82,19 @@ def freeze_parameters(
 def _hide(
     optimizer: optax.GradientTransformation, pattern: str, steps: int
 ) -> optax.GradientTransformation:
-    """Let `optimizer` see zeros for what `pattern` selects, in its first `steps` updates.
+    """Show `optimizer` zeros for the parameters that match `pattern` in the first `steps` updates.
 
-    So momentum, weight decay, norms of all gradients together and trust ratios find these
-    parameters as good as absent, while the schedule is that of the whole run.
+    Momentum, weight decay, the global gradient norm and trust ratios then are the same as without
+    these parameters, while the schedule is that of the whole run.
     """
 
     def init(params: Any) -> Any:
-        # Of the type whose count `begin_at` sets where a run goes on with a new optimiser.
+        # `begin_at` finds this type and sets its count if a run goes on with a new optimizer.
         clock = optax.ScaleByScheduleState(jnp.zeros([], jnp.int32))
         return clock, optimizer.init(params)
 
     def update(updates: Any, state: Any, params: Any = None) -> Any:
-        clock, memory = state
+        clock, inner = state
 
         def hide(tree: Any) -> Any:
             def zero(path: Any, leaf: jax.Array) -> jax.Array:
@@ -103,19 +103,19 @@ def _hide(
 
             return jax.tree_util.tree_map_with_path(zero, tree)
 
-        updates, memory = optimizer.update(hide(updates), memory, hide(params))
+        updates, inner = optimizer.update(hide(updates), inner, hide(params))
         clock = clock._replace(count=optax.safe_increment(clock.count))
-        return hide(updates), (clock, memory)
+        return hide(updates), (clock, inner)
 
     return optax.GradientTransformation(init, update)
 
 
 def check_pattern(name: str, pattern: str, model: Any, *, leaves_some: bool = False) -> None:
-    """Raise `InputError` unless `pattern` selects some parameters of the model.
+    """Raise `InputError` unless `pattern` matches some parameters of the model.
 
     Args:
-      name: of the setting, for the message.
-      leaves_some: it must not select all of them.
+      name: the name of the setting, for the message.
+      leaves_some: also raise if it matches all parameters.
     """
     if not pattern:
         return
@@ -123,14 +123,14 @@ def check_pattern(name: str, pattern: str, model: Any, *, leaves_some: bool = Fa
         re.compile(pattern)
     except re.error as error:
         raise InputError(
-            f"{name} is {pattern!r}, which is no regular expression: {error}"
+            f"{name} is {pattern!r}, which is not a regular expression: {error}"
         ) from None
     paths = list(traverse_util.flatten_dict(variable_shapes(model)["params"]))
     chosen = [path for path in paths if selected(pattern, path)]
     parts = ", ".join(sorted({part_of(path) for path in paths}))
     if not chosen:
         raise InputError(
-            f"{name} is {pattern!r} and selects nothing; expected a pattern of parts ({parts}) "
+            f"{name} is {pattern!r} and matches nothing; expected a pattern of parts ({parts}) "
             f"or of keys such as {'.'.join(paths[0][:-1])}"
         )
     if leaves_some and len(chosen) == len(paths):

@@ -1,4 +1,4 @@
-"""Optimisers by name, as chains of optax transformations."""
+"""Optimizers by name, as chains of optax transformations."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,13 +17,13 @@ from flax_resnet.steps.updates.rules import (
     scale_by_lars,
 )
 
-# The norm to which LAMB's published implementations clip all gradients together.
+# The global norm to which LAMB's published implementations clip the gradients.
 LAMB_NORM = 1.0
 
 
 def _sgd(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
-    # torch's order: the decay joins the gradient before the momentum, the rate comes last, so a
-    # change of the rate acts at once on what the momentum has gathered.
+    # torch's order: weight decay is added before the momentum, and the learning rate multiplies
+    # last, so that a change of it scales the accumulated momentum at once.
     return optax.chain(
         optax.add_decayed_weights(config.weight_decay, mask),
         optax.trace(config.momentum, config.nesterov),
@@ -34,7 +34,7 @@ def _sgd(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.Grad
 def _adamw(
     config: OptimizerConfig, rate: optax.Schedule, mask: Any
 ) -> optax.GradientTransformation:
-    """Decouple the weight decay (arXiv:1711.05101); with no decay this is Adam."""
+    """Return Adam with decoupled weight decay (arXiv:1711.05101); without decay this is Adam."""
     epsilon = _or(config.epsilon, 1e-8)
     return optax.adamw(
         rate, config.b1, config.b2, epsilon, weight_decay=config.weight_decay, mask=mask
@@ -44,7 +44,7 @@ def _adamw(
 def _rmsprop(
     config: OptimizerConfig, rate: optax.Schedule, mask: Any
 ) -> optax.GradientTransformation:
-    """Follow TensorFlow's RMSProp: squares start at one, epsilon inside the root, rate first."""
+    """Return TensorFlow's RMSProp: squares start at 1, epsilon in the root, momentum last."""
     squares = {"initial_scale": 1.0, "eps_in_sqrt": True}
     return optax.chain(
         optax.add_decayed_weights(config.weight_decay, mask),
@@ -55,7 +55,7 @@ def _rmsprop(
 
 
 def _lars(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
-    """Scale each layer's rate by its trust ratio; what is not decayed keeps the plain rate."""
+    """Return LARS; parameters without weight decay have no trust ratio."""
     adapted = scale_by_lars(config.trust, config.weight_decay)
     return optax.chain(
         adapted if mask is None else optax.masked(adapted, mask),
@@ -65,7 +65,7 @@ def _lars(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.Gra
 
 
 def _lamb(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
-    """Scale Adam's step to the weights (arXiv:1904.00962), where weight decay reaches them."""
+    """Return LAMB (arXiv:1904.00962); parameters without weight decay have no trust ratio."""
     ratio = scale_by_lamb()
     clip = [optax.clip_by_global_norm(LAMB_NORM)] if config.clip_norm is None else []
     return optax.chain(
@@ -78,7 +78,7 @@ def _lamb(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.Gra
 
 
 def _muon(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.GradientTransformation:
-    """Orthogonalise the momentum of kernels; the head and vectors take Adam's step."""
+    """Return Muon: orthogonalized momentum for kernels, Adam for the head and all vectors."""
     matrices = optax.chain(
         orthogonal_momentum(config.momentum, config.nesterov),
         optax.add_decayed_weights(config.weight_decay, mask),
@@ -115,39 +115,39 @@ def make_optimizer(
     freeze: str = "",
     freeze_steps: int | None = None,
 ) -> optax.GradientTransformation:
-    """Return the transformation that `config` names.
+    """Return the optax transformation that `config` describes.
 
     Args:
       rate: the learning rate as a function of the step.
-      freeze: the pattern of parameters that stay as they are.
-      freeze_steps: in so many first updates; None: in all.
+      freeze: a pattern of frozen parameters.
+      freeze_steps: the number of updates that they are frozen for; None: all.
     """
     require_known("config.optimizer.name", config.name, OPTIMIZERS)
     mask = None if config.decay_norms else decay_mask
-    parts = [OPTIMIZERS[config.name](config, rate, mask)]
+    chain = [OPTIMIZERS[config.name](config, rate, mask)]
     if config.clip_adaptive is not None:
-        parts.insert(0, clip_units(config.clip_adaptive))
+        chain.insert(0, clip_units(config.clip_adaptive))
     if config.clip_norm:
-        parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
-    whole = parts[0] if len(parts) == 1 else optax.chain(*parts)
-    optimizer = freeze_parameters(whole, freeze, freeze_steps)
+        chain.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    chained = chain[0] if len(chain) == 1 else optax.chain(*chain)
+    optimizer = freeze_parameters(chained, freeze, freeze_steps)
     if config.layer_decay == 1:
         return optimizer
-    # Outside of the freezing, for a part's depth does not depend on what else trains.
+    # Outside the freezing, since a part's depth does not depend on what else is frozen.
     return optax.chain(optimizer, _scale_by_depth(config.layer_decay))
 
 
-def begin_at(memory: Any, step: jax.Array) -> Any:
-    """Let the schedule of a new optimiser's memory begin after so many updates."""
+def begin_at(optimizer_state: Any, step: jax.Array) -> Any:
+    """Return a new optimizer's state with its schedules set to `step` updates."""
 
     def begin(node: Any) -> Any:
-        # A copy: the step's own is donated beside it.
+        # A copy, because the training step donates `step` as well.
         return node._replace(count=jnp.copy(step)) if is_schedule(node) else node
 
     def is_schedule(node: Any) -> bool:
         return isinstance(node, optax.ScaleByScheduleState)
 
-    return jax.tree.map(begin, memory, is_leaf=is_schedule)
+    return jax.tree.map(begin, optimizer_state, is_leaf=is_schedule)
 
 
 def _scale_by_depth(decay: float) -> optax.GradientTransformation:

@@ -1,4 +1,4 @@
-"""Update rules where optax has another or none: LARS, LAMB, Muon, clipping by unit."""
+"""Update rules that optax lacks or defines differently: LARS, LAMB, Muon, adaptive clipping."""
 
 import functools
 from typing import Any
@@ -11,6 +11,12 @@ from flax_resnet.models.variables import part_of
 from flax_resnet.steps.updates.groups import is_stacked
 
 LEAST_GRADIENT = 1e-8
+# The least norm that a unit's weights are taken to have, so that weights of zero can change.
+LEAST_UNIT_NORM = 1e-3
+# Muon's quintic x -> a x + b x^3 + c x^5, which each round applies to the singular values.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ROUNDS = 5
+LEAST_MATRIX_NORM = 1e-7
 
 
 def scale_by_lars(trust: float, weight_decay: float) -> optax.GradientTransformation:
@@ -47,36 +53,29 @@ def _stateless(scale: Any) -> optax.GradientTransformation:
     )
 
 
-# Of the quintic x -> a x + b x^3 + c x^5 that every round applies to the singular values.
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-ROUNDS = 5
-_LEAST_MATRIX_NORM = 1e-7
-
-
 def orthogonal_momentum(momentum: float, nesterov: bool) -> optax.GradientTransformation:
-    """Average gradients, and bring the singular values of each average near one.
+    """Return Muon's rule: average gradients, then bring each average's singular values near one.
 
-    The rule is Jordan's (https://kellerjordan.github.io/posts/muon). `optax.contrib.muon` corrects
-    the bias of the average and that of the gradient by different factors, so that Nesterov's mix of
-    both is another one in the first steps.
+    See https://kellerjordan.github.io/posts/muon. `optax.contrib.muon` corrects the biases of
+    average and gradient by different factors, so that its Nesterov momentum differs in the first
+    steps.
     """
     return optax.chain(
         optax.trace(momentum, nesterov),
-        optax.scale(
-            1 - momentum
-        ),  # from a sum to an average, for _LEAST_MATRIX_NORM is compared with it
+        # From a sum to an average, the scale that LEAST_MATRIX_NORM is meant for.
+        optax.scale(1 - momentum),
         optax.stateless(lambda updates, params: jax.tree.map(orthogonalize, updates)),
     )
 
 
 def orthogonalize(kernel: jax.Array) -> jax.Array:
-    """Return the kernel with singular values near one, or near sqrt(outputs / inputs) above one.
+    """Return a kernel with all singular values near max(1, sqrt(outputs / inputs)).
 
-    The kernel of a convolution, (height, width, in, out), is a matrix of all but its last axis by
-    the last. In scanned blocks, where a first axis counts them, there is a matrix for each.
+    A convolution's kernel (height, width, in, out) is a matrix of height x width x in by out. In
+    scanned blocks, whose first axis counts the blocks, each block has a matrix.
     """
-    # The author's file of today has height / width of a square kernel, 1, below the root; up to
-    # January 2025 it had those of the flattened matrix, as optax has.
+    # The author's current file takes the root of the kernel's height / width, which is 1 for square
+    # kernels; until January 2025 it used the flattened matrix, as optax does.
     blocks = kernel.shape[: kernel.ndim % 2]
     matrices = kernel.reshape(*blocks, -1, kernel.shape[-1])
     inputs, outputs = matrices.shape[-2:]
@@ -85,27 +84,22 @@ def orthogonalize(kernel: jax.Array) -> jax.Array:
 
 
 def _newton_schulz(wide: jax.Array) -> jax.Array:
-    # The author multiplies in bfloat16. Here it is the gradient's dtype on every device, so that a
-    # run's curve does not depend on the device.
+    # The author multiplies in bfloat16. The gradient's dtype makes loss curves independent of the
+    # device.
     product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
     a, b, c = COEFFICIENTS
-    wide = wide / (jnp.linalg.norm(wide, axis=(-2, -1), keepdims=True) + _LEAST_MATRIX_NORM)
+    wide = wide / (jnp.linalg.norm(wide, axis=(-2, -1), keepdims=True) + LEAST_MATRIX_NORM)
     for _ in range(ROUNDS):
         gram = product(wide, wide.mT)
         wide = a * wide + product(b * gram + c * product(gram, gram), wide)
     return wide
 
 
-# Below this norm the weights of a unit count as this large, so that those that start at zero move.
-LEAST_UNIT_NORM = 1e-3
-
-
 def clip_units(limit: float) -> optax.GradientTransformation:
-    """Shorten each unit's gradient to `limit` times the norm of its weights (arXiv:2102.06171).
+    """Clip each unit's gradient to `limit` times the norm of its weights (arXiv:2102.06171).
 
-    A unit is what makes one output channel: a column of a kernel with its axes (..., in, out), in
-    scanned blocks one of each block. Vectors are a unit as a whole, one for each block. The head is
-    left alone, as in the paper.
+    A unit is the part of a kernel (..., in, out) that computes one output channel, or a whole
+    vector; scanned blocks have their own units. The head is not clipped, as in the paper.
     """
 
     def shorten(path: Any, update: jax.Array, weights: jax.Array) -> jax.Array:
@@ -113,7 +107,7 @@ def clip_units(limit: float) -> optax.GradientTransformation:
             return update
         axes = _axes_of_unit(path, weights.ndim)
         most = limit * jnp.maximum(_unit_norms(weights, axes), LEAST_UNIT_NORM)
-        # No gradient is found through this: a division by zero that is not taken does no harm.
+        # Never differentiated, so the unused division by zero does no harm.
         return jnp.where((norm := _unit_norms(update, axes)) > most, update * (most / norm), update)
 
     def update(updates: Any, state: optax.EmptyState, params: Any) -> Any:

@@ -1,11 +1,11 @@
-"""Learning rates over time: a linear warm-up, then one of the named shapes.
+"""Learning rate schedules: a linear warm-up, then one of the named shapes.
 
-The first step already moves: a warm-up of W steps gives step t (counted from 0) the rate
-peak * (t + 1) / W, so that step W - 1 runs at the peak (Goyal et al., arXiv:1706.02677). With
-`warmup_start` it grows from there instead, and step W is the first at the peak. One cycle has its
-peak at step W - 1 either way, and ends with the last step.
+In a warm-up of W steps, step t (counted from 0) has the learning rate peak * (t + 1) / W, so that
+step W - 1 is at the peak (Goyal et al., arXiv:1706.02677). With `warmup_start` the rate rises from
+there instead, and step W is the first at the peak. One cycle has its peak at step W - 1 in both
+cases, and ends at the last step.
 
-All of it counts ticks: steps, or epochs where the rate changes only with these.
+Time is counted in ticks: steps, or epochs if the rate changes only every epoch.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from flax_resnet.errors import InputError, require_known
 from flax_resnet.steps.updates.config import ScheduleConfig
 
 ToTicks = Callable[[float], float]
-# torch's, as parts of the peak and of the start.
+# torch's defaults: peak / start, start / end, and the share of the run that the rise takes.
 CYCLE_START, CYCLE_END, CYCLE_RISE = 25.0, 1e4, 0.3
 
 
@@ -27,7 +27,7 @@ def _cosine(config: ScheduleConfig, peak: float, ticks: float, to_ticks: ToTicks
 
 
 def _step(config: ScheduleConfig, peak: float, ticks: float, to_ticks: ToTicks) -> optax.Schedule:
-    # Boundaries count from the start of the run, this schedule perhaps from the end of the warm-up.
+    # Boundaries count from the start of the run, but this schedule may begin after the warm-up.
     start = to_ticks(config.warmup) if config.decay_from == "warmup" else 0
     factors = {to_ticks(boundary) - start: config.factor for boundary in config.boundaries}
     return optax.piecewise_constant_schedule(peak, factors)
@@ -61,10 +61,10 @@ SCHEDULES: dict[str, Callable[[ScheduleConfig, float, float, ToTicks], optax.Sch
 def make_schedule(
     config: ScheduleConfig, steps: int, steps_per_epoch: float, batch_size: int | None = None
 ) -> optax.Schedule:
-    """Return the function from step to learning rate for a run of so many steps.
+    """Return the function from step to learning rate for a run of `steps` steps.
 
     Args:
-      batch_size: of an update, where the rate is for another one (`config.scale_for`).
+      batch_size: the batch size of an update, needed if `config.scale_for` is set.
     """
     require_known("config.schedule.name", config.name, (*SCHEDULES, "one_cycle"))
     require_known("config.schedule.unit", config.unit, ("epoch", "step"))
@@ -88,17 +88,17 @@ def make_schedule(
         schedule = _warmed_up(config, peak, ticks, warmup, to_ticks)
     if config.every == "step":
         return schedule
-    # float32 may put the first step of an epoch a little before it.
+    # In float32 the first step of an epoch may come out slightly below the integer.
     return lambda step: schedule(jnp.floor(step / steps_per_epoch + 1e-4))
 
 
 def scaled_rate(config: ScheduleConfig, batch_size: int | None) -> float:
-    """Return the peak for batches of this size (linear scaling, arXiv:1706.02677)."""
+    """Return the peak learning rate for a batch size (linear scaling, arXiv:1706.02677)."""
     if config.scale_for is None:
         return config.learning_rate
     if batch_size is None:
         raise InputError(
-            f"config.schedule.scale_for is {config.scale_for}; expected None where no batch is"
+            f"config.schedule.scale_for is {config.scale_for}; expected None without a batch size"
         )
     return config.learning_rate * batch_size / config.scale_for
 
@@ -121,13 +121,14 @@ def _warmed_up(
 
 
 def _one_cycle(config: ScheduleConfig, peak: float, ticks: float, warmup: float) -> optax.Schedule:
-    """Rise and fall along cosines (arXiv:1708.07120), value by value as torch's OneCycleLR.
+    """Return the schedule of one rise and fall along cosines (arXiv:1708.07120).
 
-    The rise takes `warmup` steps, or three tenths of the run; as torch's it need not be whole.
+    Values equal those of torch's OneCycleLR. The rise takes `warmup` steps, or 30% of the run,
+    which need not be an integer.
     """
     start = peak / CYCLE_START if config.warmup_start is None else config.warmup_start
     end = config.end_rate or start / CYCLE_END
-    # `optax.cosine_onecycle_schedule` is a step late: a run would never come to its end.
+    # `optax.cosine_onecycle_schedule` is one step late: a run would not reach the last value.
     top = (warmup or CYCLE_RISE * ticks) - 1
     rise, fall = top or 1, (ticks - 1 - top) or 1
 

@@ -15,8 +15,8 @@ from flax_resnet.steps.tasks.classification import classification_loss
 from flax_resnet.steps.tasks.confusion import confusion_metrics, count_confusion
 from flax_resnet.steps.tasks.losses import soft_dice
 from flax_resnet.steps.tasks.segmentation import (
-    segmentation_figures,
     segmentation_loss,
+    segmentation_metrics,
     segmentation_sums,
 )
 from flax_resnet.steps.tasks.table import TASKS
@@ -103,7 +103,7 @@ def test_figures_are_exact_over_all_batches() -> None:
         for part in parts
     ]
     totals = {key: sum(np.asarray(each[key], np.float64) for each in sums) for key in sums[0]}
-    figures = segmentation_figures(totals, NAMES)
+    figures = segmentation_metrics(totals, NAMES)
 
     counted = batch["label"] != IGNORED
     truth, found = batch["label"][counted], logits.argmax(-1)[counted]
@@ -161,7 +161,7 @@ def test_a_person_sees_dice_iou_and_pixel_error() -> None:
 
 def test_without_any_pixel_the_figures_are_no_numbers() -> None:
     totals = {"confusion": np.zeros((3, 3)), "loss": np.zeros(())}
-    figures = segmentation_figures(totals, NAMES)
+    figures = segmentation_metrics(totals, NAMES)
     assert set(figures) == {"loss", "pixel_error", "dice", "iou"}
     assert np.isnan(list(figures.values())).all()
 

@@ -57,7 +57,7 @@ def test_norms_are_frozen_by_a_pattern_of_their_own(tiny_config: Config, tmp_pat
     assert {key.split(".")[0] for key in moved} == {"bn1", "layer1"}
 
 
-def test_frozen_parameters_take_no_optimiser_memory() -> None:
+def test_frozen_parameters_have_no_optimizer_state() -> None:
     params = {"conv1": {"kernel": np.ones((3, 3, 1, 2))}, "fc": {"kernel": np.ones((2, 5))}}
     optimizer = make_optimizer(OptimizerConfig(), optax.constant_schedule(0.1), "stem")
     state = optimizer.init(params)
@@ -82,7 +82,7 @@ PARAMS = {
 
 
 def updates_of(optimizer: optax.GradientTransformation, steps: int, state: Any = None) -> Any:
-    """Return the last update of so many with one gradient, and the memory after it."""
+    """Return the last of `steps` updates with the same gradient, and the optimizer state."""
     state = optimizer.init(PARAMS) if state is None else state
     gradient = jax.tree.map(jnp.sin, PARAMS)
     for _ in range(steps):
@@ -115,12 +115,12 @@ def test_what_was_frozen_for_a_while_has_gathered_nothing(name: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(freeze="layer7"), r"'layer7' and selects nothing.*head, layer1, layer2, stem"),
+        (dict(freeze="layer7"), r"'layer7' and matches nothing.*head, layer1, layer2, stem"),
         (dict(freeze=".*"), "leaves nothing to train"),
-        (dict(freeze="layer[1"), "no regular expression"),
+        (dict(freeze="layer[1"), "not a regular expression"),
         (dict(freeze_epochs=1.0), "freeze_epochs is 1.0 and config.freeze ''; expected how long"),
         (dict(freeze="stem", freeze_epochs=-1.0), "freeze_epochs is -1.0"),
-        (dict(freeze_norms="layer7"), "freeze_norms is 'layer7' and selects nothing"),
+        (dict(freeze_norms="layer7"), "freeze_norms is 'layer7' and matches nothing"),
     ],
 )
 def test_a_pattern_that_cannot_be_meant_is_an_error(
