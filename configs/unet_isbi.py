@@ -33,14 +33,14 @@ def get_config() -> ConfigDict:
     config.data.source = "masks:isbi"
     config.data.train_split = "train[:24]"
     config.data.eval_split = "train[24:]"
-    config.data.class_names = ("membrane", "cell")
+    config.data.masks.class_names = ("membrane", "cell")
     config.data.batch_size = 4
     config.data.eval_batch_size = 2
     config.data.image_size = 256
     config.data.channels = 1
-    config.data.flip_vertical = True
-    config.data.quarter_turns = True
-    config.data.elastic = 6.0
+    config.data.masks.flip_vertical = True
+    config.data.masks.quarter_turns = True
+    config.data.masks.elastic = 6.0
     config.data.mean = (0.5,)
     config.data.std = (0.17,)
 

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> Done:
     out = args.out or Path(args.run) / "segmented"
     out.mkdir(parents=True, exist_ok=True)
     apply, names = make_apply(restored), restored.class_names
-    values = np.asarray(restored.config.data.mask_values, np.uint8)
+    values = np.asarray(restored.config.data.masks.values, np.uint8)
     panel: list[PanelRow] = []
     confusions: dict[str, np.ndarray] = {}
     for subject in subjects:

@@ -3,7 +3,7 @@
 from flax_resnet.data.batches.loading import Batch
 from flax_resnet.data.batches.pipeline import BatchIterator, eval_batches, train_batches
 from flax_resnet.data.batches.resolution import size_ramp
-from flax_resnet.data.config import DataConfig
+from flax_resnet.data.config import DataConfig, MaskConfig
 from flax_resnet.data.sources.masks import MaskSource
 from flax_resnet.data.sources.open import open_source
 from flax_resnet.data.sources.source import Example, Source
@@ -13,6 +13,7 @@ __all__ = [
     "BatchIterator",
     "DataConfig",
     "Example",
+    "MaskConfig",
     "MaskSource",
     "Source",
     "eval_batches",

@@ -17,6 +17,60 @@ _ON_ERROR = ("raise", "skip")
 
 
 @dataclass(frozen=True)
+class MaskConfig:
+    """Settings of masks:PATH alone; other sources refuse all but the defaults.
+
+    Training crops are cut at random to image_size without resizing. Evaluation takes whole images.
+    """
+
+    values: tuple[int, ...] = ()
+    """The pixel value of each class, in increasing order; (): the values that occur in train."""
+    class_names: tuple[str, ...] = ()
+    """(): "value 0" and so on."""
+    ignore_value: int | None = None
+    """Pixels of this value count in neither the loss nor the metrics."""
+    flip_vertical: bool = False
+    """Flip training images upside down with probability 1/2."""
+    quarter_turns: bool = False
+    """Rotate training images by 0, 90, 180 or 270 degrees, at random."""
+    elastic: float = 0.0
+    """Standard deviation, in pixels, of the random displacements that deform training images."""
+    elastic_spacing: int = 64
+    """Pixels between neighboring displacements of the grid."""
+    class_weights: tuple[float, ...] = ()
+    """Weight of each class's pixels in the loss; (): 1."""
+    border_weight: float = 0.0
+    """Additional weight of the background in narrow gaps (w0 of arXiv:1505.04597)."""
+    border_sigma: float = 5.0
+    """Width of such gaps, in pixels."""
+
+    def __post_init__(self) -> None:
+        """Turn lists, as read from JSON, into tuples; refuse invalid values."""
+        _lists_to_tuples(self)
+        values = self.values
+        pixels = all(type(value) is int and 0 <= value <= 255 for value in values)
+        increasing = pixels and sorted(set(values)) == list(values) and len(values) <= 255
+        self._require("values", increasing, "at most 255 increasing numbers from 0 to 255")
+        unused = self.ignore_value not in values
+        self._require("ignore_value", unused, "a value that is not in config.data.masks.values")
+        self._require("elastic", self.elastic >= 0, "at least 0 pixels")
+        self._require("elastic_spacing", self.elastic_spacing >= 1, "at least 1 pixel")
+        self._require("border_weight", self.border_weight >= 0, "at least 0")
+        self._require("border_sigma", self.border_sigma > 0, "a positive number of pixels")
+        self._require("class_weights", min(self.class_weights, default=0) >= 0, "at least 0")
+
+    def check_use(self, source: str) -> None:
+        """Raise `InputError` if a setting is not at its default and `source` has no masks."""
+        for entry in dataclasses.fields(self):
+            if not source.startswith("masks:") and getattr(self, entry.name) != entry.default:
+                reason = f"since config.data.source is {source!r}, not masks:PATH"
+                self._require(entry.name, False, f"its default {entry.default!r}, {reason}")
+
+    def _require(self, name: str, holds: bool, expected: str) -> None:
+        _require(self, name, holds, expected, "config.data.masks")
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Say which images to read, how to crop them and how to batch them."""
 
@@ -73,28 +127,8 @@ class DataConfig:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     """Per channel, of images in 0..1. The training step normalises, on the device."""
 
-    # What follows is for sources of masks alone. They are cut at random to image_size, at their
-    # own scale, and evaluated whole.
-    mask_values: tuple[int, ...] = ()
-    """The pixel value that stands for each class, increasing; (): those that occur in train."""
-    class_names: tuple[str, ...] = ()
-    """(): "value 0" and so on."""
-    ignore_value: int | None = None
-    """Pixels of this value count neither in the loss nor in the figures."""
-    flip_vertical: bool = False
-    """Turn every second training image upside down, at random."""
-    quarter_turns: bool = False
-    """Turn training images by 0, 90, 180 or 270 degrees, at random."""
-    elastic: float = 0.0
-    """Standard deviation, in pixels, of the random displacements that bend training images."""
-    elastic_spacing: int = 64
-    """Pixels from one displacement of the grid to the next."""
-    class_weights: tuple[float, ...] = ()
-    """How much a pixel of each class counts in the loss; (): 1."""
-    border_weight: float = 0.0
-    """How much more the background of narrow gaps counts (w0 of arXiv:1505.04597); 0: no more."""
-    border_sigma: float = 5.0
-    """How wide such gaps are, in pixels."""
+    masks: MaskConfig = field(default_factory=MaskConfig)
+    """Classes and augmentation of masks:PATH; see MaskConfig."""
 
     on_device: bool = False
     """Hold all images on every device as uint8, and shuffle, shift (pad_crop) and mirror them
@@ -111,10 +145,10 @@ class DataConfig:
         """Turn lists, as they come out of JSON, into tuples; refuse values that cannot work."""
         if isinstance(self.augment, Mapping):
             object.__setattr__(self, "augment", AugmentConfig(**self.augment))
-        for entry in dataclasses.fields(self):
-            value = getattr(self, entry.name)
-            if isinstance(value, Iterable) and not isinstance(value, str):
-                object.__setattr__(self, entry.name, tuple(value))
+        masks: object = self.masks
+        if isinstance(masks, Mapping):
+            object.__setattr__(self, "masks", MaskConfig(**masks))
+        _lists_to_tuples(self)
         _check_sizes(self)
         require_known("config.data.crop", self.crop, CROP_NAMES)
         require_known("config.data.interpolation", self.interpolation, INTERPOLATIONS)
@@ -131,7 +165,7 @@ class DataConfig:
             _require(self, name, count in (1, self.channels), f"{self.channels} numbers, or one")
         _require(self, "std", min(self.std) > 0, "positive numbers")
         self.augment.check_use(self.source, self.channels)
-        _check_masks(self)
+        self.masks.check_use(self.source)
         _check_on_device(self)
         _require(self, "workers", self.workers >= -1, "-1, 0 or a number of processes")
         _require(self, "max_errors", self.max_errors >= 0, "at least 0")
@@ -155,19 +189,6 @@ def _check_sizes(config: DataConfig) -> None:
     good = increase and whole and min(epochs, default=0) >= 0
     _require(config, "sizes", good, "increasing epochs, and whole sizes of at least 1")
     object.__setattr__(config, "sizes", tuple((float(epoch), int(size)) for epoch, size in pairs))
-
-
-def _check_masks(config: DataConfig) -> None:
-    values, ignored = config.mask_values, config.ignore_value
-    pixels = all(type(value) is int and 0 <= value <= 255 for value in values)
-    increasing = pixels and sorted(set(values)) == list(values) and len(values) <= 255
-    _require(config, "mask_values", increasing, "at most 255 increasing numbers from 0 to 255")
-    _require(config, "ignore_value", ignored not in values, "none of config.data.mask_values")
-    _require(config, "elastic", config.elastic >= 0, "at least 0 pixels")
-    _require(config, "elastic_spacing", config.elastic_spacing >= 1, "at least 1 pixel")
-    _require(config, "border_weight", config.border_weight >= 0, "at least 0")
-    _require(config, "border_sigma", config.border_sigma > 0, "a positive number of pixels")
-    _require(config, "class_weights", min(config.class_weights, default=0) >= 0, "at least 0")
 
 
 def _check_on_device(config: DataConfig) -> None:
@@ -194,10 +215,18 @@ def _is_range(values: tuple[float, ...], top: float = float("inf")) -> bool:
     return len(values) == 2 and 0 < values[0] <= values[1] <= top
 
 
-def _require(config: DataConfig, name: str, holds: bool, expected: str) -> None:
+def _lists_to_tuples(config: Any) -> None:
+    for entry in dataclasses.fields(config):
+        value = getattr(config, entry.name)
+        if isinstance(value, Iterable) and not isinstance(value, str):
+            object.__setattr__(config, entry.name, tuple(value))
+
+
+def _require(
+    config: Any, name: str, holds: bool, expected: str, section: str = "config.data"
+) -> None:
     if not holds:
-        found: Any = getattr(config, name)
-        raise InputError(f"config.data.{name} is {found!r}; expected {expected}.")
+        raise InputError(f"{section}.{name} is {getattr(config, name)!r}; expected {expected}.")
 
 
 # Small images are shifted by a few pixels and evaluated whole; a tenth of the training images

@@ -4,7 +4,9 @@ A recipe in `configs/` changes what `base_config()` returns, users change that o
 line, and `parse` turns the outcome into a `TrainConfig`, or into an error that names the key.
 """
 
+import copy
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -12,10 +14,14 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from flax_resnet.data.config import PRESETS
+from flax_resnet.data.config import PRESETS, MaskConfig
 from flax_resnet.errors import InputError, expected_names, require_known
 from flax_resnet.training.config import TrainConfig
 
+# Where settings of runs of earlier versions are now.
+_RENAMED = {"data.mask_values": "data.masks.values"} | {
+    f"data.{field.name}": f"data.masks.{field.name}" for field in dataclasses.fields(MaskConfig)
+}
 # What fits 64 bits, as random seeds and steps have to.
 _LARGEST = 2**63 - 1
 
@@ -61,6 +67,29 @@ def parse(config: ConfigDict | Mapping[str, Any] | TrainConfig) -> TrainConfig:
         raise InputError(f"the config is {values!r}; expected sections of settings")
     parsed: TrainConfig = _parse_section(TrainConfig, values, "config")
     return parsed
+
+
+def parse_stored(values: Mapping[str, Any]) -> TrainConfig:
+    """Return the `TrainConfig` that a run of this or an earlier version has stored."""
+    return parse(rename_stored(values))
+
+
+def rename_stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings with the keys of earlier versions replaced by the current ones."""
+    renamed: dict[str, Any] = copy.deepcopy(dict(values))
+    for old, new in _RENAMED.items():
+        *path, name = old.split(".")
+        section = functools.reduce(lambda part, key: part.get(key, {}), path, renamed)
+        if name in section:
+            value = section.pop(name)
+            *path, name = new.split(".")
+            section = functools.reduce(lambda part, key: part.setdefault(key, {}), path, renamed)
+            section[name] = value
+    # Earlier versions ignored the settings for masks where the source has none.
+    data = renamed.get("data", {})
+    if not str(data.get("source", "")).startswith("masks:"):
+        data.pop("masks", None)
+    return renamed
 
 
 def check_overrides(config: ConfigDict, arguments: list[str]) -> None:

@@ -30,7 +30,7 @@ from flax_resnet.training.checkpoints.store import quiet_orbax
 from flax_resnet.training.cluster.agreement import StopRequest
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.evaluation import evaluate
-from flax_resnet.training.parsing import parse
+from flax_resnet.training.parsing import parse_stored
 from flax_resnet.training.setup import build_model, check_classes, check_task
 
 Found = TypeVar("Found")
@@ -82,7 +82,7 @@ def restore(
 
     def load(number: int) -> Run:
         values = restore_run_values(manager, number)
-        config = parse(values["config"])
+        config = parse_stored(values["config"])
         model = build_model(config.model, config.data.channels, config.data.image_size)
         shapes = {"batch_stats": {}} | variable_shapes(model)
         kind, averaged = config.average.kind, None
@@ -113,7 +113,7 @@ def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
             store.candidates(manager, "latest"),
             lambda number: restore_run_values(manager, number),
         )
-        return parse(values["config"])
+        return parse_stored(values["config"])
 
 
 def _first_whole(workdir: Path, steps: list[int], load: Callable[[int], Found]) -> Found:

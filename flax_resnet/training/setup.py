@@ -126,7 +126,7 @@ def _with_values(data: DataConfig, source: Source) -> DataConfig:
     """Write down which values of masks stand for the classes: a run has to give them back."""
     if not isinstance(source, MaskSource):
         return data
-    return dataclasses.replace(data, mask_values=source.values)
+    return dataclasses.replace(data, masks=dataclasses.replace(data.masks, values=source.values))
 
 
 def _build_for_training(config: TrainConfig) -> Network:

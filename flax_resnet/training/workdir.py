@@ -17,6 +17,7 @@ from flax_resnet.files import replace_text
 from flax_resnet.training.checkpoints.integrity import text_digest
 from flax_resnet.training.cluster.agreement import all_say, from_first
 from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.parsing import rename_stored
 
 CONFIG = "config.json"
 LOCK = "run.lock"
@@ -121,7 +122,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path} is damaged: {error}. Put a copy in its place, or remove it where you are sure "
             "of the settings: the checkpoints hold them too"
         ) from None
-    return dict(values)
+    return rename_stored(values)
 
 
 def _differences(before: dict[str, Any], config: TrainConfig) -> list[str]:

@@ -24,8 +24,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     write_circles(folder / "circles", 6, sizes=((24, 20), (18, 26)))
     data = dict(
         source=f"masks:{folder / 'circles'}", train_split="train[:4]", eval_split="train[4:]",
-        class_names=("ground", "disc"), batch_size=8, eval_batch_size=8, image_size=16, channels=1,
-        mean=(0.3,), std=(0.25,), workers=0,
+        masks=dict(class_names=("ground", "disc")), batch_size=8, eval_batch_size=8,
+        image_size=16, channels=1, mean=(0.3,), std=(0.25,), workers=0,
     )  # fmt: skip
     settings = dict(
         task="segmentation",

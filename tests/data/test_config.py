@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from flax_resnet.data import DataConfig
+from flax_resnet.data import DataConfig, MaskConfig
 from flax_resnet.errors import InputError
 
 
@@ -30,14 +30,6 @@ def test_lists_become_tuples_as_a_config_read_from_json_needs():
         ({"eval_crop": 0.0}, "eval_crop"),
         ({"mean": (0.5, 0.5)}, "mean is .* expected 3 numbers, or one"),
         ({"std": (0.0, 1.0, 1.0)}, "std is .* positive"),
-        ({"mask_values": (255, 0)}, r"mask_values is \(255, 0\); expected at most 255 increasing"),
-        ({"mask_values": (0, 256)}, "mask_values"),
-        ({"mask_values": (0, 255), "ignore_value": 255}, "ignore_value is 255; expected none of"),
-        ({"elastic": -1.0}, "elastic"),
-        ({"elastic_spacing": 0}, "elastic_spacing"),
-        ({"class_weights": (1.0, -1.0)}, "class_weights"),
-        ({"border_weight": -1.0}, "border_weight"),
-        ({"border_sigma": 0.0}, "border_sigma"),
         ({"workers": -2}, "workers"),
         ({"max_errors": -1}, "max_errors"),
     ],
@@ -45,3 +37,36 @@ def test_lists_become_tuples_as_a_config_read_from_json_needs():
 def test_a_value_that_cannot_work_is_an_error_that_names_it(settings, message):
     with pytest.raises(InputError, match=message):
         DataConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"values": (255, 0)}, r"masks.values is \(255, 0\); expected at most 255 increasing"),
+        ({"values": (0, 256)}, "masks.values"),
+        ({"values": (0, 255), "ignore_value": 255}, "ignore_value is 255; expected a value .* not"),
+        ({"elastic": -1.0}, "elastic"),
+        ({"elastic_spacing": 0}, "elastic_spacing"),
+        ({"class_weights": (1.0, -1.0)}, "class_weights"),
+        ({"border_weight": -1.0}, "border_weight"),
+        ({"border_sigma": 0.0}, "border_sigma"),
+    ],
+)
+def test_an_invalid_setting_of_masks_is_an_error_that_names_it(settings, message):
+    with pytest.raises(InputError, match=message):
+        MaskConfig(**settings)
+
+
+MASKS = MaskConfig(
+    values=(0, 9), class_names=("a", "b"), ignore_value=5, flip_vertical=True, quarter_turns=True,
+    elastic=1.0, elastic_spacing=8, class_weights=(1.0, 2.0), border_weight=1.0, border_sigma=2.0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in dataclasses.fields(MaskConfig)])
+def test_a_setting_of_masks_is_refused_where_the_source_has_none(name):
+    settings = {name: getattr(MASKS, name)}
+    message = rf"config\.data\.masks\.{name} is .*; expected .* config\.data\.source is 'digits'"
+    with pytest.raises(InputError, match=message):
+        DataConfig(masks=MaskConfig(**settings))
+    assert DataConfig(source="masks:cells", masks=settings).masks == MaskConfig(**settings)

@@ -165,7 +165,8 @@ def test_weights_of_pixels_can_spoil_the_loss_alone(
             "workers": 0,
         },
     })  # fmt: skip
-    data = dataclasses.replace(config.data, class_weights=(float("inf"), 1.0))
+    masks = dataclasses.replace(config.data.masks, class_weights=(float("inf"), 1.0))
+    data = dataclasses.replace(config.data, masks=masks)
     setup = prepare_run(dataclasses.replace(config, data=data), devices(1))
     message, report = say(setup, {})
     assert report["cause"] == "loss"

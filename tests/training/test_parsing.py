@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from flax_resnet.errors import InputError
 from flax_resnet.training.config import TrainConfig
-from flax_resnet.training.parsing import base_config, check_overrides, chosen_config, parse
+from flax_resnet.training.parsing import (
+    base_config,
+    check_overrides,
+    chosen_config,
+    parse,
+    parse_stored,
+)
 
 
 def test_the_base_config_holds_the_defaults() -> None:
@@ -21,6 +27,26 @@ def test_a_config_survives_json() -> None:
     config = parse({"steps": 3, "data": {"mean": [0.5], "channels": 1, "std": [0.2]}})
     assert parse(json.loads(json.dumps(config.to_dict()))) == config
     assert config.data.mean == (0.5,)
+
+
+def test_stored_settings_of_an_earlier_version_are_renamed() -> None:
+    masks = {
+        "class_names": ["a", "b"], "ignore_value": 5, "flip_vertical": True, "quarter_turns": True,
+        "elastic": 1.0, "elastic_spacing": 8, "class_weights": [1.0, 2.0], "border_weight": 1.0,
+        "border_sigma": 2.0,
+    }  # fmt: skip
+    data = {"source": "masks:cells", "image_size": 32}
+    now = {"seed": 3, "data": data | {"masks": masks | {"values": [0, 9]}}}
+    before = {"seed": 3, "data": data | masks | {"mask_values": [0, 9]}}
+    assert parse_stored(before) == parse_stored(now) == parse(now)
+    assert before["data"]["mask_values"] == [0, 9]
+    with pytest.raises(InputError, match="mask_values"):
+        parse(before)
+
+
+def test_stored_settings_of_masks_that_had_no_effect_are_dropped() -> None:
+    before = {"data": {"source": "digits", "class_names": ["a"], "elastic": 1.0}}
+    assert parse_stored(before) == parse({"data": {"source": "digits"}})
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ def config(circles: Path) -> Callable[..., TrainConfig]:
         data = dict(
             source=f"masks:{circles}", train_split="train[:6]", eval_split="train[6:]",
             batch_size=4, eval_batch_size=2, image_size=16, channels=1, mean=(0.3,), std=(0.25,),
-            elastic=1.0, elastic_spacing=8, border_weight=1.0, flip_vertical=True, workers=0,
+            workers=0, masks=dict(
+                elastic=1.0, elastic_spacing=8, border_weight=1.0, flip_vertical=True,
+            ),
         )  # fmt: skip
         settings: dict[str, Any] = dict(
             task="segmentation",
@@ -94,7 +96,7 @@ def test_a_run_learns_and_its_best_has_the_best_dice(
     assert {"iou", "loss", "dice/value 10", "iou/value 200"} <= set(best.metrics)
     assert "accuracy" in rows(run.workdir, "train")[0]
     assert evaluate_run(best, mesh=devices(1)) == pytest.approx(best.metrics)
-    assert best.config.data.mask_values == (10, 200)  # what segment writes
+    assert best.config.data.masks.values == (10, 200)  # what segment writes
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(

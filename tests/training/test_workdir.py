@@ -76,16 +76,29 @@ def written(workdir: Path, config: Any, changes: dict[str, Any]) -> None:
 
 def test_a_run_of_an_older_version_goes_on(tiny_config: Configs, tmp_path: Path) -> None:
     config = tiny_config(data__sizes=[])
-    written(tmp_path, config, {"data.sizes": None, "data.class_names": None, "model.remat": None})
+    written(tmp_path, config, {"data.sizes": None, "data.follow_links": None, "model.remat": None})
     with claimed_workdir(tmp_path, config):
         pass
+
+
+def test_a_run_goes_on_whose_settings_of_masks_were_stored_under_earlier_names(
+    tiny_config: Configs, tmp_path: Path
+) -> None:
+    config = tiny_config(data__source="masks:cells", data__masks={"elastic": 1.0, "values": [0, 9]})
+    earlier = {"data.masks": None, "data.elastic": 1.0, "data.mask_values": [0, 9]}
+    written(tmp_path, config, earlier)
+    with claimed_workdir(tmp_path, config):
+        pass
+    written(tmp_path, config, earlier | {"data.elastic": 2.0})
+    with pytest.raises(InputError, match=r"config\.data\.masks\.elastic: 2\.0 there, 1\.0 here"):
+        claimed_workdir(tmp_path, config).__enter__()
 
 
 def test_a_setting_that_an_older_run_lacks_had_its_default(
     tiny_config: Configs, tmp_path: Path
 ) -> None:
     config = tiny_config(data__sizes=[[1.0, 16]], steps=9)
-    written(tmp_path, config, {"data.sizes": None, "data.class_names": None})
+    written(tmp_path, config, {"data.sizes": None, "data.follow_links": None})
     expected = r"settings:\n  config\.data\.sizes: \[\] there, \[\[1\.0, 16\]\] here\nTake"
     with pytest.raises(InputError, match=expected):
         claimed_workdir(tmp_path, config).__enter__()

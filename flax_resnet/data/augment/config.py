@@ -111,7 +111,7 @@ class AugmentConfig:
             raise InputError(
                 f"config.data.augment.{self.stages[0]} is {getattr(self, self.stages[0])!r}; "
                 "expected its default, for images with masks do not go through it. "
-                "config.data.elastic, flip_vertical and quarter_turns are for them."
+                "config.data.masks.elastic, flip_vertical and quarter_turns are for them."
             )
         if channels == 1:
             colourless = "no saturation and no hue, for config.data.channels is 1 (grey)"

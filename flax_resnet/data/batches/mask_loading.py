@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flax_resnet.data.batches.loading import Batch, EvalLoader, TrainLoader
-from flax_resnet.data.config import DataConfig
+from flax_resnet.data.config import DataConfig, MaskConfig
 from flax_resnet.data.images.decode import MAX_PIXELS
 from flax_resnet.data.images.paired import border_weights, pad_to, paired_transform
 from flax_resnet.data.sources.masks import MaskSource
@@ -29,7 +29,7 @@ class MaskTrainLoader(TrainLoader):
         """Return a batch to be filled; it has weights only where the config asks for some."""
         side = self.config.image_size
         batch = _empty(rows, (side, side), self.config.channels)
-        if _is_weighted(self.config):
+        if _is_weighted(self.config.masks):
             batch["weight"] = np.zeros((rows, side, side), np.float32)
         return batch
 
@@ -38,7 +38,7 @@ class MaskTrainLoader(TrainLoader):
         image, label = np.asarray(example["image"]), np.asarray(example["label"])
         batch["image"][at], batch["label"][at] = paired_transform(image, label, rng, self.config)
         if "weight" in batch:
-            batch["weight"][at] = pixel_weights(batch["label"][at], self.config)
+            batch["weight"][at] = pixel_weights(batch["label"][at], self.config.masks)
 
 
 @dataclass(frozen=True)
@@ -78,25 +78,25 @@ def eval_loader(
     return EvalLoader(source, config, process_index, process_count)
 
 
-def pixel_weights(labels: np.ndarray, config: DataConfig) -> np.ndarray:
+def pixel_weights(labels: np.ndarray, masks: MaskConfig) -> np.ndarray:
     """Return how much each pixel of a crop counts: its class's weight, and more in narrow gaps.
 
     Things are told apart as the crop shows them.
     """
     table = np.ones(256, np.float32)
-    table[: len(config.class_weights)] = config.class_weights
+    table[: len(masks.class_weights)] = masks.class_weights
     weights = table[labels]
-    if config.border_weight > 0:
-        weights += border_weights(labels, config.border_weight, config.border_sigma)
+    if masks.border_weight > 0:
+        weights += border_weights(labels, masks.border_weight, masks.border_sigma)
     return weights
 
 
 def _check_sides(source: MaskSource, config: DataConfig) -> None:
     side = max(source.largest)
-    if config.elastic > 0 and side > _LONGEST_BENT:
+    if config.masks.elastic > 0 and side > _LONGEST_BENT:
         raise InputError(
             f"an image of {source.name} has a side of {side} pixels; expected at most "
-            f"{_LONGEST_BENT} where config.data.elastic bends them. Cut it, or set that to 0."
+            f"{_LONGEST_BENT} where config.data.masks.elastic bends them. Cut it, or set that to 0."
         )
 
 
@@ -111,8 +111,8 @@ def _check_largest(source: MaskSource) -> None:
         )
 
 
-def _is_weighted(config: DataConfig) -> bool:
-    return bool(config.class_weights) or config.border_weight > 0
+def _is_weighted(masks: MaskConfig) -> bool:
+    return bool(masks.class_weights) or masks.border_weight > 0
 
 
 def _empty(rows: int, size: tuple[int, int], channels: int) -> Batch:

@@ -23,23 +23,23 @@ def paired_transform(
     An image smaller than the square is continued by its reflection. Images are interpolated,
     labels take the nearest pixel.
     """
-    size = config.image_size
+    size, masks = config.image_size, config.masks
     # Drawn whether or not they are used, so that switching one off leaves the others as they were.
     *where, across, down, turn = rng.random(5).tolist()
     top, left = (
         _offset(side, size, uniform) for side, uniform in zip(label.shape, where, strict=True)
     )
-    if config.elastic > 0:
-        field = displacements(rng, size, config.elastic_spacing, config.elastic)
+    if masks.elastic > 0:
+        field = displacements(rng, size, masks.elastic_spacing, masks.elastic)
         image = _bent(image, top, left, field, cv2.INTER_LINEAR)
         label = _bent(label, top, left, field, cv2.INTER_NEAREST)
     else:
         image, label = (_cut(array, top, left, size) for array in (image, label))
     if config.flip and across < 0.5:
         image, label = image[:, ::-1], label[:, ::-1]
-    if config.flip_vertical and down < 0.5:
+    if masks.flip_vertical and down < 0.5:
         image, label = image[::-1], label[::-1]
-    if config.quarter_turns:
+    if masks.quarter_turns:
         image, label = (np.rot90(array, int(4 * turn)) for array in (image, label))
     return image, label
 

@@ -220,7 +220,7 @@ class MaskSource:
             known = ", ".join(map(str, self.values))
             raise InputError(
                 f"{path} has pixels of value {unknown[0]}; expected the classes' values {known}. "
-                "Repair it, or name it in config.data.mask_values or config.data.ignore_value."
+                "Repair it, or add the value to config.data.masks.values or ignore_value."
             )
         return table.astype(np.uint8)[mask]
 
@@ -242,13 +242,13 @@ def open_masks(config: DataConfig, rest: str, split: str) -> MaskSource:
     sizes = {known: len(pairs) for known, pairs in listed.items()}
     parts = resolve_split(config.source, canonical_split(split), sizes)
     pairs = tuple(listed[known][at] for known, positions in parts for at in positions)
-    values = config.mask_values or _values_of(config, listed["train"])
+    values = config.masks.values or _values_of(config, listed["train"])
     source = MaskSource(
         name=name,
         pairs=pairs,
         values=values,
         class_names=_names_of(config, values),
-        ignore_value=config.ignore_value,
+        ignore_value=config.masks.ignore_value,
         channels=config.channels,
         largest=_inspect(pairs),
     )
@@ -262,23 +262,23 @@ def _values_of(config: DataConfig, pairs: list[Pair]) -> tuple[int, ...]:
     if len(pairs) > _READ_AT_ONCE:
         raise InputError(
             f"{config.source} has {len(pairs)} masks to train on, too many to look for the values "
-            "of their classes: set config.data.mask_values, such as (0,255)."
+            "of their classes: set config.data.masks.values, such as (0,255)."
         )
-    values = found_values(pairs, config.ignore_value)
+    values = found_values(pairs, config.masks.ignore_value)
     if not 1 <= len(values) <= IGNORED:
         raise InputError(
             f"the masks of {config.source} have {len(values)} values; expected 1 to {IGNORED}, one "
-            "for each class. See config.data.ignore_value."
+            "for each class. See config.data.masks.ignore_value."
         )
     return values
 
 
 def _names_of(config: DataConfig, values: tuple[int, ...]) -> tuple[str, ...]:
-    names = config.class_names or tuple(f"value {value}" for value in values)
-    for setting, entries in (("class_names", names), ("class_weights", config.class_weights)):
+    names = config.masks.class_names or tuple(f"value {value}" for value in values)
+    for setting, entries in (("class_names", names), ("class_weights", config.masks.class_weights)):
         if entries and len(entries) != len(values):
             raise InputError(
-                f"config.data.{setting} has {len(entries)} entries and the masks of "
+                f"config.data.masks.{setting} has {len(entries)} entries and the masks of "
                 f"{config.source} {len(values)} classes, for the values "
                 f"{', '.join(map(str, values))}; expected one for each."
             )

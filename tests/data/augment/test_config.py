@@ -60,7 +60,7 @@ def test_grey_images_have_no_colours_to_change(augment, message):
 
 
 def test_images_with_masks_are_not_for_it():
-    message = "config.data.augment.erase is 0.1; .* images with masks .* config.data.elastic"
+    message = "config.data.augment.erase is 0.1; .* images with masks .* config.data.masks.elastic"
     with pytest.raises(InputError, match=message):
         DataConfig(source="masks:cells", augment=AugmentConfig(erase=0.1))
     DataConfig(source="masks:cells", augment=AugmentConfig(repeats=2))

@@ -21,8 +21,10 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
     folder = write_circles(tmp_path_factory.mktemp("circles"), 5, sizes=((24, 20), (18, 26)))
     return DataConfig(
         source=f"masks:{folder}", channels=1, mean=(0.5,), std=(0.5,), image_size=16, batch_size=4,
-        eval_batch_size=2, elastic=2.0, elastic_spacing=8, border_weight=5.0, workers=0,
-        flip_vertical=True, quarter_turns=True,
+        eval_batch_size=2, workers=0, masks=dict(
+            elastic=2.0, elastic_spacing=8, border_weight=5.0, flip_vertical=True,
+            quarter_turns=True,
+        ),
     )  # fmt: skip
 
 
@@ -32,7 +34,7 @@ def digest(batches) -> list[bytes]:
 
 def test_types_and_shapes(config: DataConfig) -> None:
     source = open_source(config, "train")
-    plain = dataclasses.replace(config, border_weight=0.0)
+    plain = dataclasses.replace(config, masks={})
     batch = next(train_batches(source, config, seed=0, num_batches=1))
     whole = next(eval_batches(source, config))
     kinds = [{k: (v.dtype.name, v.shape) for k, v in b.items()} for b in (batch, whole)]
@@ -96,7 +98,7 @@ def test_an_image_that_cannot_be_decoded_is_skipped(tmp_path: Path, config: Data
 
 def test_a_pixel_weighs_by_its_class_and_its_gap(config: DataConfig) -> None:
     labels = np.asarray([[0, 1, 0, 1, IGNORED]], np.uint8)
-    weighted = dataclasses.replace(config, class_weights=(2.0, 3.0))
+    weighted = dataclasses.replace(config.masks, class_weights=(2.0, 3.0))
     expected = np.asarray([[2, 3, 2, 3, 1]]) + border_weights(labels, 5.0, 5.0)
     np.testing.assert_allclose(pixel_weights(labels, weighted), expected)
 
@@ -112,5 +114,7 @@ def test_strips_that_only_a_vast_frame_would_hold_are_refused(tmp_path: Path) ->
     assert next(train_batches(source, config, seed=0, num_batches=1))["image"].any()
     with pytest.raises(InputError, match="up to 40000 pixels wide and 40000 high"):
         eval_batches(source, config)
-    with pytest.raises(InputError, match=r"side of 40000 pixels; .* config\.data\.elastic"):
-        train_batches(source, dataclasses.replace(config, elastic=1.0), seed=0, num_batches=1)
+    with pytest.raises(InputError, match=r"side of 40000 pixels; .* config\.data\.masks\.elastic"):
+        train_batches(
+            source, dataclasses.replace(config, masks={"elastic": 1.0}), seed=0, num_batches=1
+        )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 
-from flax_resnet.data import DataConfig
+from flax_resnet.data import DataConfig, MaskConfig
 from flax_resnet.data.images.paired import displacements, pad_to, paired_transform
 from tests.data.circles import circle
 
@@ -14,8 +16,10 @@ ALL = dict(flip=True, flip_vertical=True, quarter_turns=True)
 
 
 def config(**settings) -> DataConfig:
-    off = dict(flip=False, image_size=16, channels=1, mean=(0.5,), std=(0.5,))
-    return DataConfig(**{**off, **settings})
+    names = {entry.name for entry in dataclasses.fields(MaskConfig)}
+    masks = {name: settings.pop(name) for name in names & settings.keys()}
+    off = dict(source="masks:", flip=False, image_size=16, channels=1, mean=(0.5,), std=(0.5,))
+    return DataConfig(**{**off, **settings}, masks=masks)
 
 
 def transformed(seed: int, image: np.ndarray, label: np.ndarray, **settings):

@@ -22,8 +22,8 @@ def circles(tmp_path: Path) -> Path:
     return write_circles(tmp_path / "circles", 12)
 
 
-def opened(path: Path, split: str = "train", **settings) -> MaskSource:
-    settings = {"channels": 1, "mean": (0.5,), "std": (0.5,), **settings}
+def opened(path: Path, split: str = "train", **masks) -> MaskSource:
+    settings = dict(channels=1, mean=(0.5,), std=(0.5,), masks=masks)
     return open_source(DataConfig(source=f"masks:{path}", **settings), split)
 
 
@@ -74,7 +74,7 @@ def test_classes_are_the_sorted_values_of_all_masks(circles: Path) -> None:
 
 
 def test_values_and_names_can_be_given(circles: Path) -> None:
-    source = opened(circles, mask_values=(0, OUTSIDE, INSIDE), class_names=("a", "b", "c"))
+    source = opened(circles, values=(0, OUTSIDE, INSIDE), class_names=("a", "b", "c"))
     assert source.class_names == ("a", "b", "c")
     assert set(np.unique(source[0]["label"])) == {1, 2}
 
@@ -164,7 +164,7 @@ def spoil_names(folder: Path) -> None:
 def test_a_mistake_is_an_error_that_names_the_file(circles: Path, spoil, message: str) -> None:
     spoil(circles)
     with pytest.raises(InputError, match=message):
-        opened(circles, mask_values=(OUTSIDE, INSIDE))
+        opened(circles, values=(OUTSIDE, INSIDE))
 
 
 @pytest.mark.parametrize(
