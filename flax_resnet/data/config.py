@@ -72,77 +72,77 @@ class MaskConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Say which images to read, how to crop them and how to batch them."""
+    """Settings of the source, the crops, the augmentation and the batches."""
 
     source: str = "digits"
     """digits | `tfds:NAME[/config][:version]` | folder:PATH | csv:PATH | masks:PATH |
     synthetic[:CLASSES]"""
     data_dir: str | None = None
-    """Where TFDS data lies; None is TFDS's own default, which $TFDS_DATA_DIR sets."""
+    """The folder of TFDS data; None: TFDS's own default, which $TFDS_DATA_DIR sets."""
     follow_links: bool = False
-    """Let symbolic links lead out of the folder of folder:PATH and masks:PATH, and let rows of
-    csv:PATH lead out of the file's folder."""
+    """Allow symbolic links that lead out of the folder of folder:PATH and masks:PATH, and rows of
+    csv:PATH with files outside the table's folder."""
     train_split: str = "train"
     eval_split: str = "validation"
-    """Watched while training: it chooses the best checkpoint."""
+    """Evaluated during training; selects the best checkpoint."""
     test_split: str | None = None
-    """Read by the eval command alone."""
+    """Read only by the eval command."""
 
     batch_size: int = 128
-    """Examples of a training batch over all devices and processes."""
+    """Examples in a training batch, over all devices and processes."""
     eval_batch_size: int = 256
-    """The figures do not depend on it. Images with masks are evaluated whole: take few."""
+    """Does not affect the metrics. Images with masks are evaluated whole, so use a small one."""
     image_size: int = 224
     """Height and width of training images."""
     sizes: tuple[tuple[float, int], ...] = ()
-    """Progressive resizing: (from_epoch, size), each instead of image_size from that epoch on. The
-    step is compiled once for each size. `size_ramp` of `flax_resnet.data` makes a ramp."""
+    """Progressive resizing: (from_epoch, size); each replaces image_size from that epoch on. The
+    step is compiled once per size. `size_ramp` of `flax_resnet.data` makes a ramp."""
     eval_size: int | None = None
-    """Height and width in evaluation (arXiv:1906.06423); None: image_size."""
+    """Height and width of evaluation images (arXiv:1906.06423); None: image_size."""
     eval_flip: bool = False
-    """Evaluate the mean of the logits of each image and of its mirror image."""
+    """Average the logits of each image and of its mirror image in evaluation."""
     channels: int = 3
 
     crop: str = "random_resized_crop"
-    """random_resized_crop | pad_crop | none (the whole image, resized where its size differs)"""
+    """random_resized_crop | pad_crop | none (the whole image, resized if necessary)"""
     crop_scale: tuple[float, float] = (0.08, 1.0)
-    """The range of the area that random_resized_crop keeps, as a fraction of the image."""
+    """The range of areas that random_resized_crop keeps, as fractions of the image."""
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """The range of its width over its height."""
+    """The range of its aspect ratio, width over height."""
     crop_padding: int = 4
     """Black pixels that pad_crop adds on each side."""
     flip: bool = True
-    """Mirror every second training image, at random."""
+    """Mirror training images with probability 1/2."""
     eval_crop: float = 0.875
-    """The centre crop's side over the resized image's short side; 1.0 for small images."""
+    """The side of the center crop over the resized image's short side; 1.0 for small images."""
     interpolation: str = "area"
-    """How images are resized: area (averages where they shrink) | smooth (blurs what shrinks: near
-    to Pillow's bilinear filter, in a quarter of its time) | bilinear | bicubic (as Pillow filters,
-    exactly what published weights were made for) | random (bilinear or bicubic, drawn for each
+    """How images are resized: area (averages when shrinking) | smooth (blurs before shrinking:
+    close to Pillow's bilinear filter, in a quarter of its time) | bilinear | bicubic (both as in
+    Pillow, as published weights were trained) | random (bilinear or bicubic, drawn for each
     training image; evaluation is bicubic) | aliased (no averaging, the fastest)"""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """What else happens to single training images; see AugmentConfig."""
+    """Further augmentation of single training images; see AugmentConfig."""
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    """Per channel, of images in 0..1. The training step normalises, on the device."""
+    """Per channel, of images in 0..1. The training step normalizes on the device."""
 
     masks: MaskConfig = field(default_factory=MaskConfig)
     """Classes and augmentation of masks:PATH; see MaskConfig."""
 
     on_device: bool = False
-    """Hold all images on every device as uint8, and shuffle, shift (pad_crop) and mirror them
-    there: small data sets then wait for no loader. The same examples in the same order; which way
-    each is shifted and mirrored is another draw than the host's."""
+    """Keep all images on every device as uint8, and shuffle, shift (pad_crop) and mirror them
+    there, so that small data sets need no loader. The order of examples is that of the host's
+    pipeline; shifts and mirroring are drawn differently."""
     workers: int = -1
-    """-1: chosen from the machine; 0: threads of this process; n: n worker processes."""
+    """-1: chosen for the machine; 0: threads of this process; n: n worker processes."""
     on_error: str = "raise"
-    """What an image that cannot be decoded does: raise | skip"""
+    """What to do with an image that cannot be decoded: raise | skip"""
     max_errors: int = 100
-    """How many such images of one epoch each process skips before it stops."""
+    """Maximum number of images that each process skips per epoch."""
 
     def __post_init__(self) -> None:
-        """Turn lists, as they come out of JSON, into tuples; refuse values that cannot work."""
+        """Turn lists, as read from JSON, into tuples; refuse invalid values."""
         if isinstance(self.augment, Mapping):
             object.__setattr__(self, "augment", AugmentConfig(**self.augment))
         masks: object = self.masks
@@ -172,7 +172,7 @@ class DataConfig:
 
     @property
     def test_size(self) -> int:
-        """Return height and width of images in evaluation."""
+        """Return the height and width of evaluation images."""
         return self.image_size if self.eval_size is None else self.eval_size
 
 
@@ -181,7 +181,7 @@ def _check_sizes(config: DataConfig) -> None:
     for pair in config.sizes:
         good = isinstance(pair, Iterable) and not isinstance(pair, str) and len(tuple(pair)) == 2
         _require(config, "sizes", good, "pairs of (from_epoch, size)")
-    # A file of settings makes floats of the sizes beside the epochs.
+    # Command-line values turn the integer sizes beside float epochs into floats.
     pairs = tuple((epoch, size) for epoch, size in config.sizes)
     epochs = [epoch for epoch, _ in pairs]
     increase = all(a < b for a, b in itertools.pairwise(epochs))
@@ -194,20 +194,20 @@ def _check_sizes(config: DataConfig) -> None:
 def _check_on_device(config: DataConfig) -> None:
     if not config.on_device:
         return
-    # By setting: whether it asks for what devices do not do, and what is expected instead.
+    # Setting -> (whether it is unsupported on devices, what is expected instead).
     refused: dict[str, tuple[bool, str]] = {
         "source": (config.source.startswith("masks:"), "a class for each image"),
         "crop": (config.crop == "random_resized_crop", "'pad_crop' or 'none'"),
         "interpolation": (config.interpolation == "random", "one filter for all images"),
         "sizes": (bool(config.sizes), "(), one size for all epochs"),
-        "augment": (bool(config.augment.stages), "nothing but repeats"),
+        "augment": (bool(config.augment.stages), "no setting but repeats"),
     }
     for name, (asked, expected) in refused.items():
         found = config.augment.stages if name == "augment" else getattr(config, name)
         if asked:
             raise InputError(
-                f"config.data.{name} is {found!r}; expected {expected}, for config.data.on_device "
-                "is True. Change it, or leave images to the host: config.data.on_device=False."
+                f"config.data.{name} is {found!r}; expected {expected}, since "
+                "config.data.on_device is True. Change it, or set config.data.on_device=False."
             )
 
 
@@ -229,8 +229,8 @@ def _require(
         raise InputError(f"{section}.{name} is {getattr(config, name)!r}; expected {expected}.")
 
 
-# Small images are shifted by a few pixels and evaluated whole; a tenth of the training images
-# chooses the best checkpoint, so that the test images choose nothing.
+# Small images are shifted by a few pixels and evaluated whole. A tenth of the training images
+# selects the best checkpoint, so that the test images select nothing.
 _CIFAR = {
     "train_split": "train[:90%]",
     "eval_split": "train[90%:]",

@@ -1,9 +1,9 @@
-"""Where every example of a training run comes from: pure functions of the seed.
+"""The order of training examples and their random generators, as pure functions of the seed.
 
-The stream of training positions is 0, 1, 2, ...; position `p` of `n` examples lies in epoch
-`p // n`, and an epoch visits its examples in the order of its own permutation. Batches are
-consecutive runs of positions, so the number of the next batch is all the state there is. Where
-examples are repeated, consecutive positions of an epoch hold the same one.
+Training positions are 0, 1, 2, ...; position `p` of a source of `n` examples belongs to epoch
+`p // n`, and each epoch visits the examples in the order of its own permutation. Batches are
+consecutive ranges of positions, so the number of the next batch is the only state. With repeated
+augmentation, consecutive positions of an epoch contain the same example.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-# The last counter word of Philox keeps the two kinds of stream apart.
+# The last counter word of Philox separates the two kinds of streams.
 _ORDER, _EXAMPLE = 0, 1
 _NO_BUFFER = np.zeros(4, np.uint64)
 _thread = threading.local()
 
 
 class Place(NamedTuple):
-    """What a row of a batch holds."""
+    """The example in one row of a batch."""
 
     epoch: int
     example: int
     """Its index in the source."""
     repeat: int
-    """How many times the epoch held the example before."""
+    """The number of earlier occurrences of the example in the epoch."""
 
 
-# Two epochs for a batch that straddles them, each for two pipelines that are alive at once.
+# Two epochs, for a batch that spans both, times two pipelines that exist at once.
 @functools.lru_cache(maxsize=4)
 def permutation(seed: int, epoch: int, length: int) -> np.ndarray:
     """Return the order, int64 (length,), in which an epoch visits its examples; read-only."""
@@ -42,10 +42,10 @@ def permutation(seed: int, epoch: int, length: int) -> np.ndarray:
 
 
 def locate(position: int, seed: int, length: int, repeats: int = 1) -> Place:
-    """Return what a training position holds.
+    """Return the epoch and the example of a training position.
 
-    With `repeats` above 1, an example fills so many consecutive positions, and an epoch of `length`
-    positions ends after one in so many examples (https://arxiv.org/abs/1901.09335).
+    An example fills `repeats` consecutive positions, and an epoch of `length` positions visits
+    `length / repeats` examples (https://arxiv.org/abs/1901.09335).
     """
     epoch, step = divmod(position, length)
     turn, repeat = divmod(step, repeats)
@@ -53,11 +53,11 @@ def locate(position: int, seed: int, length: int, repeats: int = 1) -> Place:
 
 
 def position_of_row(number: int, row: int, batch_size: int, repeats: int = 1) -> int:
-    """Return the position that a row of global batch `number` holds.
+    """Return the training position of a row of global batch `number`.
 
-    The rows hold every `repeats`-th position first and then those between. So the repeats of an
-    example are as far apart as they can be: a group of batch norm that is no larger than that has
-    an example once. Mixing checks that they are not mixed with each other (`check_pairs`).
+    The rows take every `repeats`-th position first and then those in between. The repeats of an
+    example are therefore as far apart as possible, so that small batch-norm groups contain each
+    example once. `check_pairs` ensures that repeats are not mixed with each other.
     """
     for first in range(repeats):
         count = len(range(first, batch_size, repeats))
@@ -72,7 +72,7 @@ def batch_places(
 ) -> np.ndarray:
     """Return the `Place` of each of these rows of global batch `number`, int32 (rows, 3).
 
-    They are what `position_of_row` and `locate` say of one row, at a hundredth of the time.
+    The values are those of `position_of_row` and `locate`, computed a hundred times as fast.
     """
     order = np.concatenate([np.arange(first, batch_size, repeats) for first in range(repeats)])
     epochs, steps = np.divmod(number * batch_size + order[rows.start : rows.stop], length)
@@ -87,8 +87,8 @@ def batch_places(
 def example_rng(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
     """Return the generator of all random choices for one example in one epoch.
 
-    A thread's next call sets the same generator anew: making one takes 14 microseconds, which is
-    as long as decoding a digit, and setting one 4.
+    The thread's next call resets the same generator: creating one takes 14 microseconds, as long
+    as decoding a digit, and resetting one takes 4.
     """
     if not hasattr(_thread, "generator"):
         _thread.generator = np.random.Generator(np.random.Philox())
@@ -112,8 +112,8 @@ def process_rows(batch_size: int, process_index: int, process_count: int) -> ran
 def _philox_start(
     seed: int, epoch: int, index: int, kind: int, repeat: int = 0
 ) -> dict[str, np.ndarray]:
-    # Philox is a function of (key, counter): no seed is hashed, no two keys share a stream, and
-    # drawing counts up from the lowest word, so streams that differ in a higher one never meet.
+    # Philox is a function of (key, counter): seeds are not hashed, two keys never share a stream,
+    # and drawing increments the lowest word, so streams that differ in a higher one never overlap.
     return {
         "key": np.array([seed % 2**64, epoch], np.uint64),
         "counter": np.array([0, repeat, index, kind], np.uint64),

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int32, UInt8
 
-from flax_resnet.data.batches.in_memory import Held
+from flax_resnet.data.batches.in_memory import InMemoryData
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.positions import Place, batch_places, process_rows
 from flax_resnet.errors import InputError
@@ -36,11 +36,11 @@ Take = Callable[[jax.Array, jax.Array, jax.Array], dict[str, jax.Array]]
 class DeviceData:
     """A data set on every device of a mesh."""
 
-    def __init__(self, held: Held, mesh: Mesh, take: Take) -> None:
+    def __init__(self, data: InMemoryData, mesh: Mesh, take: Take) -> None:
         """Send it there; `take` makes the rows of a batch."""
         self._mesh, self._take = mesh, take
-        self._skipped, self._mask = held.skipped, held.mask
-        self._images, self._labels = put_copies((held.images, held.labels), mesh)
+        self._skipped, self._mask = data.skipped, data.mask
+        self._images, self._labels = put_copies((data.images, data.labels), mesh)
 
     def training(
         self, config: DataConfig, seed: int, numbers: range

@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, MaskSource, Source, open_source
-from flax_resnet.data.batches.in_memory import hold_evaluation, hold_training
+from flax_resnet.data.batches.in_memory import load_evaluation, load_training
 from flax_resnet.data.batches.resolution import sizes_of
 from flax_resnet.data.positions import position_of_row
 from flax_resnet.errors import InputError
@@ -66,7 +66,7 @@ class Setup:
         if not data.on_device:
             return None
         take = make_take(self.mesh, data, self.config.seed)
-        return DeviceData(hold_training(self.train_source, data), self.mesh, take)
+        return DeviceData(load_training(self.train_source, data), self.mesh, take)
 
     @functools.cached_property
     def held_evaluation(self) -> DeviceData | None:
@@ -74,8 +74,8 @@ class Setup:
         data = self.config.data
         if not data.on_device:
             return None
-        held = hold_evaluation(self.eval_source, data)
-        return DeviceData(held, self.mesh, make_take(self.mesh))
+        in_memory = load_evaluation(self.eval_source, data)
+        return DeviceData(in_memory, self.mesh, make_take(self.mesh))
 
 
 def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:

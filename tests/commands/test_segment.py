@@ -103,7 +103,7 @@ def test_bad_input_is_one_line_and_status_2(
     for arguments, message in (
         ([one], r"x.png cannot be decoded"),
         ([one, other], "two images are called 'x'"),
-        (["--data", "synthetic"], "synthetic has no masks"),
+        (["--data", "synthetic"], "config.data.source is 'synthetic', not masks:PATH"),
         (["--tile", "8", "--overlap", "4"], "less than half a tile"),
         (["--step", "99"], "no checkpoint '99'"),
     ):

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from flax_resnet import restore, train
 from flax_resnet.data import DataConfig
-from flax_resnet.data.batches.in_memory import Held
+from flax_resnet.data.batches.in_memory import InMemoryData
 from flax_resnet.data.batches.loading import TrainLoader
 from flax_resnet.errors import InputError
 from flax_resnet.training import on_device
@@ -50,13 +50,13 @@ class Noise:
 
 
 NOISE = Noise()
-HELD = Held(
+IN_MEMORY = InMemoryData(
     NOISE.images, np.arange(COUNT, dtype=np.int32), np.zeros(COUNT, np.int32), np.ones(COUNT, bool)
 )
 
 
 def stream(mesh: Mesh, config: DataConfig, start: int = 0, count: int = 8) -> list[dict[str, Any]]:
-    data = DeviceData(HELD, mesh, make_take(mesh, config, SEED))
+    data = DeviceData(IN_MEMORY, mesh, make_take(mesh, config, SEED))
     return jax.device_get(list(data.training(config, SEED, range(start, start + count))))
 
 
@@ -123,7 +123,7 @@ def test_epochs_and_seeds_differ(devices: Meshes) -> None:
     first, second = stream(devices(1), config, count=2)
     by_label = [batch["image"][np.argsort(batch["label"])] for batch in (first, second)]
     assert np.mean(by_label[0] != by_label[1]) > 0.5
-    data = DeviceData(HELD, devices(1), make_take(devices(1), config, SEED + 1))
+    data = DeviceData(IN_MEMORY, devices(1), make_take(devices(1), config, SEED + 1))
     other = jax.device_get(next(data.training(config, SEED, range(1))))
     assert np.mean(other["image"] != first["image"]) > 0.5
 
@@ -138,7 +138,7 @@ def test_a_restart_sees_what_an_uninterrupted_run_sees(devices: Meshes, start: i
 def test_batches_do_not_depend_on_the_devices(devices: Meshes, count: int) -> None:
     several = stream(devices(count), CONFIG)
     chex.assert_trees_all_equal(several, stream(devices(1), CONFIG))
-    data = DeviceData(HELD, devices(count), make_take(devices(count), CONFIG, SEED))
+    data = DeviceData(IN_MEMORY, devices(count), make_take(devices(count), CONFIG, SEED))
     batch = next(data.training(CONFIG, SEED, range(1)))
     rows = {shard.data.shape[0] for shard in batch["image"].addressable_shards}
     assert rows == {CONFIG.batch_size // count}
@@ -146,14 +146,14 @@ def test_batches_do_not_depend_on_the_devices(devices: Meshes, count: int) -> No
 
 def test_no_device_waits_for_another(devices: Meshes) -> None:
     take, mesh = make_take(devices(8), CONFIG, SEED), devices(8)
-    data = DeviceData(HELD, mesh, take)
+    data = DeviceData(IN_MEMORY, mesh, take)
     places = on_device.put_batch({"places": np.zeros((16, 3), np.int32)}, mesh)["places"]
     program = take.lower(data._images, data._labels, places).compile().as_text()
     assert not any(word in program for word in ("all-gather", "all-reduce", "all-to-all"))
 
 
 def test_evaluation_counts_every_example_once(devices: Meshes) -> None:
-    held = dataclasses.replace(HELD, mask=np.arange(COUNT) != 3)
+    held = dataclasses.replace(IN_MEMORY, mask=np.arange(COUNT) != 3)
     data = DeviceData(held, devices(4), make_take(devices(4)))
     batches = jax.device_get(list(data.evaluation(CONFIG)))
     labels = np.concatenate([batch["label"][batch["mask"]] for batch in batches])

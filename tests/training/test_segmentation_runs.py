@@ -144,7 +144,10 @@ def test_fewer_outputs_than_classes_are_refused(
     ("changes", "message"),
     [
         ({"task": "classification", "dice_weight": 0.0}, "'classification', for which masks:"),
-        ({"data__source": "synthetic"}, "'segmentation', for which synthetic .*masks:PATH"),
+        (
+            {"data__source": "synthetic", "data__masks": {}},
+            "'segmentation', for which synthetic .*masks:PATH",
+        ),
         ({"model": {"name": "tiny"}}, "one logit for each class and pixel"),
         ({"task": "segmentatoin"}, "config.task is 'segmentatoin'.*'segmentation'"),
         ({"task": "classification"}, "dice_weight is 0.5; expected .* 0 where config.task"),

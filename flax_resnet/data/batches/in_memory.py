@@ -1,4 +1,4 @@
-"""A whole data set in memory: every example decoded once, at the one size of the batches."""
+"""A data set as arrays in memory, each example decoded once at the size of the batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flax_resnet.data.sources.source import Source
 
 
 @dataclass(frozen=True)
-class Held:
+class InMemoryData:
     """All examples of a source, in its order."""
 
     images: np.ndarray
@@ -22,17 +22,17 @@ class Held:
     labels: np.ndarray
     """int32 (n,)"""
     skipped: np.ndarray
-    """int32 (n,): how many records that cannot be decoded came before the one that is held."""
+    """int32 (n,): the number of undecodable records that were skipped before this one."""
     mask: np.ndarray
-    """bool (n,): False where a record of evaluation cannot be decoded."""
+    """bool (n,): False for evaluation records that cannot be decoded."""
 
 
 @dataclass(frozen=True)
 class WholeLoader(TrainLoader):
-    """Make batches of whole training images, one after the other."""
+    """Make batches of whole training images, in the order of the source."""
 
     def __call__(self, number: int) -> Batch:
-        """Return the examples of batch `number`; the last one may be short."""
+        """Return the examples of batch `number`; the last batch may be smaller."""
         size = self.config.batch_size
         indices = range(number * size, min((number + 1) * size, len(self.source)))
         batch, side = self.empty(len(indices)), self.config.image_size
@@ -44,24 +44,23 @@ class WholeLoader(TrainLoader):
         return batch
 
 
-def hold_training(source: Source, config: DataConfig) -> Held:
-    """Decode all training images, resized to image_size where theirs differs.
+def load_training(source: Source, config: DataConfig) -> InMemoryData:
+    """Return all training images, resized to image_size.
 
-    A record that cannot be decoded is as in `train_batches`: an error, or the next one takes its
-    place.
+    As in `train_batches`, an undecodable record raises an error or is replaced by the next one.
     """
     count = -(-len(source) // config.batch_size)
     batches = BatchIterator(WholeLoader(source, config, seed=0), range(count), count)
     return _gathered(batches, len(source), config.image_size, config.channels)
 
 
-def hold_evaluation(source: Source, config: DataConfig) -> Held:
-    """Decode all images of an evaluation, exactly as `eval_batches` gives them."""
+def load_evaluation(source: Source, config: DataConfig) -> InMemoryData:
+    """Return all images of an evaluation, exactly as `eval_batches` does."""
     return _gathered(eval_batches(source, config), len(source), config.test_size, config.channels)
 
 
-def _gathered(batches: BatchIterator, count: int, size: int, channels: int) -> Held:
-    held = Held(
+def _gathered(batches: BatchIterator, count: int, size: int, channels: int) -> InMemoryData:
+    data = InMemoryData(
         np.zeros((count, size, size, channels), np.uint8),
         np.zeros(count, np.int32),
         np.zeros(count, np.int32),
@@ -72,11 +71,11 @@ def _gathered(batches: BatchIterator, count: int, size: int, channels: int) -> H
         for batch in batches:
             rows = slice(at, min(at + len(batch["label"]), count))
             real = slice(rows.stop - at)
-            held.images[rows], held.labels[rows] = batch["image"][real], batch["label"][real]
-            held.skipped[rows] = batch["skipped"][real]
+            data.images[rows], data.labels[rows] = batch["image"][real], batch["label"][real]
+            data.skipped[rows] = batch["skipped"][real]
             if "mask" in batch:
-                held.mask[rows] = batch["mask"][real]
+                data.mask[rows] = batch["mask"][real]
             at = rows.stop
     finally:
         batches.close()
-    return held
+    return data

@@ -1,4 +1,4 @@
-"""Batches as a stream: Grain's threads or worker processes around the loaders."""
+"""Iterators over batches, which Grain's threads or worker processes prefetch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from grain.multiprocessing import SharedMemoryArray
 from flax_resnet.data.batches.loading import Batch, EvalLoader, TrainLoader
 from flax_resnet.data.batches.mask_loading import eval_loader, train_loader
 from flax_resnet.data.batches.resolution import at_largest
-from flax_resnet.data.batches.shared_memory import Borrower, Lender, can_lend
+from flax_resnet.data.batches.shared_memory import BlockReader, BlockWriter, has_memory_files
 from flax_resnet.data.batches.workers import (
     available_cores,
     check_memory,
@@ -44,8 +44,8 @@ def train_batches(
 ) -> BatchIterator:
     """Return training batches `start_batch` to `start_batch + num_batches - 1`.
 
-    They are the batches that an uninterrupted run sees, whatever the number of workers, and every
-    process gets its rows of the same global batches.
+    They are the batches of an uninterrupted run, for any number of workers. Every process gets its
+    rows of the same global batches.
     """
     _check_divisible("batch_size", config.batch_size, process_count)
     loader = train_loader(source, config, seed, process_index, process_count)
@@ -56,7 +56,7 @@ def train_batches(
 def eval_batches(
     source: Source, config: DataConfig, *, process_index: int = 0, process_count: int = 1
 ) -> BatchIterator:
-    """Return batches that hold every example once; `mask` is False in the padding of the last.
+    """Return batches that contain every example once; `mask` is False in the last one's padding.
 
     Every process gets the same number of batches.
     """
@@ -78,7 +78,7 @@ class BatchIterator(Iterator[Batch]):
         self._skipped = 0
         # The list is emptied at the end, so that Grain's iterator does not outlive its modules.
         self._batches = [_prefetched(loader, numbers)]
-        # Runs when the iterator is closed or dropped, or else at the interpreter's exit.
+        # Runs when the iterator is closed or dropped, or at the interpreter's exit.
         self.close = weakref.finalize(self, _close, self._batches)
 
     def __next__(self) -> Batch:
@@ -103,8 +103,8 @@ class BatchIterator(Iterator[Batch]):
         try:
             return next(self._batches[0])
         except InputError as error:
-            # Raised anew below: this one's traceback holds Grain's frames, and those hold the
-            # shared memory of the last batch, which closing is to free.
+            # A new error is raised below: this one's traceback refers to Grain's frames, which keep
+            # the shared memory of the last batch alive.
             failure = InputError(str(error))
         except BaseException:
             self.close()
@@ -114,17 +114,17 @@ class BatchIterator(Iterator[Batch]):
 
 
 def has_small_images(source: Source) -> bool:
-    """Judge by its first example whether a source has images like MNIST's or CIFAR's."""
+    """Return whether the first image of a source is as small as those of MNIST or CIFAR."""
     try:
         return is_small(source[0]["image"])
-    except (OSError, ValueError):  # The loader names it, or skips it.
+    except (OSError, ValueError):  # The loader reports it or skips it.
         return False
 
 
 def _prefetched(loader: TrainLoader | EvalLoader, numbers: range) -> grain.DatasetIterator[Batch]:
     config, cores, small = loader.config, available_cores(), has_small_images(loader.source)
-    lent = can_lend()
-    memory = memory_for_batches(lent)
+    reuses_blocks = has_memory_files()
+    memory = memory_for_batches(reuses_blocks)
     largest = dataclasses.replace(loader, config=at_largest(config)).empty(1)
     row_bytes = sum(np.asarray(value).nbytes for value in largest.values())
     workers = config.workers
@@ -141,7 +141,7 @@ def _prefetched(loader: TrainLoader | EvalLoader, numbers: range) -> grain.Datas
         mark_flags_as_parsed()
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        made, own = (Lender(loader), Borrower()) if lent else (loader, _own)
+        made, own = (BlockWriter(loader), BlockReader()) if reuses_blocks else (loader, _own)
         made_there = dataset.map(made).to_iter_dataset(options)
         batches = made_there.mp_prefetch(processes, start_worker).map(own)
     iterator = iter(batches)
@@ -150,12 +150,12 @@ def _prefetched(loader: TrainLoader | EvalLoader, numbers: range) -> grain.Datas
 
 
 def _close(batches: list[grain.DatasetIterator[Batch]]) -> None:
-    """End the threads or processes of the one iterator in the list and wait for their memory."""
+    """End the threads or processes of the iterator in the list and free their memory."""
     while batches:
         batches.pop().close()
-    # Grain frees shared memory on a thread of its own, which the interpreter's exit would cut
-    # short: the tasks before this empty one are done when it is. The exception that ended a
-    # stream is in a cycle with the frame of its last batch, hence the collection.
+    # Grain frees shared memory on a separate thread, which the interpreter's exit would interrupt:
+    # waiting for this empty task waits for all earlier ones. The exception that ended a stream
+    # forms a cycle with the frame of its last batch, hence the garbage collection.
     cleaner = getattr(SharedMemoryArray, "_del_thread_pool", None)
     if cleaner is not None:
         gc.collect()
@@ -163,8 +163,8 @@ def _close(batches: list[grain.DatasetIterator[Batch]]) -> None:
 
 
 def _own(batch: Batch) -> Batch:
-    # Grain's arrays are views of shared memory: a caller who keeps them fills it up, and at the
-    # interpreter's exit they complain. A copy takes 3 % of the time that decoding takes.
+    # Grain's arrays are views of shared memory: a caller who keeps them would exhaust it, and they
+    # raise errors at the interpreter's exit. A copy takes 3 % of the time of decoding.
     return cast(Batch, {key: np.array(value) for key, value in batch.items()})
 
 
@@ -172,5 +172,5 @@ def _check_divisible(name: str, size: int, process_count: int) -> None:
     if size % process_count:
         raise InputError(
             f"config.data.{name} is {size}; expected a multiple of the {process_count} processes, "
-            "so that each prepares as many rows as the others."
+            "so that all prepare the same number of rows."
         )

@@ -1,4 +1,4 @@
-"""How large images are: in a batch of training, by its number, and in evaluation."""
+"""The image sizes of training batches, by their number, and of evaluation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from flax_resnet.data.config import DataConfig
 
 
 def at_batch(config: DataConfig, number: int, examples: int) -> DataConfig:
-    """Return `config` with the one size that training batch `number` has.
+    """Return `config` with the image size of training batch `number`.
 
     Args:
-      examples: of an epoch.
+      examples: the number of examples per epoch.
     """
     size = config.image_size
     for first_epoch, later in config.sizes:
@@ -21,16 +21,13 @@ def at_batch(config: DataConfig, number: int, examples: int) -> DataConfig:
 
 
 def at_largest(config: DataConfig) -> DataConfig:
-    """Return `config` with the largest of the sizes that batches have, for what memory they need.
-
-    The sizes of training are not told from that of evaluation.
-    """
+    """Return `config` with the largest size of training and evaluation, to estimate memory."""
     sizes = [config.image_size, *(size for named in sizes_of(config).values() for size in named)]
     return dataclasses.replace(config, image_size=max(sizes), eval_size=None, sizes=())
 
 
 def sizes_of(config: DataConfig) -> dict[str, tuple[int, ...]]:
-    """Return the sizes besides image_size, by the setting that names them."""
+    """Return the sizes other than image_size, keyed by their setting."""
     found = {"sizes": tuple({size: None for _, size in config.sizes})}
     return found | ({} if config.eval_size is None else {"eval_size": (config.eval_size,)})
 
@@ -40,8 +37,8 @@ def size_ramp(
 ) -> tuple[tuple[float, int], ...]:
     """Return `config.data.sizes` that grow linearly, in whole epochs and multiples of `multiple`.
 
-    As the recipes of ffcv have it: `smallest` at `first_epoch`, `largest` at `last_epoch`; give
-    `config.data.image_size` the size of before.
+    As in ffcv's recipes, the size is `smallest` at `first_epoch` and `largest` at `last_epoch`.
+    Set `config.data.image_size` to the size before `first_epoch`.
     """
     sizes: list[tuple[float, int]] = []
     for epoch in range(first_epoch, last_epoch + 1):

@@ -1,12 +1,12 @@
-"""Batches from worker processes in memory that is used again.
+"""Transfer of batches from worker processes through reused blocks of shared memory.
 
-A fresh page of shared memory costs the kernel more than decoding costs a row of pixels: clearing it
-in the worker, mapping it in the trainer, taking it back. A worker here keeps its blocks and lends
-them; the trainer copies a batch out and returns its block by the byte in front.
+New pages of shared memory are expensive: the kernel clears, maps and frees each of them. A worker
+therefore reuses its blocks. The training process copies a batch out of its block and then marks the
+block as free, by a flag in its first byte.
 
-The blocks have no name: they are files in memory that the trainer opens by the worker's process
-and number. So nothing is left behind whoever is killed, and the size of /dev/shm, 64 MiB in many
-containers, does not matter. Linux alone has them; elsewhere Grain's shared memory does.
+The blocks are anonymous in-memory files (memfd), which the training process opens through /proc.
+So a killed process leaves nothing behind, and the size of /dev/shm, 64 MiB in many containers,
+does not matter. They exist on Linux only; other systems use Grain's shared memory.
 """
 
 from __future__ import annotations
@@ -24,48 +24,48 @@ import numpy as np
 from flax_resnet.data.batches.loading import Batch
 from flax_resnet.errors import InputError
 
-_ALIGNED = 64  # A cache line; the first one has the byte that says whether a block is lent.
-_FREE, _LENT = 0, 1
+_ALIGNED = 64  # A cache line; the first one contains the flag.
+_FREE, _IN_USE = 0, 1
 _FENCE = threading.Lock()
 
 
-def can_lend() -> bool:
-    """Return whether this system has what lending needs."""
+def has_memory_files() -> bool:
+    """Return whether this system has the memory files that `BlockWriter` needs."""
     return hasattr(os, "memfd_create") and Path(f"/proc/{os.getpid()}/fd").is_dir()
 
 
 @dataclass(frozen=True)
-class Loan:
-    """Where a batch lies: in `size` bytes of a file that a process has open."""
+class BatchLocation:
+    """The location of a batch: the first `size` bytes of an open file of a process."""
 
     process: int
     file: int
     size: int
     arrays: dict[str, tuple[str, tuple[int, ...], int]]
-    """Of each array its dtype, its shape, and its first byte."""
+    """The dtype, shape and byte offset of each array."""
 
 
-class Lender:
-    """Make batches and lend them, in a worker; called by one thread."""
+class BlockWriter:
+    """Make batches in a worker and write them to shared blocks; called by one thread."""
 
     def __init__(self, load: Callable[[int], Batch]) -> None:
-        """Lend the batches that `load` returns for their numbers."""
+        """Use `load` to make the batch of a given number."""
         self._load = load
         self._blocks: list[_Block] = []
 
-    def __call__(self, number: int) -> Loan:
-        """Make a batch and return where it lies."""
+    def __call__(self, number: int) -> BatchLocation:
+        """Make a batch and return its location."""
         batch = cast(dict[str, np.ndarray], self._load(number))
-        places, size = _places(batch)
+        places, size = _layout(batch)
         block = self._free_block(size)
         for key, value in batch.items():
             block.array(*places[key])[...] = value
         _fence()
-        block.memory[0] = _LENT
-        return Loan(os.getpid(), block.file, size, places)
+        block.memory[0] = _IN_USE
+        return BatchLocation(os.getpid(), block.file, size, places)
 
     def _free_block(self, size: int) -> _Block:
-        # As many as are on their way at once: Grain's queues bound them.
+        # Grain's queues bound the number of batches in transfer, and so the number of blocks.
         free = next((block for block in self._blocks if block.memory[0] == _FREE), None)
         if free is None:
             free = _Block(os.memfd_create("batch"))
@@ -77,33 +77,33 @@ class Lender:
         return free
 
 
-class Borrower:
-    """Copy lent batches out, and return their blocks, in the trainer."""
+class BlockReader:
+    """Copy batches out of shared blocks, in the training process, and free the blocks."""
 
     def __init__(self) -> None:
         """Start with no block open."""
         self._blocks: dict[tuple[int, int], _Block] = {}
 
-    def __call__(self, loan: Loan) -> Batch:
-        """Return a batch that is the caller's own."""
-        block = self._opened(loan)
-        batch = {key: block.array(*place).copy() for key, place in loan.arrays.items()}
+    def __call__(self, location: BatchLocation) -> Batch:
+        """Return a copy of a batch."""
+        block = self._opened(location)
+        batch = {key: block.array(*place).copy() for key, place in location.arrays.items()}
         _fence()
         block.memory[0] = _FREE
         return cast(Batch, batch)
 
-    def _opened(self, loan: Loan) -> _Block:
-        key = loan.process, loan.file
+    def _opened(self, location: BatchLocation) -> _Block:
+        key = location.process, location.file
         if key not in self._blocks:
-            self._blocks[key] = _Block(_open_of(loan.process, loan.file))
+            self._blocks[key] = _Block(_open_of(location.process, location.file))
         block = self._blocks[key]
-        if len(block.memory) < loan.size:
+        if len(block.memory) < location.size:
             block.map()
         return block
 
 
 class _Block:
-    """A file in memory, mapped. It grows."""
+    """A mapped in-memory file that can grow."""
 
     def __init__(self, file: int) -> None:
         self.file = file
@@ -128,12 +128,12 @@ def _open_of(process: int, file: int) -> int:
         return os.open(f"/proc/{process}/fd/{file}", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         raise InputError(
-            f"worker process {process} of the loader has ended, perhaps for want of memory: use "
-            "fewer workers (config.data.workers), or 0 for threads, and start again"
+            f"worker process {process} of the loader has ended, perhaps because memory ran out: "
+            "use fewer workers (config.data.workers), or 0 for threads, and start again"
         ) from None
 
 
-def _places(batch: dict[str, np.ndarray]) -> tuple[dict[str, Any], int]:
+def _layout(batch: dict[str, np.ndarray]) -> tuple[dict[str, Any], int]:
     places, end = {}, _ALIGNED
     for key, value in batch.items():
         places[key] = (value.dtype.str, value.shape, end)
@@ -142,10 +142,10 @@ def _places(batch: dict[str, np.ndarray]) -> tuple[dict[str, Any], int]:
 
 
 def _fence() -> None:
-    """Let what was read and written before be done before what follows.
+    """Order the memory accesses before this call before those after it.
 
-    Processors other than x86 may swap a copy and the byte that says it is done. A lock's release
-    waits for what was before it, and its next acquisition lets nothing pass.
+    Processors other than x86 may reorder a copy and the flag that marks it as complete. Releasing
+    and acquiring a lock are memory barriers.
     """
     with _FENCE:
         pass

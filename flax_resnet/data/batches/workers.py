@@ -1,4 +1,4 @@
-"""How many threads or worker processes prepare batches, and how a worker lives."""
+"""The number of threads or worker processes, their memory, and their start."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def choose_workers(
 ) -> int:
     """Return the number of worker processes that `config.workers` = -1 stands for.
 
-    0 means threads of the training process: they start at once, and OpenCV decodes and resizes
-    outside Python's lock, so that on two cores they prepared as many 224-pixel crops a second as
-    two processes did. On more cores the lock, which the training loop needs too, becomes the
-    limit, and processes pay, provided that their batches fit the memory (bytes) there is for them.
+    0 means threads of the training process. They start immediately, and OpenCV releases Python's
+    global lock, so on two cores they prepared as many 224-pixel crops per second as two processes
+    did. On more cores the lock becomes the bottleneck, and processes are faster, provided that
+    their batches fit into `memory` (bytes).
     """
     if small or cores <= _FEW_CORES:
         return 0
@@ -40,23 +40,23 @@ def choose_workers(
 def choose_threads(small: bool, cores: int) -> int:
     """Return the number of threads that prepare batches in the training process.
 
-    One for small images: most of their work holds Python's lock, and a second thread made MNIST
-    take 90 microseconds an image instead of 35.
+    One for small images: most of their work holds Python's global lock, and a second thread slowed
+    MNIST down from 35 to 90 microseconds per image.
     """
     return 1 if small else min(cores, _MOST_THREADS)
 
 
 def available_cores() -> int:
     """Return the number of cores that this process may use."""
-    # macOS has no affinity.
+    # macOS has no CPU affinity.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start_worker(index: int, count: int) -> None:
-    """Prepare a worker process: it lives as long as the main one wants it to."""
+    """Prepare a worker process: it ends with the main process, not on signals."""
     del index, count
     # Ctrl-C reaches every process of a terminal, and a scheduler may send SIGTERM to all of a job;
-    # the main one decides what that means.
+    # only the main process reacts.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
@@ -64,55 +64,55 @@ def start_worker(index: int, count: int) -> None:
 
 
 def single_threaded_opencv() -> None:
-    """Keep OpenCV to the calling thread, for whole batches are already made in parallel."""
+    """Restrict OpenCV to the calling thread, because batches are already made in parallel."""
     cv2.setNumThreads(0)
-    # What it prints about damaged images goes into our errors, with the image's name.
+    # Our own errors report damaged images, with their names.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def mark_flags_as_parsed() -> None:
-    """Let Grain read its absl flags in programs that parse none; those that do are left alone."""
+    """Mark absl flags as parsed, which Grain needs, unless the program has parsed them."""
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
 
 
-def memory_for_batches(lent: bool) -> int:
-    """Return how many bytes of batches all workers together may hold.
+def memory_for_batches(reuses_blocks: bool) -> int:
+    """Return the memory, in bytes, available to the batches of all workers.
 
     Args:
-      lent: they lend memory of their own; otherwise they use the system's shared memory, which
-        containers keep small.
+      reuses_blocks: workers use in-memory files; otherwise they use the system's shared memory,
+        which is small in containers.
     """
-    if lent:
+    if reuses_blocks:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if "MemAvailable" in line)
-    # Where there is no such folder, as on macOS, shared memory has no limit of its own.
+    # Without this folder, as on macOS, shared memory has no separate limit.
     return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.exists() else sys.maxsize
 
 
 def check_memory(config: DataConfig, workers: int, memory: int, row_bytes: int) -> None:
-    """Raise `InputError` unless the workers' batches fit the memory (bytes) there is for them."""
-    # Linux kills a process that touches more than there is, without a word.
+    """Raise `InputError` if the workers' batches do not fit into `memory` (bytes)."""
+    # Linux kills a process that exceeds it, without a message.
     needed = workers * _memory_per_worker(config, row_bytes)
     if memory < needed:
         raise InputError(
             f"config.data.workers is {workers}, whose batches need {needed >> 20} MiB of memory; "
-            f"{memory >> 20} MiB are free for them. Use fewer workers, or 0 for threads."
+            f"{memory >> 20} MiB are available. Use fewer workers, or 0 for threads."
         )
 
 
 def _memory_per_worker(config: DataConfig, row_bytes: int = 0) -> int:
-    """Return the bytes of the batch that a process makes, of two ready ones and the one in use.
+    """Return the bytes of four batches: one in progress, two finished ones and one in use.
 
     Args:
-      row_bytes: of a row, where it is more than an image of image_size.
+      row_bytes: the bytes of a row, if more than an image of image_size.
     """
     rows = max(config.batch_size, config.eval_batch_size)
     return 4 * rows * max(config.image_size**2 * config.channels, row_bytes)
 
 
 def _end_with(parent: int) -> None:
-    # A main process that was killed can end nobody; its workers would wait for it for ever.
+    # A killed main process cannot end its workers, which would wait for it forever.
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Workers' batches in memory that is used again: copied out whole, and never written over."""
+"""Batches pass through reused blocks unchanged and are never overwritten."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ from hypothesis import strategies as st
 
 from flax_resnet import InputError
 from flax_resnet.data.batches.loading import Batch
-from flax_resnet.data.batches.shared_memory import Borrower, Lender, Loan, can_lend
+from flax_resnet.data.batches.shared_memory import (
+    BatchLocation,
+    BlockReader,
+    BlockWriter,
+    has_memory_files,
+)
 
-pytestmark = pytest.mark.skipif(not can_lend(), reason="this system has no files in memory")
+pytestmark = pytest.mark.skipif(not has_memory_files(), reason="this system has no in-memory files")
 
 
 def batch(number: int) -> Batch:
-    """Return a batch that tells its number, of a size that depends on it."""
+    """Return a batch whose contents and size depend on its number."""
     rows = 1 + number % 7
     image = np.full((rows, 5, 3, 3), number % 251, np.uint8)
     found = {"image": image, "label": np.full(rows, number, np.int32), "mask": image[:, 0, 0] > 9}
@@ -40,41 +45,41 @@ def same(found: Batch, number: int) -> bool:
 
 
 @given(st.lists(st.booleans(), max_size=60))
-def test_a_batch_is_what_was_lent_however_many_are_on_their_way(lend_next: list[bool]) -> None:
-    lender, borrower, lent = Lender(batch), Borrower(), deque[tuple[int, Loan]]()
+def test_batches_are_unchanged_for_any_number_in_transfer(write_next: list[bool]) -> None:
+    writer, reader, unread = BlockWriter(batch), BlockReader(), deque[tuple[int, BatchLocation]]()
     most = 0
-    for number, lend in enumerate(lend_next):
-        if lend:
-            lent.append((number, lender(number)))
-            most = max(most, len(lent))
-        elif lent:
-            first, loan = lent.popleft()
-            assert same(borrower(loan), first)
-    for number, loan in lent:
-        assert same(borrower(loan), number)
-    assert len(lender._blocks) == most
+    for number, write in enumerate(write_next):
+        if write:
+            unread.append((number, writer(number)))
+            most = max(most, len(unread))
+        elif unread:
+            first, location = unread.popleft()
+            assert same(reader(location), first)
+    for number, location in unread:
+        assert same(reader(location), number)
+    assert len(writer._blocks) == most
 
 
-def test_a_batch_is_the_borrowers_own() -> None:
-    lender, borrower = Lender(batch), Borrower()
-    first = borrower(lender(3))
-    borrower(lender(10))  # of the same size, in the same memory
+def test_a_batch_that_was_read_is_a_copy() -> None:
+    writer, reader = BlockWriter(batch), BlockReader()
+    first = reader(writer(3))
+    reader(writer(10))  # of the same size, in the same memory
     assert same(first, 3)
     assert first["image"].flags.owndata
     assert first["image"].flags.writeable
 
 
-def test_a_worker_that_is_gone_is_named() -> None:
-    loan = Lender(batch)(1)
+def test_a_worker_that_has_ended_is_named() -> None:
+    location = BlockWriter(batch)(1)
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], text=True,
                           capture_output=True, check=True)  # fmt: skip
-    lost = Loan(int(gone.stdout), loan.file, loan.size, loan.arrays)
+    lost = BatchLocation(int(gone.stdout), location.file, location.size, location.arrays)
     with pytest.raises(InputError, match=rf"worker process {lost.process} .* has ended"):
-        Borrower()(lost)
+        BlockReader()(lost)
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="there is no such folder")
-def test_workers_need_no_room_in_shared_memory_and_leave_nothing_there() -> None:
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="/dev/shm does not exist")
+def test_workers_use_no_space_in_dev_shm_and_leave_nothing_there() -> None:
     program = """
         import os
         from flax_resnet.data import (DataConfig, open_source, train_batches)
