@@ -1,39 +1,39 @@
 """Residual networks in JAX: models, published weights and a trainer that loses nothing.
 
-Importing this loads jax and flax. What needs the data stack or Orbax (`train`, `restore`) loads
-it on first use.
+Importing this is quick: each public name loads its module, and jax, flax or the data stack with
+it, on first use.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from flax_resnet.errors import InputError
-from flax_resnet.models import (
-    DenseNet,
-    EncoderUNet,
-    FeaturePyramid,
-    Highway,
-    ResNet,
-    UNet,
-    create_model,
-    list_models,
-    summarize,
-    to_layout,
-)
 from flax_resnet.version import VERSION
-from flax_resnet.weights import (
-    fold_batch_norm,
-    from_torch,
-    list_pretrained,
-    preprocessing,
-    save_pretrained,
-    to_torch,
-)
 
 if TYPE_CHECKING:
+    from flax_resnet.models import (
+        DenseNet,
+        EncoderUNet,
+        FeaturePyramid,
+        Highway,
+        ResNet,
+        UNet,
+        create_model,
+        list_models,
+        summarize,
+        to_layout,
+    )
     from flax_resnet.training.loop import train
     from flax_resnet.training.networks import load_pretrained
     from flax_resnet.training.runs import Run, evaluate_run, restore
+    from flax_resnet.weights import (
+        fold_batch_norm,
+        from_torch,
+        list_pretrained,
+        preprocessing,
+        save_pretrained,
+        to_torch,
+    )
 
 __version__ = VERSION
 __all__ = [
@@ -60,16 +60,29 @@ __all__ = [
     "to_torch",
     "train",
 ]
-_LATER = {
-    "Run": "flax_resnet.training.runs",
-    "evaluate_run": "flax_resnet.training.runs",
-    "load_pretrained": "flax_resnet.training.networks",
-    "restore": "flax_resnet.training.runs",
-    "train": "flax_resnet.training.loop",
+# Every public name that is not in this table is one of `flax_resnet.models`.
+_MODULES = {
+    "Run": "training.runs",
+    "evaluate_run": "training.runs",
+    "fold_batch_norm": "weights",
+    "from_torch": "weights",
+    "list_pretrained": "weights",
+    "load_pretrained": "training.networks",
+    "preprocessing": "weights",
+    "restore": "training.runs",
+    "save_pretrained": "weights",
+    "to_torch": "weights",
+    "train": "training.loop",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name in ("models", "weights"):
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LATER[name]), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'models')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "models", "weights"})

@@ -1,65 +1,58 @@
 """Residual networks in JAX, on the command line."""
 
 import argparse
+import importlib
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
 import shtab
 
-from flax_resnet.commands import (
-    doctor,
-    embed,
-    evaluate,
-    export,
-    finetune,
-    lab,
-    models,
-    predict,
-    prepare,
-    report,
-    segment,
-    serve,
-    summary,
-    sweep,
-    train,
-)
 from flax_resnet.commands.reporting import Done, clear_errors, no_tracebacks, silence
 from flax_resnet.version import VERSION
 
-COMMANDS: dict[str, ModuleType] = {
-    "doctor": doctor,
-    "embed": embed,
-    "eval": evaluate,
-    "export": export,
-    "finetune": finetune,
-    "lab": lab,
-    "models": models,
-    "predict": predict,
-    "prepare": prepare,
-    "report": report,
-    "segment": segment,
-    "serve": serve,
-    "summary": summary,
-    "sweep": sweep,
-    "train": train,
+# A command's module loads when its name is on the command line; `--help` prints these lines alone.
+COMMANDS = {
+    "doctor": "print versions, devices, memory, cores and data folders, and what is wrong with "
+    "them",
+    "embed": "write an image's features at a stage of a network, averaged over the image: .npy or "
+    ".parquet",
+    "eval": "evaluate a run, or published weights, on a split",
+    "export": "write a network as StableHLO, ONNX, a SavedModel, or safetensors that timm reads",
+    "finetune": "train on a folder of images, starting from weights; print the confusion matrix",
+    "lab": "run an experiment on skip connections: numbers, a plot and a sentence (no name: list "
+    "them)",
+    "models": "list networks: parameters, multiply-adds, input size, published weights",
+    "predict": "classify images, with probabilities: a table, CSV or JSON lines",
+    "prepare": "prepare a data set: pack the ImageNet archives, or download and convert one of "
+    "TFDS",
+    "report": "write a page about a run, or one that compares several: curves, classes, mistakes, "
+    "settings",
+    "segment": "write masks of images, or of a split, as a segmentation run predicts them",
+    "serve": "serve a network over HTTP: for programs, and with a page to drop images on",
+    "summary": "describe a network's parts: shapes, parameters, multiply-adds, memory, receptive "
+    "field",
+    "sweep": "train a recipe once for every combination of settings and every seed; print a table",
+    "train": "train what a recipe describes, or continue the run in its folder",
 }
 _STATUS = """\
-exit status: 0 done, 1 done in part, 2 bad input, 69 another process was lost, 70 a fault of ours,
+exit status: 0 done, 1 done in part, 2 bad input, 69 another process was lost, 70 internal error,
 75 interrupted and saved, 130 interrupted"""
-# They may stand behind a command as well.
+# Accepted after the command's name as well.
 _EVERYWHERE = {
     "--debug": "show where an error comes from",
-    "--quiet": "print warnings and errors alone",
-    "--json": "print what was found and written as JSON, and nothing else",
+    "--quiet": "print only warnings and errors",
+    "--json": "print the results as JSON, and nothing else",
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that the arguments name and return its exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    parser = make_parser()
+    completion = any(word.startswith("--print-completion") for word in words)
+    parser = make_parser(COMMANDS if completion else set(words))
     parsed, late = parser.parse_known_args([word for word in words if word not in _EVERYWHERE])
     if hasattr(parsed, "flags"):
         parsed.flags, late = late, []
@@ -72,14 +65,24 @@ def main(arguments: list[str] | None = None) -> int:
         setattr(parsed, word.removeprefix("--"), word in words)
     with no_tracebacks(parsed.debug), clear_errors(parsed.debug):
         with silence(parsed.quiet or parsed.json):
-            done: Done = COMMANDS[parsed.command].run(parsed)
+            done: Done = load_command(parsed.command).run(parsed)
         if parsed.json and done.facts is not None:
             print(json.dumps(done.facts, indent=1))
     return done.status
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands, each with its help and an example."""
+def load_command(name: str) -> ModuleType:
+    """Return the module of a command."""
+    module = "evaluate" if name == "eval" else name  # `eval` is a function of Python
+    return importlib.import_module(f"flax_resnet.commands.{module}")
+
+
+def make_parser(loaded: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Return the parser of all commands.
+
+    Args:
+      loaded: the commands whose arguments and examples it has; of the others it knows the name.
+    """
     module = "python -m flax_resnet"
     parser = argparse.ArgumentParser(
         prog=module if Path(sys.argv[0]).name == "__main__.py" else "flax-resnet",
@@ -89,18 +92,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"flax_resnet {VERSION}")
     for word, text in _EVERYWHERE.items():
-        parser.add_argument(word, action="store_true", help=f"{text}; also behind a command")
-    shtab.add_argument_to(parser, help="print what completes commands in a shell: eval it there")
+        parser.add_argument(word, action="store_true", help=f"{text}; also after the command")
+    shtab.add_argument_to(parser, help="print a completion script for a shell to eval")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        command.add_arguments(
-            commands.add_parser(
-                name,
-                help=command.HELP,
-                description=command.HELP,
-                epilog=f"example: {parser.prog} {command.EXAMPLE}",
-            )
-        )
+    for name, text in COMMANDS.items():
+        subparser = commands.add_parser(name, help=text, description=text)
+        if name in loaded:
+            command = load_command(name)
+            subparser.epilog = f"example: {parser.prog} {command.EXAMPLE}"
+            command.add_arguments(subparser)
     return parser
 
 

@@ -1,15 +1,15 @@
-"""The exception for input that the library cannot use, and how messages name things."""
+"""The exception for unusable input, checks that raise it, and printable names for messages."""
 
 import difflib
 import os
 from collections.abc import Iterable
 
-# A list that a reader takes in at a glance; longer ones show the near names alone.
+# The longest list of names in a message; longer ones are cut to the near names.
 _LISTED = 20
 
 
 class InputError(ValueError):
-    """Tell the user what was found, what was expected and what to do next.
+    """Unusable input: the message says what was found, what was expected and what to do.
 
     The command line prints its message without a traceback and exits with status 2; code that
     imports the library can catch it as a `ValueError`.
@@ -24,20 +24,36 @@ def require_known(what: str, found: object, known: Iterable[str]) -> None:
 
 
 def expected_names(found: object, known: Iterable[str]) -> str:
-    """Write the end of an error's sentence: the names that would have done, nearest first."""
+    """Return the end of an error message: the names that were expected, or the nearest ones."""
     names = sorted(known)
     near = difflib.get_close_matches(str(found), names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     if len(names) > _LISTED:
-        return f"it is none of the {len(names)} known names.{hint}"
+        return f"it is not one of the {len(names)} known names.{hint}"
     return f"expected one of {', '.join(names)}.{hint}"
 
 
-def printable(text: str | os.PathLike[str], keep: str = "") -> str:
-    r"""Write what is not printable as escapes: \n, \x1b, and \xff where a name is no UTF-8.
+def split_assignment(text: str, what: str, form: str = "NAME=VALUE") -> tuple[str, str]:
+    """Return the name and the value of `NAME=VALUE`.
 
     Args:
-      keep: characters that stay as they are, such as line breaks.
+      what: where the text was given, for the message.
+      form: how it should be written, for the message.
+
+    Raises:
+      InputError: the equals sign is missing.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"{what} is {text!r}; expected {form}")
+    return name, value
+
+
+def printable(text: str | os.PathLike[str], keep: str = "") -> str:
+    r"""Return text with escapes for unprintable characters: \n, \x1b, and \xff for invalid UTF-8.
+
+    Args:
+      keep: characters to leave unchanged, such as line breaks.
     """
     text = os.fspath(text)
     if text.isprintable():
@@ -46,7 +62,7 @@ def printable(text: str | os.PathLike[str], keep: str = "") -> str:
 
 
 def _escaped(character: str) -> str:
-    # Python reads a byte of a name that is no UTF-8 as U+DC80 to U+DCFF.
+    # Python decodes an invalid byte of a file name as U+DC80 to U+DCFF.
     if "\udc80" <= character <= "\udcff":
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")

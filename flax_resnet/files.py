@@ -1,25 +1,57 @@
-"""Files that are there whole or not at all."""
+"""Write files whole or not at all."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from flax_resnet.errors import InputError
 
-def replace_text(path: Path, text: str) -> None:
-    """Write `text` to a file, as `replace_bytes` does.
 
-    It becomes UTF-8, whatever the machine's own; what of a file's name is none is kept.
+@contextlib.contextmanager
+def writable(path: str | os.PathLike[str], advice: str = "") -> Iterator[None]:
+    """Turn an `OSError` of the block into an `InputError` that names `path`.
+
+    Args:
+      advice: a sentence about what to do, without its full stop.
     """
-    replace_bytes(path, text.encode("utf-8", "surrogateescape"))
-
-
-def replace_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a restart, finds what was there or what is new, whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
+        yield
+    except OSError as error:
+        reason = f"{path} cannot be written to: {error.strerror or error}"
+        raise InputError(f"{reason}. {advice}" if advice else reason) from None
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path, with the suffix of `path`, which the block writes.
+
+    At the end of the block that file replaces `path`, so that a reader, or a run after a power cut,
+    finds either the complete old file or the complete new one. An error removes it.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        descriptor = os.open(temporary, os.O_RDWR)
+        try:
+            os.fsync(descriptor)  # otherwise a power cut may leave the new name on an empty file
+        finally:
+            os.close(descriptor)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Write bytes to a file, as `replacing` does."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write text to a file in UTF-8, as `replacing` does.
+
+    Bytes of file names that are not UTF-8 are written unchanged.
+    """
+    replace_bytes(path, text.encode("utf-8", "surrogateescape"))

@@ -1,4 +1,4 @@
-"""What `import flax_resnet` gives, and what it leaves alone."""
+"""What `import flax_resnet` gives, and what it does not load."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEAVY = {
 
 
 def modules_after(statement: str) -> set[str]:
-    """Return the top-level modules that a fresh interpreter holds after a statement."""
+    """Return the top-level modules that a fresh interpreter has loaded after a statement."""
     code = f"{statement}; import sys, json; print(json.dumps(sorted(sys.modules)))"
     output = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
@@ -44,10 +44,11 @@ def flaxs_own() -> set[str]:
     return modules_after("import flax.linen")
 
 
-def test_importing_the_package_loads_no_data_stack(flaxs_own: set[str]) -> None:
-    found = modules_after("import flax_resnet")
+def test_importing_the_package_and_a_listing_load_neither_jax_nor_data_stack() -> None:
+    listing = "from flax_resnet.__main__ import main; main(['--quiet', 'models'])"
+    found = modules_after(f"import flax_resnet; {listing}")
     assert "flax_resnet" in found
-    assert found & (HEAVY - flaxs_own) == set()
+    assert found & ((HEAVY - {"rich"}) | {"flax", "jax", "numpy"}) == set()
 
 
 def test_models_need_nothing_but_jax_flax_and_numpy(flaxs_own: set[str]) -> None:
@@ -56,11 +57,16 @@ def test_models_need_nothing_but_jax_flax_and_numpy(flaxs_own: set[str]) -> None
 
 
 @pytest.mark.parametrize("name", flax_resnet.__all__)
-def test_every_public_name_is_there(name: str) -> None:
+def test_every_public_name_exists(name: str) -> None:
     assert getattr(flax_resnet, name) is not None
 
 
-def test_what_loads_late_is_the_training_packages_own() -> None:
+def test_dir_lists_public_names_and_subpackages() -> None:
+    assert {*flax_resnet.__all__, "models", "weights", "__version__"} <= set(dir(flax_resnet))
+    assert flax_resnet.models.create_model is flax_resnet.create_model
+
+
+def test_lazy_names_are_those_of_the_training_package() -> None:
     from flax_resnet.training import loop, runs
 
     assert flax_resnet.train is loop.train

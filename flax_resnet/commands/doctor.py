@@ -1,6 +1,4 @@
-"""Tell what this installation has, and what is wrong with it: `python -m flax_resnet doctor`."""
-
-from __future__ import annotations
+"""Print what this installation has and what is wrong with it: `python -m flax_resnet doctor`."""
 
 import argparse
 import importlib.metadata
@@ -10,18 +8,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
+from huggingface_hub.constants import HF_HUB_CACHE
 from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from flax_resnet.commands.reporting import Done
+from flax_resnet.data.batches.workers import available_cores
 from flax_resnet.version import VERSION
 
-HELP = "print versions, devices, memory, cores and data folders, and what is wrong with them"
 EXAMPLE = "doctor"
 _DISTRIBUTION = "flax-resnet"
-# A run of ResNet-50 keeps two checkpoints of 200 MB each, and writes a third before it drops one.
+# A run of ResNet-50 keeps two checkpoints of 200 MB and writes a third before it deletes one.
 _LEAST_DISK = 2**30
 _GIB = 2**30
 
@@ -29,11 +29,11 @@ Facts = dict[str, str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare nothing: it looks at everything."""
+    """Declare nothing: the command takes no arguments."""
 
 
 def run(args: argparse.Namespace) -> Done:
-    """Print what was found; the status is 1 if something is wrong, else 0."""
+    """Print what was found; the status is 1 if something is wrong, otherwise 0."""
     facts = {"versions": versions(), "devices": devices(), "machine": machine(), "data": data()}
     problems = [*unmet_requirements(), *wrong_with_devices(), *wrong_with_folders()]
     table = Table(show_header=False)
@@ -50,16 +50,14 @@ def run(args: argparse.Namespace) -> Done:
 
 
 def versions() -> Facts:
-    """Return the versions of Python, of this and of the packages that it needs."""
+    """Return the versions of Python, of flax_resnet and of the packages that it requires."""
     names = sorted({each.name for each in _requirements()})
     found = {name: _version(name) or "missing" for name in names}
     return {"python": platform.python_version(), "flax_resnet": VERSION, **found}
 
 
 def devices() -> Facts:
-    """Return what JAX computes on."""
-    import jax
-
+    """Return the devices that JAX uses."""
     return {
         f"{device.platform}:{device.id}": f"{device.device_kind}{_device_memory(device)}"
         for device in jax.local_devices()
@@ -67,9 +65,7 @@ def devices() -> Facts:
 
 
 def machine() -> Facts:
-    """Return cores, memory and disk of this machine."""
-    from flax_resnet.data.batches.workers import available_cores
-
+    """Return the cores, memory and free disk space of this machine."""
     facts = {"system": platform.platform(), "cores": str(available_cores())}
     if hasattr(os, "sysconf"):
         pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -79,15 +75,15 @@ def machine() -> Facts:
 
 
 def data() -> Facts:
-    """Return where data and weights are looked for, and whether there are any."""
+    """Return the folders of data sets and of weights, and whether they exist."""
     return {
-        name: f"{folder} ({'exists' if folder.is_dir() else 'not there yet'})"
+        name: f"{folder} ({'exists' if folder.is_dir() else 'does not exist yet'})"
         for name, folder in _folders().items()
     }
 
 
 def unmet_requirements() -> list[str]:
-    """Return a sentence for each package that is missing or of another version than needed."""
+    """Return a sentence for each required package that is missing or of a wrong version."""
     problems = []
     for requirement in _requirements():
         version = _version(requirement.name)
@@ -102,12 +98,10 @@ def unmet_requirements() -> list[str]:
 
 
 def wrong_with_devices() -> list[str]:
-    """Return what keeps JAX from this machine's accelerators."""
-    import jax
-
+    """Return why JAX does not use this machine's accelerators."""
     on_cpu = jax.local_devices()[0].platform == "cpu"
     if on_cpu and Path("/dev/nvidia0").exists():
-        return ["there is a GPU that JAX does not see: pip install 'flax-resnet[cuda]'"]
+        return ["this machine has a GPU that JAX does not see: pip install 'flax-resnet[cuda]'"]
     return []
 
 
@@ -116,26 +110,26 @@ def wrong_with_folders() -> list[str]:
     problems = []
     chosen = os.environ.get("TFDS_DATA_DIR")
     if chosen and not Path(chosen).expanduser().is_dir():
-        problems.append(f"TFDS_DATA_DIR is {chosen}, which is no folder: make it, or unset it")
+        problems.append(
+            f"TFDS_DATA_DIR is {chosen}, which is not a folder: create it, or unset the variable"
+        )
     if not os.access(Path.cwd(), os.W_OK):
         problems.append(f"{Path.cwd()} cannot be written to, so runs need another --workdir")
     free = shutil.disk_usage(Path.cwd()).free
     if free < _LEAST_DISK:
         problems.append(
-            f"{free / _GIB:.2f} GiB are free here; a run may need 1 GiB for checkpoints"
+            f"{free / _GIB:.2f} GiB are free on this disk; the checkpoints of a run may need 1 GiB"
         )
     return problems
 
 
 def _folders() -> dict[str, Path]:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
     tfds = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
     return {"TFDS": tfds.expanduser(), "published weights": Path(HF_HUB_CACHE)}
 
 
 def _requirements() -> list[Requirement]:
-    """Return what the installed package says that it needs; () where it is not installed."""
+    """Return the requirements of the installed package; [] if it is not installed."""
     try:
         lines = importlib.metadata.requires(_DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:

@@ -1,21 +1,18 @@
 """Evaluate a run or weights: `python -m flax_resnet eval runs/digits`."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
+from flax_resnet.steps.tasks.table import TASKS
+from flax_resnet.training.networks import TrainedNetwork, find_network, open_network
+from flax_resnet.training.runs import default_split, evaluate_model, replace_data
 
-if TYPE_CHECKING:
-    from flax_resnet.training.networks import TrainedNetwork
-
-HELP = "evaluate a run, or published weights, on a split"
 EXAMPLE = "eval runs/digits --step latest"
 
 
@@ -25,32 +22,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "run", help="folder of a run, such as runs/digits, or weights, such as resnet50.a1_in1k"
     )
     parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
-    parser.add_argument("--data", metavar="SOURCE", help="other data than the run's own")
-    parser.add_argument("--data-dir", help="where TFDS data lies")
+    parser.add_argument("--data", metavar="SOURCE", help="data to use instead of the run's own")
+    parser.add_argument("--data-dir", help="folder of TFDS data sets")
     parser.add_argument("--split", help="default: the run's test split; validation for weights")
-    parser.add_argument("--batch-size", type=int, help="images at a time; the result is the same")
+    parser.add_argument(
+        "--batch-size", type=int, help="images at a time; does not change the result"
+    )
     parser.add_argument(
         "--raw",
         action="store_true",
-        help="the raw parameters, where the run keeps an average of them",
+        help="use the raw parameters, not their average",
     )
     parser.add_argument(
         "--flip",
         action="store_true",
         default=None,
-        help="take the mean of the logits of each image and of its mirror image",
+        help="average the logits of each image and of its mirror image",
     )
     parser.add_argument(
-        "--image-size", type=int, help="default: the run's, or that which the weights were made for"
+        "--image-size",
+        type=int,
+        help="pixels (default: the run's size, or the size the weights were trained for)",
     )
 
 
 def run(args: argparse.Namespace) -> Done:
-    """Print a table of the figures of the task: loss, top-1 and top-5, or loss, Dice and so on."""
-    from flax_resnet.steps.tasks.table import TASKS
-    from flax_resnet.training.networks import find_network, open_network
-    from flax_resnet.training.runs import default_split, evaluate_model, replace_data
-
+    """Print a table of the metrics of the task: loss, top-1 and top-5, or loss, Dice and others."""
     origin = find_network(args.run)
     if origin.config is None and args.data is None:
         raise InputError(
@@ -80,7 +77,7 @@ def run(args: argparse.Namespace) -> Done:
 
 
 def class_lines(metrics: Mapping[str, float]) -> list[str]:
-    """Return a line for each class that has figures of its own."""
+    """Return a line for each class that has its own metrics."""
     names = [key.removeprefix("dice/") for key in metrics if key.startswith("dice/")]
     return [
         f"{name}: Dice {metrics[f'dice/{name}']:.4f}, IoU {metrics[f'iou/{name}']:.4f}"

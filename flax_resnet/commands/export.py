@@ -1,20 +1,19 @@
 """Write a network for other programs: `python -m flax_resnet export runs/photos`."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError, printable, require_known
+from flax_resnet.export.formats import write_hub, write_savedmodel, write_stablehlo
+from flax_resnet.export.network import as_function
+from flax_resnet.export.onnx import write_onnx
+from flax_resnet.inference.predictor import Predictor, open_predictor
+from flax_resnet.training.networks import find_network
 
-if TYPE_CHECKING:
-    from flax_resnet.inference.predictor import Predictor
-
-HELP = "write a network as StableHLO, ONNX, a SavedModel, or safetensors that timm reads"
 EXAMPLE = "export runs/photos --format stablehlo --preprocess"
-# Each with its place in a run's folder.
+# Each format with its path in a run's folder.
 _PLACES = {
     "stablehlo": "network.stablehlo",
     "onnx": "network.onnx",
@@ -32,24 +31,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", default="stablehlo", help="stablehlo | onnx | savedmodel | safetensors"
     )
     parser.add_argument(
-        "--out", type=Path, help="default: called after the format, in the run's folder, or here"
+        "--out",
+        type=Path,
+        help="default: named after the format, in the run's folder or the current one",
     )
     parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
-    parser.add_argument("--raw", action="store_true", help="not the average that the run keeps")
     parser.add_argument(
-        "--preprocess", action="store_true", help="take uint8 pictures and normalise them inside"
+        "--raw", action="store_true", help="use the raw parameters, not their average"
     )
-    parser.add_argument("--no-fold", action="store_true", help="leave batch norms as they are")
+    parser.add_argument(
+        "--preprocess",
+        action="store_true",
+        help="include the normalization: the input is uint8 images",
+    )
+    parser.add_argument(
+        "--no-fold", action="store_true", help="do not fold batch norms into convolutions"
+    )
 
 
 def run(args: argparse.Namespace) -> Done:
-    """Write the file or folder and say what is in it."""
+    """Write the file or folder and print what is in it."""
     require_known("--format", args.format, _PLACES)
     if args.format == "safetensors" and (args.preprocess or args.no_fold):
-        raise InputError("safetensors hold weights alone: leave --preprocess and --no-fold out")
-    from flax_resnet.inference.predictor import open_predictor
-    from flax_resnet.training.networks import find_network
-
+        raise InputError("safetensors contain only weights: omit --preprocess and --no-fold")
     origin = find_network(args.run)
     home = Path() if origin.config is None else Path(args.run)
     predictor = open_predictor(args.run, args.step, not args.raw)
@@ -59,17 +63,13 @@ def run(args: argparse.Namespace) -> Done:
 
 
 def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> dict[str, Any]:
-    from flax_resnet.export.formats import write_savedmodel, write_stablehlo
-    from flax_resnet.export.network import as_function
-    from flax_resnet.export.onnx import write_onnx
-
     writers = {"stablehlo": write_stablehlo, "onnx": write_onnx, "savedmodel": write_savedmodel}
     network = as_function(predictor, not args.no_fold, args.preprocess)
     difference = writers[args.format](network, path)
     shape, logits = (
         ", ".join(map(str, shape)) for shape in (network.image_shape, network.output_shape)
     )
-    kind = "pictures" if network.preprocess else "normalised pictures"
+    kind = "images" if network.preprocess else "normalized images"
     print(
         f"{printable(path)}\n"
         f"input: {network.dtype} (b, {shape}), {kind}\n"
@@ -81,10 +81,6 @@ def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> dic
 
 
 def _weights(args: argparse.Namespace, predictor: Predictor, folder: Path) -> dict[str, Any]:
-    from flax_resnet.export.formats import write_hub
-    from flax_resnet.export.network import as_function
-    from flax_resnet.training.networks import find_network
-
     architecture = find_network(args.run).description.architecture
     write_hub(as_function(predictor, fold=False), folder, architecture)
     print(f"{printable(folder)}: model.safetensors, config.json; load_pretrained and timm read it")

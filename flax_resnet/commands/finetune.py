@@ -1,6 +1,4 @@
-"""Train on a folder of pictures: `python -m flax_resnet finetune photos`."""
-
-from __future__ import annotations
+"""Fine-tune on a folder of images: `python -m flax_resnet finetune photos`."""
 
 import argparse
 import functools
@@ -9,26 +7,38 @@ import shlex
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import jax
+import numpy as np
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from flax_resnet.commands.prepare import progress_report
 from flax_resnet.commands.report import report_when_done
-from flax_resnet.commands.reporting import Done
+from flax_resnet.commands.reporting import Done, progress_report
+from flax_resnet.data.sources.csv import Row
 from flax_resnet.errors import printable
+from flax_resnet.finetune.pictures import single_classes
+from flax_resnet.finetune.settings import SCRATCH_MODEL, Counts, finetune_config
+from flax_resnet.finetune.split import TABLE, settle_split
+from flax_resnet.inference.confusion import (
+    Confusion,
+    confusion_matrix,
+    worst_mistakes,
+    write_confusion,
+)
+from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.loop import train
+from flax_resnet.training.runs import default_split, restore
 
-if TYPE_CHECKING:
-    from flax_resnet.data.sources.csv import Row
-    from flax_resnet.inference.confusion import Confusion
-    from flax_resnet.training.config import TrainConfig
-
-HELP = "train on a folder of pictures, starting from weights; then show what is mixed up with what"
 EXAMPLE = "finetune photos --weights timm/resnet50.a1_in1k"
 _WEIGHTS = "timm/resnet50.a1_in1k"
-# Of what a warning is about, so many.
+# Items of a warning, at most.
 _LISTED = 5
+# Classes of a confusion matrix that is printed whole, at most.
+_SHOWN = 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,44 +47,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "photos", type=Path, help="PHOTOS/CLASS/*.jpg, or PHOTOS/train/CLASS and PHOTOS/val/CLASS"
     )
     parser.add_argument(
-        "--csv", type=Path, help="a table with the columns file, label and perhaps split"
+        "--csv", type=Path, help="a table with the columns file, label and, optionally, split"
     )
     parser.add_argument(
-        "--follow-links", action="store_true", help="take pictures that lie elsewhere, too"
+        "--follow-links", action="store_true", help="include images that links point to"
     )
     parser.add_argument(
         "--weights",
         default=_WEIGHTS,
         help=f"a published name, a file, a folder, a run, or none (default: {_WEIGHTS})",
     )
-    parser.add_argument("--model", help="default: the weights' own; resnet18 where there are none")
-    parser.add_argument("--epochs", type=float, help="default: by the number of pictures")
-    parser.add_argument("--batch-size", type=int, help="default: by the number of pictures")
-    parser.add_argument("--image-size", type=int, help="default: what the weights were made for")
+    parser.add_argument("--model", help="default: the weights' own, or resnet18 without weights")
+    parser.add_argument("--epochs", type=float, help="default: by the number of images")
+    parser.add_argument("--batch-size", type=int, help="default: by the number of images")
+    parser.add_argument(
+        "--image-size", type=int, help="pixels (default: the size the weights were trained for)"
+    )
     parser.add_argument("--rate", type=float, metavar="LR", help="peak learning rate of the head")
     parser.add_argument(
         "--validation",
         type=float,
         default=0.2,
         metavar="PART",
-        help="of every class, to choose the best checkpoint with (default: 0.2)",
+        help="share of every class held out to choose the best checkpoint (default: 0.2)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the split and the run (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the split and of the run (default: 0)"
+    )
     parser.add_argument("--workdir", type=Path, help="default: runs/PHOTOS-WEIGHTS")
 
 
 def run(args: argparse.Namespace) -> Done:
-    """Split, train and evaluate, as far as that is not done yet; print figures and what is next."""
-    from flax_resnet.inference.confusion import confusion_matrix, write_confusion
-    from flax_resnet.training.loop import train
-    from flax_resnet.training.runs import default_split, restore
-
+    """Split, train and evaluate, unless that is done; print metrics and what to do next."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
     workdir = args.workdir or _default_workdir(args)
     rows = _split(args, workdir, console)
     config = _config(args, workdir, rows)
     with warnings.catch_warnings():
-        # A head for other classes is what this command is for.
+        # The head is meant to be replaced.
         warnings.filterwarnings("ignore", message=".*its head is initialized at random")
         train(config, workdir)
     best = restore(workdir)
@@ -87,31 +97,26 @@ def run(args: argparse.Namespace) -> Done:
 
 
 def _default_workdir(args: argparse.Namespace) -> Path:
-    from flax_resnet.finetune.settings import SCRATCH_MODEL
-
     weights = args.weights if args.weights != "none" else args.model or SCRATCH_MODEL
     names = (args.photos.resolve().name, Path(weights).name)
     return Path("runs") / "-".join(re.sub(r"[^\w.]+", "-", name) for name in names)
 
 
 def _split(args: argparse.Namespace, workdir: Path, console: Console) -> list[Row]:
-    """Return the rows of the run's split, and say what became of the pictures."""
-    from flax_resnet.finetune.pictures import single_classes
-    from flax_resnet.finetune.split import TABLE, settle_split
-
+    """Return the rows of the run's split, and print how the images were split."""
     with progress_report() as report:
-        look = functools.partial(report, "looking at the pictures")
+        look = functools.partial(report, "checking the images")
         choices = (args.photos, args.csv, args.validation, args.seed)
         rows, reasons = settle_split(workdir, *choices, look, follow_links=args.follow_links)
     counts = Counter(row.split for row in rows)
     known = ("train", "validation", "test")
     parts = ", ".join(f"{counts[name]:,} {name}" for name in known if counts[name])
     classes, table = len({row.label for row in rows}), printable(workdir / TABLE)
-    console.print(f"{len(rows):,} pictures of {classes} classes: {parts} ({table})")
+    console.print(f"{len(rows):,} images of {classes} classes: {parts} ({table})")
     bad = [f"{printable(file)}: {reason}" for file, reason in reasons.items()]
-    _warn("pictures that cannot be read are left out", bad)
+    _warn("images that cannot be read are left out", bad)
     single = [printable(label) for label in single_classes(rows)]
-    _warn("classes with a single picture, which no evaluation sees", single)
+    _warn("classes with a single image, which is not in any evaluation", single)
     return rows
 
 
@@ -123,11 +128,6 @@ def _warn(what: str, items: list[str]) -> None:
 
 
 def _config(args: argparse.Namespace, workdir: Path, rows: list[Row]) -> TrainConfig:
-    import jax
-
-    from flax_resnet.finetune.settings import Counts, finetune_config
-    from flax_resnet.finetune.split import TABLE
-
     counts = Counter(row.split for row in rows)
     return finetune_config(
         f"csv:{workdir / TABLE}",
@@ -146,11 +146,9 @@ def _config(args: argparse.Namespace, workdir: Path, rows: list[Row]) -> TrainCo
 def _report(
     console: Console, confusion: Confusion, names: tuple[str, ...], what: str, workdir: Path
 ) -> None:
-    from flax_resnet.commands.confusions import confusion_table
-
     right, total = int(confusion.trace()), int(confusion.sum())
     console.print(confusion_table(console, confusion, names))
-    console.print(f"accuracy {right / max(total, 1):.2%}: {right} of {total} pictures ({what})")
+    console.print(f"accuracy {right / max(total, 1):.2%}: {right} of {total} images ({what})")
     console.print(f"run: {workdir}\nconfusion matrix: {workdir / 'confusion.csv'}")
     report_when_done(workdir, shlex.join(["python", "-m", "flax_resnet", *sys.argv[1:]]))
     folder = shlex.quote(str(workdir))
@@ -159,3 +157,49 @@ def _report(
         f"  python -m flax_resnet finetune MORE_PHOTOS --weights {folder}\n"
         f"  flax_resnet.restore({str(workdir)!r})  # in Python: .model, .variables, .class_names"
     )
+
+
+def confusion_table(console: Console, confusion: np.ndarray, names: Sequence[str]) -> Table:
+    """Return a confusion matrix as a table, or its largest errors where it is too large.
+
+    Args:
+      console: the screen that the table has to fit on.
+    """
+    names = [printable(name) for name in names]
+    table = _whole(confusion[:_SHOWN, :_SHOWN], names[:_SHOWN])
+    # Without a larger `max_width`, the measured width is cut to the screen.
+    wide = console.options.update(max_width=2**16)
+    fits = console.measure(table, options=wide).maximum <= console.width
+    return table if fits and len(names) <= _SHOWN else _worst(confusion, names)
+
+
+def _whole(confusion: np.ndarray, names: Sequence[str]) -> Table:
+    table = Table(title="confusion matrix: true classes (rows) and predictions (columns)")
+    table.add_column("truth")
+    for name in names:
+        table.add_column(Text(name), justify="right")
+    table.add_column("right", justify="right")
+    for at, (name, row) in enumerate(zip(names, confusion, strict=True)):
+        # Only errors are highlighted.
+        cells = [
+            Text(str(count), "bold" if other == at else "red" if count else "dim")
+            for other, count in enumerate(row.tolist())
+        ]
+        table.add_row(Text(name), *cells, _share(row[at], row.sum()))
+    return table
+
+
+def _worst(confusion: np.ndarray, names: Sequence[str]) -> Table:
+    table = Table(title="most frequent confusions")
+    for column in ("truth", "prediction"):
+        table.add_column(column, overflow="fold")
+    for column in ("images", "of"):
+        table.add_column(column, justify="right")
+    for truth, found, count in worst_mistakes(confusion):
+        total = str(confusion[truth].sum())
+        table.add_row(Text(names[truth]), Text(names[found]), str(count), total)
+    return table
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "-"

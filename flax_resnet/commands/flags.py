@@ -1,4 +1,4 @@
-"""`--config FILE --config.KEY=VALUE` as users of Flax know it, with errors that help."""
+"""Parse `--config FILE --config.KEY=VALUE`, as in Flax's examples, with helpful errors."""
 
 import re
 import runpy
@@ -18,14 +18,14 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def recipes() -> dict[str, Path]:
-    """Return the file of each recipe by its name, sorted."""
+    """Return the path of each recipe by its name, sorted."""
     installed = _PACKAGE / "recipes"
     folder = installed if installed.is_dir() else _PACKAGE.parent / "configs"
     return {path.stem: path for path in sorted(folder.glob("*.py"))}
 
 
 def recipe_file(path: str) -> str:
-    """Return the file that `path` means, argument behind its colon included.
+    """Return the file of a recipe, with the argument after its colon.
 
     Args:
       path: a file, or the name of a recipe.
@@ -38,14 +38,14 @@ _CONFIG = ("-config", "--config")
 
 
 def config_flag() -> Any:
-    """Define `--config` and return its holder; `.value` is the config, overrides applied."""
+    """Define `--config` and return its holder, whose `.value` is the config with overrides."""
     holder = config_flags.DEFINE_config_file("config", help_string="a recipe: its name or file")
     flags.mark_flag_as_required("config")
     return holder
 
 
 def config_name(path: str) -> str:
-    """Return what to call a run of a recipe: `rsb_a3` or, with an argument, `rsb_a3-resnet18`."""
+    """Return the name for a run of a recipe: `rsb_a3`, or `rsb_a3-resnet18` with an argument."""
     file, _, argument = path.partition(":")
     return re.sub(r"[^\w.]+", "-", f"{Path(file).stem} {argument}".strip())
 
@@ -53,7 +53,7 @@ def config_name(path: str) -> str:
 def run_flags(main: Callable[[list[str]], Any], words: list[str]) -> None:
     """Parse a command line and call `main`, as `absl.app.run` does, with clear errors."""
     for flag in flags.FLAGS.get_flags_for_module(main.__module__):
-        # What --helpshort shows are those of the program itself.
+        # --helpshort lists the flags of the program itself.
         flags.FLAGS.register_key_flag_for_module(words[0], flag)
     with clear_errors():
         app.run(main, argv=words, flags_parser=_parse)
@@ -67,18 +67,20 @@ def _parse(words: list[str]) -> list[str]:
         raise InputError(f"{error}. `--helpshort` lists the flags.") from None
     verbosity = flags.FLAGS["verbosity"]
     if verbosity.using_default_value:
-        # Orbax tells at length of every file that it writes; --verbosity=0 brings that back.
+        # Orbax logs every file that it writes; --verbosity=0 shows these lines.
         verbosity.value, verbosity.using_default_value = logging.WARNING, False
     if len(rest) > 1:
-        raise InputError(f"found {rest[1:]} besides flags; settings are written --config.KEY=VALUE")
+        raise InputError(
+            f"found {rest[1:]}, which are not flags; settings are written --config.KEY=VALUE"
+        )
     return rest
 
 
 def parse_recipe(words: list[str]) -> list[str]:
-    """Put the file of a recipe in the place of its name, and check the keys of its settings.
+    """Replace the name of a recipe by its file, and check the keys of the settings.
 
     Raises:
-      InputError: there is no such recipe, it is broken, or it has no such key.
+      InputError: the recipe does not exist or cannot be loaded, or a key is unknown.
     """
     arguments = _with_files(words)
     path = _config_path(arguments)
@@ -90,9 +92,9 @@ def parse_recipe(words: list[str]) -> list[str]:
 def _with_files(words: list[str]) -> list[str]:
     arguments = []
     for before, word in zip(["", *words], words, strict=False):
-        flag, equals, value = word.partition("=")
-        if equals and flag in _CONFIG:
-            word = f"{flag}={recipe_file(value)}"
+        flag = next((flag for flag in _CONFIG if word.startswith(f"{flag}=")), None)
+        if flag:
+            word = f"{flag}={recipe_file(word.removeprefix(f'{flag}='))}"
         elif before in _CONFIG:
             word = recipe_file(word)
         arguments.append(word)
@@ -100,7 +102,7 @@ def _with_files(words: list[str]) -> list[str]:
 
 
 def _config_path(arguments: list[str]) -> str | None:
-    """Return the value of the last `--config`, which is the one that counts."""
+    """Return the value of the last `--config`, which overrides the others."""
     path = None
     for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
         name, equals, value = argument.partition("=")
@@ -110,17 +112,19 @@ def _config_path(arguments: list[str]) -> str | None:
 
 
 def load_recipe(path: str) -> ConfigDict:
-    """Run a config file as `config_flags` will, but with errors that a reader can use."""
+    """Run a config file as `config_flags` does, but with clear errors."""
     name, *argument = path.split(":", 1)
     file = Path(name)
     if not _is_file(file):
         known = ", ".join(sorted(map(str, (file.parent or Path()).glob("*.py")))) or "none"
-        near = f"; of recipes {expected_names(name, recipes())}" if name == file.stem else ""
-        raise InputError(f"there is no config file {file}; python files beside it: {known}{near}")
+        near = f"; for a recipe {expected_names(name, recipes())}" if name == file.stem else ""
+        raise InputError(
+            f"config file {file} does not exist; Python files beside it: {known}{near}"
+        )
     try:
         config = runpy.run_path(name)["get_config"](*argument)
     except (Exception, SystemExit) as error:  # whatever a user's file raises
-        # Of a key that it does not know, ml_collections says the near ones behind all others.
+        # For an unknown key, ml_collections lists all keys before the near ones.
         reason = re.sub(r'Other fields present: ".*"(\\n|\n)', "", str(error), flags=re.DOTALL)
         raise InputError(
             f"{file} cannot be loaded: {type(error).__name__} in {_place(error, name)}: {reason}"
@@ -141,7 +145,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _place(error: BaseException, file: str) -> str:
-    """Return the last line of the user's file that had a part in an error."""
+    """Return the last line of the user's file in the traceback of an error."""
     if isinstance(error, SyntaxError):
         return f"{file}, line {error.lineno or 1}"
     frames = traceback.extract_tb(error.__traceback__)

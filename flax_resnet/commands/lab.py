@@ -9,30 +9,30 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flax_resnet.commands.reporting import Done
+from flax_resnet.lab import EXPERIMENTS, load_experiment, perform
+from flax_resnet.lab.settings import to_words
 
-HELP = "show what skip connections do: numbers, a plot and a sentence (no name: list them)"
 EXAMPLE = "lab degradation depth=20"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("name", nargs="?", help="an experiment; without it they are listed")
+    parser.add_argument("name", nargs="?", help="the experiment; without a name, all are listed")
     parser.add_argument(
         "settings",
         nargs="*",
         metavar="SETTING=VALUE",
         help="such as data=fashion_mnist epochs=5; tuples are written 20,56",
     )
-    parser.add_argument("--out", default="runs/lab", help="folder (default: runs/lab)")
-    parser.add_argument("--size", default="small", help="small (minutes on a CPU) or paper")
-    parser.add_argument("--show-settings", action="store_true", help="print them and stop")
+    parser.add_argument("--out", default="runs/lab", help="folder to write to (default: runs/lab)")
+    parser.add_argument(
+        "--size", default="small", help="small (minutes on a CPU, the default) or paper"
+    )
+    parser.add_argument("--show-settings", action="store_true", help="print the settings and stop")
 
 
 def run(args: argparse.Namespace) -> Done:
-    """Run the experiment; print its finding and where numbers and plot lie."""
-    from flax_resnet.lab import EXPERIMENTS, load_experiment, perform
-    from flax_resnet.lab.settings import to_words
-
+    """Run the experiment; print its finding and where the numbers and the plot are."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if args.name is None:
         for name, claim in EXPERIMENTS.items():

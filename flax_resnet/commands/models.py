@@ -1,15 +1,22 @@
 """List the networks by name: `python -m flax_resnet models 'resnet50*'`."""
 
 import argparse
+import csv
+import fnmatch
 import shutil
 import textwrap
 from collections import defaultdict
+from pathlib import Path
 
 from flax_resnet.commands.reporting import Done
+from flax_resnet.errors import InputError, expected_names
 
-HELP = "list networks: parameters, multiply-adds, input size, published weights"
 EXAMPLE = "models 'resnet50*'"
 _ROW = "{:26} {:>13} {:>16} {:>6} {:>7}  "
+# Read here, since the packages with these tables load jax and flax, which listing does not need.
+_PACKAGE = Path(__file__).parents[1]
+COUNTS = _PACKAGE / "models" / "counts.tsv"  # written by tools/counts.py
+_PUBLISHED = _PACKAGE / "weights" / "published.tsv"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,51 +27,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Done:
-    """Print a line for each network whose name matches, as soon as it is counted."""
-    from flax_resnet.errors import InputError, expected_names
-    from flax_resnet.models import count_both, create_model, list_models
-    from flax_resnet.models.variants import VARIANTS
-
-    names = list_models(args.pattern)
+    """Print a line for each network whose name matches."""
+    networks = {row["name"]: row for row in _rows(COUNTS)}
+    names = fnmatch.filter(networks, args.pattern)
     if not names:
         raise InputError(
-            f"no network matches {args.pattern!r}: {expected_names(args.pattern, VARIANTS)}"
+            f"no network matches {args.pattern!r}: {expected_names(args.pattern, networks)}"
         )
     weights = _published()
     print(_ROW.format("network", "parameters", "MACs", "pixels", "classes") + "weights:top-1")
     facts = []
     for name in names:
-        model = create_model(name)
-        parameters, macs = count_both(model)
+        counts = {key: int(value) for key, value in networks[name].items() if key != "name"}
+        facts.append({"name": name, **counts, "weights": weights[name]})
         line = _ROW.format(
-            name, f"{parameters:,}", f"{macs:,}", model.image_size, model.num_classes
+            name,
+            f"{counts['parameters']:,}",
+            f"{counts['macs']:,}",
+            counts["image_size"],
+            counts["classes"],
         )
-        facts.append(
-            dict(
-                name=name,
-                parameters=parameters,
-                macs=macs,
-                image_size=model.image_size,
-                classes=model.num_classes,
-                weights=weights[name],
-            )
-        )
-        # Whole terminals wide, but never so narrow that a word has no room.
+        # As wide as the terminal, but with room for one tag.
         width = max(shutil.get_terminal_size().columns, len(line) + 40)
         text = textwrap.fill(
             ", ".join(weights[name]), width, initial_indent=line, subsequent_indent=" " * len(line)
         )
-        print(text or line.rstrip(), flush=True)
+        print(text or line.rstrip())
     return Done({"networks": facts})
 
 
 def _published() -> defaultdict[str, list[str]]:
-    """Return by network the tags of its weights, with their published top-1 where it is known."""
-    from flax_resnet.weights import find_published, list_pretrained
-
+    """Return each network's tags of published weights, with their top-1 where it is known."""
     weights = defaultdict(list)
-    for name in list_pretrained():
-        row = find_published(name)
-        top1 = f":{row.top1:.1f}" if row.top1 is not None else ""
-        weights[row.architecture].append(row.tag + top1)
+    for row in sorted(_rows(_PUBLISHED), key=lambda row: row["name"]):
+        architecture, _, tag = row["name"].partition(".")
+        weights[architecture].append(f"{tag}:{float(row['top1']):.1f}" if row["top1"] else tag)
     return weights
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text("utf-8").splitlines(), delimiter="\t"))

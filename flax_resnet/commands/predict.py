@@ -1,6 +1,4 @@
-"""Say what is on pictures: `python -m flax_resnet predict runs/photos holiday/`."""
-
-from __future__ import annotations
+"""Classify images: `python -m flax_resnet predict runs/photos holiday/`."""
 
 import argparse
 import contextlib
@@ -9,43 +7,45 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
-from flax_resnet.commands.prepare import progress_report
-from flax_resnet.commands.reporting import Done
-from flax_resnet.errors import InputError, printable
+from flax_resnet.commands.reporting import Done, progress_report
+from flax_resnet.errors import printable
+from flax_resnet.files import replacing, writable
+from flax_resnet.inference.inputs import find_images
+from flax_resnet.inference.predictor import open_predictor
+from flax_resnet.inference.shards import Job, write_shards
+from flax_resnet.inference.stream import Output, TopClasses, output_to_json, outputs, top_classes
 
-if TYPE_CHECKING:
-    from flax_resnet.inference.stream import Output, TopClasses
-
-HELP = "say what is on pictures, with a probability: a table, CSV or JSON lines"
 EXAMPLE = "predict runs/photos holiday/ --top 3 --csv found.csv"
-Write = Callable[["Output", "TopClasses"], None]
+Write = Callable[[Output, TopClasses], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    add_picture_arguments(parser)
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes (default: 5)")
+    add_image_arguments(parser)
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="N", help="classes per image (default: 5)"
+    )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", metavar="FILE", help="write a table; - is standard output")
-    form.add_argument("--jsonl", metavar="FILE", help="write a JSON object a line; - likewise")
+    form.add_argument("--csv", metavar="FILE", help="write a CSV table; - is standard output")
+    form.add_argument("--jsonl", metavar="FILE", help="write one JSON object per line; - likewise")
     form.add_argument(
         "--shards",
         type=Path,
         metavar="FOLDER",
-        help="write files of JSON lines; the same command again does what is missing",
+        help="write files of JSON lines; the same command again writes those that are missing",
     )
     parser.add_argument(
-        "--shard-size", type=int, default=5000, metavar="N", help="pictures a file (default: 5000)"
+        "--shard-size", type=int, default=5000, metavar="N", help="images per file (default: 5000)"
     )
     parser.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="for shards, on a CPU (default: 1)"
+        "--processes", type=int, default=1, metavar="N", help="for shards on a CPU (default: 1)"
     )
 
 
-def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare which network sees which pictures."""
+def add_image_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that name a network and images."""
     parser.add_argument(
         "run", help="folder of a run, such as runs/photos, or weights, such as resnet50.a1_in1k"
     )
@@ -53,18 +53,16 @@ def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
         "images", nargs="+", help="files, folders, patterns; - reads paths from standard input"
     )
     parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
-    parser.add_argument("--raw", action="store_true", help="not the average that the run keeps")
     parser.add_argument(
-        "--batch-size", type=int, default=32, metavar="N", help="pictures at a time (default: 32)"
+        "--raw", action="store_true", help="use the raw parameters, not their average"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="images at a time (default: 32)"
     )
 
 
 def run(args: argparse.Namespace) -> Done:
-    """Write a row for each picture; the status is 1 if some could not be read, else 0."""
-    from flax_resnet.inference.inputs import find_images
-    from flax_resnet.inference.predictor import open_predictor
-    from flax_resnet.inference.stream import output_to_json, outputs, top_classes
-
+    """Write one row per image; the status is 1 if some could not be read."""
     files = find_images(args.images, sys.stdin)
     if args.shards is not None:
         return _shards(args, list(files))
@@ -73,7 +71,7 @@ def run(args: argparse.Namespace) -> Done:
     told, failed = [], 0
     with _writer(args, top) as write:
         for output in outputs(predictor, files, predictor.probabilities):
-            failed += tell_error(output)
+            failed += print_error(output)
             found = top_classes(output.values, predictor.class_names, top)
             write(output, found)
             if args.json:
@@ -82,8 +80,6 @@ def run(args: argparse.Namespace) -> Done:
 
 
 def _shards(args: argparse.Namespace, files: list[str]) -> Done:
-    from flax_resnet.inference.shards import Job, write_shards
-
     job = Job(args.run, args.step, not args.raw, args.batch_size, max(1, args.top))
     with progress_report() as report:
         failed = write_shards(
@@ -92,16 +88,16 @@ def _shards(args: argparse.Namespace, files: list[str]) -> Done:
             args.shards,
             args.shard_size,
             args.processes,
-            lambda done, total: report("files of classes", done, total),
+            lambda done, total: report("files of predictions", done, total),
         )
     unread = f", {failed} of which cannot be read" if failed else ""
-    print(f"{len(files)} pictures{unread}: {printable(args.shards)}")
+    print(f"{len(files)} images{unread}: {printable(args.shards)}")
     facts = {"pictures": len(files), "unread": failed, "shards": str(args.shards)}
     return Done(facts, bool(failed))
 
 
-def tell_error(output: Output) -> bool:
-    """Say on standard error what is wrong with a file; return whether something is."""
+def print_error(output: Output) -> bool:
+    """Print the error of a file, if it has one, and return whether it has."""
     if output.error is not None:
         print(printable(f"error: {output.file}: {output.error}"), file=sys.stderr)
     return output.error is not None
@@ -109,19 +105,16 @@ def tell_error(output: Output) -> bool:
 
 @contextlib.contextmanager
 def written(path: str) -> Iterator[TextIO]:
-    """Open a file that is there, whole, when all is done; `-` is standard output."""
+    """Open a file that appears, complete, at the end of the block; `-` is standard output."""
     if path == "-":
         yield sys.stdout
         return
-    part = Path(f"{path}.part")
-    try:
-        with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield file
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written to: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        writable(path),
+        replacing(path) as part,
+        part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        yield file
 
 
 @contextlib.contextmanager
@@ -150,8 +143,6 @@ def _csv_rows(file: TextIO, top: int) -> Write:
 
 
 def _json_lines(file: TextIO) -> Write:
-    from flax_resnet.inference.stream import output_to_json
-
     return lambda output, found: print(json.dumps(output_to_json(output, found)), file=file)
 
 

@@ -1,15 +1,15 @@
 """Write a page about runs: `python -m flax_resnet report runs/digits`."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
 
+import jax
+
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError, printable
+from flax_resnet.report.page import write_report
 
-HELP = "write a page about a run, or one that compares several: curves, classes, mistakes, settings"
 EXAMPLE = "report runs/digits runs/digits2 --out compared.html"
 
 
@@ -22,23 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Done:
-    """Write the page."""
-    from flax_resnet.report.page import write_report
-
+    """Write the page and print its path."""
     if len(args.run) > 1 and args.out is None:
-        raise InputError("a page about several runs needs a place: add --out FILE.html")
+        raise InputError("a page about several runs needs a path: add --out FILE.html")
     page = write_report(args.run, args.out)
     print(f"report: {printable(page)}")
     return Done({"report": str(page)})
 
 
 def report_when_done(workdir: Path, command: str) -> None:
-    """Write a finished run's page; a run is never lost to a fault in it."""
-    import jax
-
-    from flax_resnet.report.page import write_report
-
-    if jax.process_count() > 1:  # A single one of several cannot evaluate; `report` can, later.
+    """Write the page of a finished run; an error in it becomes a warning."""
+    if jax.process_count() > 1:  # One of several cannot evaluate alone; `report` can, later.
         return
     try:
         print(f"report: {printable(write_report([workdir], command=command))}")

@@ -1,21 +1,26 @@
-"""How every command ends: with a status, facts for programs, and one message if it went wrong."""
+"""How every command reports: progress, a status, facts for programs, one message for an error."""
 
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
+
+from rich.progress import Progress, TimeRemainingColumn
 
 from flax_resnet.errors import InputError, printable
 
 BAD_INPUT, FAULT, INTERRUPTED = 2, 70, 130
+# Between two lines of progress, where there is no terminal to draw bars on.
+_SECONDS_PER_LINE = 10.0
 
 
 class Done(NamedTuple):
     """How a command ended.
 
     Attributes:
-      facts: what it found and wrote, for `--json`; None: it has said so while it ran.
+      facts: what it found and wrote, for `--json`; None: it printed its JSON while it ran.
     """
 
     facts: dict[str, Any] | None
@@ -24,7 +29,7 @@ class Done(NamedTuple):
 
 @contextlib.contextmanager
 def silence(wanted: bool) -> Iterator[None]:
-    """Throw standard output away; warnings and errors go elsewhere."""
+    """Discard standard output; warnings and errors go to standard error."""
     if not wanted:
         yield
         return
@@ -44,30 +49,57 @@ def clear_errors(debug: bool = False) -> Iterator[None]:
     except InputError as error:
         if debug:
             raise
-        # A name in it may hold what a terminal takes for a command.
+        # A name in it may contain control sequences of a terminal.
         _end(BAD_INPUT, "error:", str(error))
     except KeyboardInterrupt:
         if debug:
             raise
         _end(INTERRUPTED, "interrupted")
     except BrokenPipeError:
-        # Whoever read this has seen enough, as `head` does. Python would complain at its exit.
+        # The reader, such as `head`, has closed the pipe. Python would complain at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
 
 
 @contextlib.contextmanager
 def no_tracebacks(debug: bool) -> Iterator[None]:
-    """Tell of faults of ours in a line, too, and say how to see more."""
+    """Report internal errors in one line as well, and how to see more."""
     try:
         yield
     except Exception as error:
         if debug:
             raise
         what = f"{type(error).__name__}: {error}"
-        _end(FAULT, "internal error:", f"{what}\nThat is a fault of ours; --debug shows where.")
+        _end(FAULT, "internal error:", f"{what}\nThis is a bug of flax_resnet; --debug shows where")
 
 
 def _end(status: int, *words: str) -> None:
     print(*(printable(word, keep="\n") for word in words), file=sys.stderr)
     raise SystemExit(status) from None
+
+
+@contextlib.contextmanager
+def progress_report() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function of (what, done, total): bars on a terminal, else a line now and then."""
+    if sys.stderr.isatty():
+        columns = [*Progress.get_default_columns()[:-1], TimeRemainingColumn()]
+        with Progress(*columns) as bars:
+            tasks: dict[str, int] = {}
+
+            def draw(what: str, done: int, total: int) -> None:
+                task = tasks.setdefault(what, len(tasks))
+                if task == len(bars.tasks):
+                    bars.add_task(what, total=total)
+                bars.update(bars.tasks[task].id, completed=done)
+
+            yield draw
+    else:
+        printed: dict[str, float] = {}
+
+        def write(what: str, done: int, total: int) -> None:
+            now = time.monotonic()
+            if done == total or now - printed.setdefault(what, now) >= _SECONDS_PER_LINE:
+                printed[what] = now
+                print(f"{what}: {done:,} of {total:,} ({done / total:.0%})", flush=True)
+
+        yield write

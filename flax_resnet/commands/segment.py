@@ -6,17 +6,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from flax_resnet.commands.evaluate import class_lines
 from flax_resnet.commands.reporting import Done
+from flax_resnet.data import MaskSource, open_source
+from flax_resnet.data.images.decode import DecodeError, decode_image, read_file
 from flax_resnet.errors import InputError
 from flax_resnet.inference.overlays import PanelRow, draw_overlay, draw_panel
+from flax_resnet.inference.tiles import make_apply, predict
+from flax_resnet.steps.tasks.confusion import confusion_metrics, count_confusion
+from flax_resnet.training.runs import default_split, replace_data, restore
 
-HELP = "write masks of images, or of a split, as a run of segmentation sees them"
 EXAMPLE = "segment runs/unet_isbi cells.png --out masks"
-# Rows of the panel: what fits on a screen.
+# Rows of the panel: as many as fit on a screen.
 _SHOWN = 4
 
 
@@ -27,7 +32,7 @@ class Subject(NamedTuple):
     image: np.ndarray
     """uint8 (height, width, channels)"""
     truth: np.ndarray | None
-    """uint8 (height, width) of classes, where they are known."""
+    """uint8 (height, width) of classes; None where the mask is not known."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,29 +40,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="folder of a run, such as runs/unet_isbi")
     parser.add_argument("image", nargs="*", type=Path, help="image files (default: a split)")
     parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
-    parser.add_argument("--data", metavar="SOURCE", help="other data than the run's own")
+    parser.add_argument("--data", metavar="SOURCE", help="data to use instead of the run's own")
     parser.add_argument("--split", help="default: the run's test split, or its evaluation split")
     parser.add_argument("--out", type=Path, help="folder to write to (default: RUN/segmented)")
     parser.add_argument(
-        "--tile", type=int, default=1024, help="cut larger images into such squares (default: 1024)"
+        "--tile",
+        type=int,
+        default=1024,
+        help="side of the squares that larger images are cut into (default: 1024)",
     )
     parser.add_argument(
-        "--overlap", type=int, default=96, help="context on each side of a square (default: 96)"
+        "--overlap",
+        type=int,
+        default=96,
+        help="pixels of context on each side of a square (default: 96)",
     )
 
 
 def run(args: argparse.Namespace) -> Done:
     """Write NAME.mask.png and NAME.overlay.png of each image, and panel.png of the first few."""
-    from PIL import Image
-
-    from flax_resnet.inference.tiles import make_apply, predict
-    from flax_resnet.steps.tasks.confusion import count_confusion
-    from flax_resnet.training.runs import restore
-
     restored = restore(args.run, args.step)
     if restored.config.task != "segmentation":
         raise InputError(
-            f"{args.run} is a run of {restored.config.task}; expected one of segmentation"
+            f"{args.run} is a run of the task {restored.config.task}; expected segmentation"
         )
     subjects = _of_files(args, restored) if args.image else _of_split(args, restored)
     out = args.out or Path(args.run) / "segmented"
@@ -82,13 +87,11 @@ def run(args: argparse.Namespace) -> Done:
             panel.append((subject.name, subject.image, subject.truth, found))
     draw_panel(out / "panel.png", panel, names)
     figures = _print(confusions, names)
-    print(f"masks, overlays and panel.png lie in {out}")
+    print(f"masks, overlays and panel.png are in {out}")
     return Done({"out": str(out), **figures})
 
 
 def _of_files(args: argparse.Namespace, restored: Any) -> Iterator[Subject]:
-    from flax_resnet.data.images.decode import DecodeError, decode_image, read_file
-
     _check_names([path.stem for path in args.image])
     for path in args.image:
         try:
@@ -99,9 +102,6 @@ def _of_files(args: argparse.Namespace, restored: Any) -> Iterator[Subject]:
 
 
 def _of_split(args: argparse.Namespace, restored: Any) -> Iterator[Subject]:
-    from flax_resnet.data import MaskSource, open_source
-    from flax_resnet.training.runs import default_split, replace_data
-
     data = replace_data(restored.config.data, source=args.data)
     source = open_source(data, args.split or default_split(data))
     if not isinstance(source, MaskSource):
@@ -116,15 +116,13 @@ def _of_split(args: argparse.Namespace, restored: Any) -> Iterator[Subject]:
 def _check_names(stems: list[str]) -> None:
     for stem in {stem for stem in stems if stems.count(stem) > 1}:
         raise InputError(
-            f"two images are called {stem!r}, and their masks would be too; segment them in two "
+            f"two images are called {stem!r}, and so would be their masks; segment them in two "
             "calls, each with its own --out"
         )
 
 
 def _print(confusions: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, float]:
-    """Print a line for each image whose truth is known; return the figures of all together."""
-    from flax_resnet.steps.tasks.confusion import confusion_metrics
-
+    """Print a line for each image with a known mask; return the metrics of all pixels."""
     if not confusions:
         return {}
     table = Table()

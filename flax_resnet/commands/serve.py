@@ -1,4 +1,4 @@
-"""Answer over HTTP what is on pictures: `python -m flax_resnet serve runs/photos`."""
+"""Classify images over HTTP: `python -m flax_resnet serve runs/photos`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
+from flax_resnet.inference.predictor import open_predictor
 
 if TYPE_CHECKING:
     import uvicorn
 
-HELP = "serve a network over HTTP: for programs, and with a page to drop photos on"
 EXAMPLE = "serve runs/photos --port 8000"
-# So long a stop waits for requests that are being answered.
+# Seconds for which a stop waits for requests that are being answered.
 _LAST_ANSWERS = 10
 
 
@@ -31,24 +31,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "run", help="folder of a run, such as runs/photos, or weights, such as resnet50.a1_in1k"
     )
     parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
-    parser.add_argument("--raw", action="store_true", help="not the average that the run keeps")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="default: 127.0.0.1, this machine alone"
-    )
-    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0: any free one")
-    parser.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="pictures at a time (default: 8)"
+        "--raw", action="store_true", help="use the raw parameters, not their average"
     )
     parser.add_argument(
-        "--max-bytes", type=int, default=20 * 2**20, metavar="N", help="of a picture (20 MiB)"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: 127.0.0.1, this machine alone)",
     )
     parser.add_argument(
-        "--max-pixels", type=int, default=2**26, metavar="N", help="of a picture (67 million)"
+        "--port", type=int, default=8000, help="default: 8000; 0 takes any free port"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="images at a time (default: 8)"
+    )
+    parser.add_argument(
+        "--max-bytes", type=int, default=20 * 2**20, metavar="N", help="largest file (20 MiB)"
+    )
+    parser.add_argument(
+        "--max-pixels", type=int, default=2**26, metavar="N", help="largest image (67 million)"
     )
 
 
 def run(args: argparse.Namespace) -> Done:
-    """Serve until SIGINT or SIGTERM; then answer what is under way."""
+    """Serve until SIGINT or SIGTERM, then answer the requests under way."""
     try:
         import uvicorn
 
@@ -57,15 +63,13 @@ def run(args: argparse.Namespace) -> Done:
         if error.name not in ("fastapi", "starlette", "uvicorn"):
             raise
         raise InputError("serve needs FastAPI: pip install 'flax-resnet[serve]'") from None
-    from flax_resnet.inference.predictor import open_predictor
-
     with _listening(args.host, args.port) as listener:
         predictor = open_predictor(args.run, args.step, not args.raw, args.batch_size)
         app = make_app(predictor, Limits(args.max_bytes, args.max_pixels))
         config = uvicorn.Config(
             app, log_level="warning", timeout_graceful_shutdown=_LAST_ANSWERS, access_log=False
         )
-        # After its own stop uvicorn raises the signal again, and that is how it would end.
+        # uvicorn raises the signal again after it stops; that would end the process.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         asyncio.run(_serve(uvicorn.Server(config), listener, args))
@@ -74,7 +78,7 @@ def run(args: argparse.Namespace) -> Done:
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket, args: argparse.Namespace) -> None:
-    """Serve, and say where once the network is compiled."""
+    """Serve, and print the address once the network is compiled."""
     serving = asyncio.create_task(server.serve([listener]))
     while not serving.done() and not server.started:
         await asyncio.sleep(0.05)
@@ -83,7 +87,7 @@ async def _serve(server: uvicorn.Server, listener: socket.socket, args: argparse
         address = f"http://{name}:{listener.getsockname()[1]}/"
         print(f"{address} (Ctrl-C stops)", flush=True)
         if args.json:
-            # At the end, when facts are told, nobody wants it any more.
+            # At the end, where facts are printed, it would be too late.
             print(json.dumps({"address": address}), file=sys.__stdout__, flush=True)
     await serving
 
@@ -101,7 +105,10 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
                 f"{host}:{port} cannot be listened on: {reason}. Choose another --host or --port"
             ) from None
         if not _is_loopback(listener.getsockname()[0]):
-            print(f"warning: whoever reaches {host} can use this: no login", file=sys.stderr)
+            print(
+                f"warning: everyone who can reach {host} can use this; there is no login",
+                file=sys.stderr,
+            )
         yield listener
 
 

@@ -8,23 +8,25 @@ from rich.console import Console
 from rich.table import Table
 
 from flax_resnet.commands.reporting import Done
+from flax_resnet.models import count_parameters, create_model, summarize
 
-HELP = "describe a network's parts: shapes, parameters, multiply-adds, memory, receptive field"
 EXAMPLE = "summary resnet50 --image-size 224"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", help="a network's name, such as resnet50")
-    parser.add_argument("--image-size", type=int, help="default: what the network is meant for")
-    parser.add_argument("--num-classes", type=int, help="default: as in the table of networks")
+    parser.add_argument(
+        "--image-size", type=int, help="pixels (default: the size the network is made for)"
+    )
+    parser.add_argument(
+        "--num-classes", type=int, help="outputs (default: those of the table of networks)"
+    )
     parser.add_argument("--dtype", default="float32", help="compute dtype (default: float32)")
 
 
 def run(args: argparse.Namespace) -> Done:
     """Print a table with a line for each part."""
-    from flax_resnet.models import count_parameters, create_model, summarize
-
     given = dict(num_classes=args.num_classes, image_size=args.image_size)
     chosen = {key: value for key, value in given.items() if value is not None}
     model = create_model(args.model, dtype=args.dtype, **chosen)
@@ -57,12 +59,12 @@ def run(args: argparse.Namespace) -> Done:
     console = Console()
     console.print(table)
     console.print(
-        f"MiB: memory of what convolutions, matrices and norms give out, in {args.dtype}\n"
-        "field, stride: pixels that a value sees along a side, and from one value to the next"
+        f"MiB: memory of the outputs of convolutions, dense layers and norms, in {args.dtype}\n"
+        "field: side of the square of pixels that a value depends on; stride: pixels between values"
     )
     statistics = count_parameters(model, "batch_stats")
     if statistics:
-        console.print(f"batch statistics: {statistics:,} numbers, which are no parameters")
+        console.print(f"batch statistics: {statistics:,} numbers, which are not parameters")
     return Done({"network": args.model, "parts": [dataclasses.asdict(part) for part in parts]})
 
 

@@ -1,7 +1,5 @@
 """Train one recipe with many settings: `python -m flax_resnet sweep digits --grid lr=0.1,0.2`."""
 
-from __future__ import annotations
-
 import argparse
 import csv
 import io
@@ -18,10 +16,12 @@ from rich.table import Table
 
 from flax_resnet.commands.flags import config_name, load_recipe, recipe_file
 from flax_resnet.commands.reporting import Done
-from flax_resnet.errors import InputError, printable, require_known
+from flax_resnet.errors import InputError, printable, require_known, split_assignment
 from flax_resnet.files import replace_text
+from flax_resnet.steps.tasks.table import TASKS
+from flax_resnet.training.logging.writers import read_rows
+from flax_resnet.training.parsing import parse
 
-HELP = "train a recipe once for every combination of settings and every seed; print a table"
 EXAMPLE = "sweep digits --grid lr=0.1,0.2 --seeds 3 --config.epochs=5"
 _SHORT = {"lr": "schedule.learning_rate"}
 _INTERRUPTED = (75, 130)
@@ -30,11 +30,11 @@ Settings = dict[str, str]
 
 
 class Outcome(NamedTuple):
-    """What became of one combination of settings."""
+    """The results of one combination of settings."""
 
     settings: Settings
     figures: list[float]
-    """The best evaluation of every seed that went through."""
+    """The best evaluation of each seed whose run succeeded."""
     failed: int
 
 
@@ -46,21 +46,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=V1,V2",
-        help="values of a setting, by its key or the end of it (lr: the rate); may be repeated",
+        help="values of a setting, given by its key or the end of the key"
+        " (lr is the learning rate); may be repeated",
     )
     parser.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="runs of each (default: 1)"
+        "--seeds", type=int, default=1, metavar="N", help="runs of each combination (default: 1)"
     )
     parser.add_argument("--out", type=Path, help="folder of the runs (default: runs/sweep-RECIPE)")
-    # What else there is, such as --config.epochs=5, is handed to every run.
+    # All other words, such as --config.epochs=5, are passed to every run.
     parser.set_defaults(flags=[])
 
 
 def run(args: argparse.Namespace) -> Done:
-    """Train what is not trained yet, a run after the other; the status is 1 if some failed."""
-    from flax_resnet.steps.tasks.table import TASKS
-    from flax_resnet.training.parsing import parse
-
+    """Train the missing runs one after the other; the status is 1 if some failed."""
     recipe = recipe_file(args.recipe)
     config = load_recipe(recipe)
     if args.seeds < 1:
@@ -69,7 +67,7 @@ def run(args: argparse.Namespace) -> Done:
     figure = TASKS[parse(config).task].ranked_by
     out = args.out or Path("runs") / f"sweep-{config_name(recipe)}"
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    # A run prints for itself.
+    # Each run prints in its own process.
     flags = [*args.flags, *(["--quiet"] if args.quiet or args.json else [])]
     outcomes = []
     for values in itertools.product(*grid.values()):
@@ -80,7 +78,7 @@ def run(args: argparse.Namespace) -> Done:
             found.append(_train(recipe, settings, seed, out, flags, figure))
         figures = [value for value in found if value is not None]
         outcomes.append(Outcome(settings, figures, len(found) - len(figures)))
-    # The best first, what failed last.
+    # The best first, failed ones last.
     outcomes.sort(key=lambda each: -statistics.mean(each.figures or [-1.0]))
     console.print(_table(outcomes, list(grid), figure))
     replace_text(out / "sweep.csv", _csv(outcomes, list(grid), figure))
@@ -90,7 +88,7 @@ def run(args: argparse.Namespace) -> Done:
 
 
 def _keys(section: dict[str, object], prefix: str = "") -> list[str]:
-    """Return the keys of all settings, with dots."""
+    """Return the keys of all settings, joined by dots."""
     found = []
     for key, value in section.items():
         inner = _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
@@ -100,9 +98,10 @@ def _keys(section: dict[str, object], prefix: str = "") -> list[str]:
 
 def _axis(text: str, keys: list[str]) -> tuple[str, list[str]]:
     """Return the key and the values of `KEY=V1,V2`."""
-    name, equals, values = text.partition("=")
-    if not equals or not values:
-        raise InputError(f"--grid is {text!r}; expected KEY=V1,V2, such as lr=0.1,0.2")
+    form = "KEY=V1,V2, such as lr=0.1,0.2"
+    name, values = split_assignment(text, "--grid", form)
+    if not values:
+        raise InputError(f"--grid is {text!r}; expected {form}")
     name = _SHORT.get(name, name.removeprefix("config."))
     fitting = [key for key in keys if key == name or key.endswith(f".{name}")]
     if len(fitting) > 1 and name not in fitting:
@@ -111,16 +110,14 @@ def _axis(text: str, keys: list[str]) -> tuple[str, list[str]]:
         require_known("a key of --grid", name, keys)
     key = name if name in fitting else fitting[0]
     if key == "seed":
-        raise InputError("--grid is about the seed; expected --seeds N")
+        raise InputError("--grid sets the seed; use --seeds N instead")
     return key, values.split(",")
 
 
 def _train(
     recipe: str, settings: Settings, seed: int, out: Path, flags: list[str], figure: str
 ) -> float | None:
-    """Train in a process of its own, which may fail, and return the best evaluation."""
-    from flax_resnet.training.logging.writers import read_rows
-
+    """Train in a separate process and return the best evaluation; None if it failed."""
     name = re.sub(r"[^\w.=]+", "-", " ".join([_words(settings), f"seed={seed}"])).strip("-")
     changes = [f"--config.{key}={value}" for key, value in (settings | {"seed": str(seed)}).items()]
     command = [sys.executable, "-m", "flax_resnet", "train", "--config", recipe]
@@ -139,7 +136,7 @@ def _words(settings: Settings) -> str:
 
 
 def _cells(outcome: Outcome) -> list[str]:
-    """Return mean and deviation over the seeds, and how many there are."""
+    """Return the settings, the mean and deviation over seeds, and the numbers of runs."""
     figures = outcome.figures
     mean = f"{statistics.mean(figures):.4f}" if figures else "-"
     deviation = f"{statistics.stdev(figures):.4f}" if len(figures) > 1 else "-"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flax_resnet.data.sources.csv import Row, read_table, write_table
 from flax_resnet.errors import InputError, printable
-from flax_resnet.files import replace_text
+from flax_resnet.files import replace_text, writable
 from flax_resnet.finetune.pictures import Report, find_pictures, hold_out, leave_out_unreadable
 from flax_resnet.training import workdir as run_folder
 
@@ -58,14 +58,10 @@ def settle_split(
         row._replace(file=_relative(Path(row.file), home))
         for row in hold_out(readable, fraction, seed)
     ]
-    try:
+    with writable(workdir, "Take another --workdir"):
         workdir.mkdir(parents=True, exist_ok=True)
         write_table(workdir / TABLE, rows)
         replace_text(workdir / CHOICES, json.dumps(choices, indent=2) + "\n")
-    except OSError as error:
-        raise InputError(
-            f"{workdir} cannot be written to: {error.strerror or error}. Take another --workdir"
-        ) from None
     return rows, reasons
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flax_resnet.errors import InputError
-from flax_resnet.files import replace_text
+from flax_resnet.files import replace_text, writable
 from flax_resnet.inference.predictor import Predictor, open_predictor
 from flax_resnet.inference.stream import output_to_json, outputs, top_classes
 
@@ -61,14 +61,12 @@ def write_shards(
         raise InputError(f"{size} images per file by {processes} processes; expected 1 or more")
     numbered = enumerate(_cut(files, size))
     shards = [Shard(folder / f"{number:05}.jsonl", part) for number, part in numbered]
-    try:
+    with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _claim(folder, job, files, size)
         missing = [shard for shard in shards if not shard.path.is_file()]
         for done, _ in enumerate(_written(job, missing, processes), len(shards) - len(missing) + 1):
             on_shard(done, len(shards))
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written to: {error.strerror or error}") from None
     return sum(_unread(shard.path) for shard in shards)
 
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from flax_resnet.errors import require_known
+from flax_resnet.files import replace_text, replacing
 from flax_resnet.lab.experiment import Track, load_experiment, silent
 from flax_resnet.lab.settings import change_settings
 from flax_resnet.version import VERSION
@@ -56,8 +57,9 @@ def perform(
         "hardware": f"{jax.default_backend()}, {platform.machine()}",
         "result": dataclasses.asdict(result),
     }
-    report.numbers.write_text(json.dumps(facts, indent=1, default=_plain) + "\n")
-    experiment.draw(result).savefig(report.plot)
+    replace_text(report.numbers, json.dumps(facts, indent=1, default=_plain) + "\n")
+    with replacing(report.plot) as plot:
+        experiment.draw(result).savefig(plot)
     return report
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from flax_resnet.data import DataConfig
-from flax_resnet.errors import InputError, require_known
+from flax_resnet.errors import InputError, require_known, split_assignment
 from flax_resnet.lab.datasets import DATASETS
 
 Settings = TypeVar("Settings")
@@ -64,9 +64,7 @@ def change_settings(settings: Settings, assignments: Iterable[str]) -> Settings:
     hints = typing.get_type_hints(type(settings))
     changes = {}
     for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise InputError(f"found {assignment!r}; settings are written name=value")
+        name, text = split_assignment(assignment, "a setting", "name=value")
         require_known("a setting of this experiment", name, hints)
         changes[name] = _read(text, hints[name], name)
     return dataclasses.replace(typing.cast(Any, settings), **changes)

@@ -17,8 +17,8 @@ from flax.traverse_util import flatten_dict
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from flax_resnet.errors import InputError, printable
-from flax_resnet.files import replace_text
+from flax_resnet.errors import printable
+from flax_resnet.files import replace_text, writable
 from flax_resnet.inference.confusion import worst_mistakes
 from flax_resnet.report.charts import COLORS, HEIGHT, WIDTH, charts
 from flax_resnet.report.predictions import SplitPredictions, predict_split
@@ -66,10 +66,8 @@ def write_report(
     """
     subjects = [_subject(workdir, command) for workdir in workdirs]
     path = out or workdirs[0] / NAME
-    try:
+    with writable(path):
         replace_text(path, _page(subjects))
-    except OSError as error:
-        raise InputError(f"{path} cannot be written to: {error.strerror or error}") from None
     return path
 
 

@@ -13,7 +13,7 @@ import filelock
 import jax
 
 from flax_resnet.errors import InputError
-from flax_resnet.files import replace_text
+from flax_resnet.files import replace_text, writable
 from flax_resnet.training.checkpoints.integrity import text_digest
 from flax_resnet.training.cluster.agreement import all_say, from_first
 from flax_resnet.training.config import TrainConfig
@@ -54,14 +54,11 @@ def claimed_workdir(
     with contextlib.ExitStack() as held:
         failure = ""
         if jax.process_index() == 0:
+            advice = "Take another --workdir, make room in it or change its permissions"
             try:
-                held.enter_context(_locked(workdir))
-                _settle_config(workdir, config, allow_config_change)
-            except OSError as error:
-                failure = (
-                    f"{workdir} cannot be written to: {error.strerror or error}. Take another "
-                    "--workdir, make room in it or change its permissions"
-                )
+                with writable(workdir, advice):
+                    held.enter_context(_locked(workdir))
+                    _settle_config(workdir, config, allow_config_change)
             except InputError as error:
                 failure = str(error)
         if failure := from_first(failure):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from flax_resnet.errors import InputError
+from flax_resnet.files import replace_bytes
 
 SAFETENSORS = ".safetensors"
 TORCH = (".pth", ".pt", ".bin", ".tar", ".ckpt")
@@ -73,15 +74,9 @@ def write_state_dict(
     """
     from safetensors.numpy import save
 
-    path = Path(path)
     # `np.ascontiguousarray` would add an axis to a scalar.
     arrays = {key: np.asarray(value, order="C") for key, value in state_dict.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(save(arrays, {"format": "pt", **(metadata or {})}))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_bytes(Path(path), save(arrays, {"format": "pt", **(metadata or {})}))
 
 
 def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import flax.linen as nn
 import numpy as np
 
 from flax_resnet.errors import InputError
+from flax_resnet.files import replace_text
 from flax_resnet.models.variables import unrolled, variable_shapes
 from flax_resnet.models.variants import create_model
 from flax_resnet.weights.files import read_state_dict, write_state_dict
@@ -146,7 +147,7 @@ def save_pretrained(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_state_dict(folder / WEIGHTS, state_dict, {METADATA: json.dumps(config)})
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    replace_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
 def _float32(value: np.ndarray) -> np.ndarray:

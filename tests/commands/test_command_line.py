@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from flax_resnet.__main__ import COMMANDS, main, make_parser
+from flax_resnet.__main__ import COMMANDS, load_command, main, make_parser
 from flax_resnet.commands import models
 
 
@@ -22,7 +22,7 @@ def test_help_shows_an_example_that_is_understood(
         main([command, "--help"])
     printed = " ".join(capsys.readouterr().out.split())
     assert re.search(rf"example: (flax-resnet|python -m flax_resnet) {command}\b", printed)
-    make_parser().parse_known_args(shlex.split(COMMANDS[command].EXAMPLE))
+    make_parser([command]).parse_known_args(shlex.split(load_command(command).EXAMPLE))
 
 
 def test_a_shell_is_told_how_to_complete(capsys: pytest.CaptureFixture[str]) -> None:

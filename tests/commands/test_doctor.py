@@ -31,5 +31,5 @@ def test_a_folder_of_data_that_is_not_there_is_wrong(
     after = json.loads(capsys.readouterr().out)["problems"]
     (wrong,) = [problem for problem in after if problem not in before]
     assert (
-        wrong == f"TFDS_DATA_DIR is {tmp_path / 'gone'}, which is no folder: make it, or unset it"
+        wrong == f"TFDS_DATA_DIR is {tmp_path / 'gone'}, which is not a folder: create or unset it"
     )

@@ -1,13 +1,16 @@
 """`python -m flax_resnet finetune`: from a folder of pictures to a run, once."""
 
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
 from flax_resnet import evaluate_run, load_pretrained, restore, save_pretrained
 from flax_resnet.__main__ import main
+from flax_resnet.commands.finetune import confusion_table
 from flax_resnet.models.variants import VARIANTS
 
 
@@ -47,10 +50,10 @@ def test_a_folder_becomes_a_run_and_a_second_start_trains_nothing(
     figures = evaluate_run(run)
     assert figures["count"] == 8
     for text in (
-        f"41 pictures of 3 classes: 33 train, 8 validation ({workdir}/split.csv)",
-        "warning: pictures that cannot be read are left out (1):",
+        f"41 images of 3 classes: 33 train, 8 validation ({workdir}/split.csv)",
+        "warning: images that cannot be read are left out (1):",
         "dark/bad.jpg: its 5 bytes start with",
-        "warning: classes with a single picture, which no evaluation sees (1):\n  rare",
+        "warning: classes with a single image, which is not in any evaluation (1):\n  rare",
         f"accuracy {figures['top1']:.2%}: ",
         f"report: {workdir}/report.html",
         f"python -m flax_resnet predict {workdir}",
@@ -96,8 +99,8 @@ def test_a_table_with_a_test_split_is_evaluated_on_it(
     table = ("--csv", str(tmp_path / "labels.csv"))
     assert finetune(photos, tmp_path / "run", *table, *SCRATCH, "--image-size", "16") == 0
     printed = capsys.readouterr().out
-    assert "30 pictures of 2 classes: 16 train, 8 validation, 6 test" in printed
-    assert "of 6 pictures (step" in printed
+    assert "30 images of 2 classes: 16 train, 8 validation, 6 test" in printed
+    assert "of 6 images (step" in printed
     run = restore(tmp_path / "run")
     assert run.class_names == ("day", "night")
     assert run.config.data.image_size == 16
@@ -129,3 +132,33 @@ def test_the_folder_of_a_run_is_named_after_pictures_and_weights(
     monkeypatch.chdir(tmp_path)
     assert main(["finetune", "photos", *SCRATCH[:-1], "1"]) == 0
     assert restore("runs/photos-tiny").config.data.source == "csv:runs/photos-tiny/split.csv"
+
+
+def shown(confusion: np.ndarray, names: list[str], width: int = 200) -> list[list[str]]:
+    """Return the words of each line of the table."""
+    console = Console(width=width, file=io.StringIO())
+    console.print(confusion_table(console, confusion, names))
+    lines = console.file.getvalue().splitlines()
+    return [line.replace("│", " ").replace("┃", " ").split() for line in lines]
+
+
+def test_few_classes_are_shown_whole() -> None:
+    lines = shown(np.array([[3, 1], [0, 0]]), ["cat", "[red]dog\n"])
+    assert ["truth", "cat", r"[red]dog\n", "right"] in lines
+    assert ["cat", "3", "1", "75%"] in lines
+    assert [r"[red]dog\n", "0", "0", "-"] in lines
+
+
+def test_of_many_classes_the_worst_pairs_are_shown() -> None:
+    confusion = np.eye(20, dtype=np.int64)
+    confusion[3, 5], confusion[7, 1] = 2, 4
+    lines = shown(confusion, [f"class{number}" for number in range(20)])
+    rows = [line for line in lines if line and line[0].startswith("class")]
+    assert rows == [["class7", "class1", "4", "5"], ["class3", "class5", "2", "3"]]
+
+
+def test_a_matrix_that_does_not_fit_is_not_cut() -> None:
+    confusion = np.array([[3, 1], [0, 2]])
+    names = ["a" * 30, "b" * 30]
+    assert ["truth", *names, "right"] in shown(confusion, names)
+    assert [names[0], names[1], "1", "4"] in shown(confusion, names, width=90)

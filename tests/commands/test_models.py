@@ -1,8 +1,13 @@
 """`python -m flax_resnet models`: the table of networks."""
 
+import csv
+
 import pytest
 
 from flax_resnet.__main__ import main
+from flax_resnet.commands.models import COUNTS
+from flax_resnet.models.variants import VARIANTS
+from tools.counts import COLUMNS, count
 
 
 def test_names_are_listed_with_their_counts_and_weights(
@@ -32,3 +37,37 @@ def test_a_pattern_that_matches_nothing_is_an_error_with_near_names(
     with pytest.raises(SystemExit, match="2"):
         main(["models", "resnt50"])
     assert "Did you mean 'resnet50'" in capsys.readouterr().err
+
+
+def counted() -> dict[str, tuple[str, int, int, int, int]]:
+    """Return the rows of the stored table by name."""
+    with COUNTS.open() as file:
+        header, *rows = csv.reader(file, delimiter="\t")
+    assert tuple(header) == COLUMNS
+    return {name: (name, *map(int, numbers)) for name, *numbers in rows}
+
+
+SMALL = [
+    "resnet18",
+    "cifar_resnet20",
+    "mnist_resnet",
+    "densenet121",
+    "highway10",
+    "unet",
+    "unet_resnet18",
+]
+
+
+def test_every_network_is_in_the_table_in_order() -> None:
+    assert list(counted()) == sorted(VARIANTS)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_table_has_the_counts_of_the_network(name: str) -> None:
+    assert counted()[name] == count(name)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_the_table_has_the_counts_of_every_network(name: str) -> None:
+    assert counted()[name] == count(name)

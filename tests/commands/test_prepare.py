@@ -24,7 +24,7 @@ def run(*arguments: str) -> int:
 def test_digits(tmp_path, capfd):
     assert run("digits", "--data-dir", str(tmp_path)) == 0
     printed = capfd.readouterr().out
-    assert printed.startswith(f"digits lies in {tmp_path}")
+    assert printed.startswith(f"digits is stored in {tmp_path}")
     assert list(tmp_path.rglob("*.array_record*"))
     assert run("digits", "--data-dir", str(tmp_path)) == 0  # Again: nothing to do.
 
@@ -40,7 +40,7 @@ def test_imagenet_prints_plain_lines_where_there_is_no_terminal(tmp_path, capfd)
     lines = capfd.readouterr().out.splitlines()
     assert lines[0].startswith("reading val.tar: ") and lines[0].endswith("(100%)")
     assert lines[1] == "packing validation: 1 of 1 (100%)"
-    assert lines[2] == f"tfds:imagenet2012 lies in {Path(tmp_path, 'imagenet2012', '5.1.0')}"
+    assert lines[2] == f"tfds:imagenet2012 is stored in {Path(tmp_path, 'imagenet2012', '5.1.0')}"
 
 
 @pytest.mark.parametrize(
