@@ -1,19 +1,20 @@
-"""What users see when they hand in what cannot work: one message each, and exit status 2.
+"""Unusable input of users gives one message each, and exit status 2.
 
-The rows lie in tests/hostile, and docs/hostile_input.md shows them. A tilde in `says` stands for
-whatever the message has at that place.
+The cases are in tests/hostile, and docs/hostile_input.md lists them. A tilde in `says` stands for
+any text of the message at that place.
 """
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from flax_resnet import train
+from flax_resnet.__main__ import main
 from flax_resnet.commands.reporting import clear_errors
+from flax_resnet.training.parsing import parse
 from tests.hostile import made
 from tests.hostile.case import Case
 from tests.hostile.files import FILES
@@ -36,7 +37,7 @@ def test_the_message(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert message.replace("\n", "").isprintable()
 
 
-def test_the_guide_has_this_table() -> None:
+def test_the_guide_lists_these_cases() -> None:
     guide = (ROOT / "docs" / "hostile_input.md").read_text()
     shown = re.findall(r"^\| (.*) \| `(.*)` \|$", guide, re.MULTILINE)
     assert shown == [(case.input, case.says.replace("~", "...")) for case in CASES]
@@ -50,58 +51,47 @@ def test_nothing_that_could_run_code_is_loaded() -> None:
         assert all("weights_only=True" in load for load in loads), path
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=120
+def train_on(folder: Path, **data: str) -> None:
+    """Train for a step on the images of a folder, as a command does."""
+    settings = dict(
+        source=f"folder:{folder / 'images'}",
+        batch_size=8,
+        eval_batch_size=8,
+        image_size=28,
+        channels=1,
+        mean=(0.5,),
+        std=(0.5,),
+        eval_split="train",
     )
+    config = {"steps": 1, "model": {"name": "highway10"}, "data": settings | data}
+    with clear_errors():
+        train(parse(config), folder / "run")
 
 
-RECIPE = """
-from flax_resnet.training.parsing import base_config
-
-def get_config():
-    config = base_config()
-    config.steps = 1
-    config.model.name = "highway10"
-    config.data.batch_size, config.data.eval_batch_size = 8, 8
-    config.data.image_size, config.data.channels = 28, 1
-    config.data.mean, config.data.std = (0.5,), (0.5,)
-    config.data.eval_split = "train"
-    return config
-"""
-
-
-def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Train for a step on folder/images."""
-    (folder / "recipe.py").write_text(RECIPE)
-    source, workdir = f"folder:{folder / 'images'}", folder / "run"
-    command = [f"--config={folder / 'recipe.py'}", f"--workdir={workdir}"]
-    return run("train.py", *command, f"--config.data.source={source}", *arguments)
-
-
-def test_training_on_a_damaged_image_says_which(tmp_path: Path) -> None:
+def test_training_on_a_damaged_image_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made.odd_name(made.image_folder(tmp_path / "images") / "ant").write_bytes(b"hello")
-    finished = train(tmp_path)
-    assert finished.returncode == 2
-    assert r"a\nb\x1b[31m\xff.jpg" in finished.stderr.rpartition("error: ")[2]
-    assert "Traceback" not in finished.stderr
+    with pytest.raises(SystemExit, match="2"):
+        train_on(tmp_path)
+    assert r"a\nb\x1b[31m\xff.jpg" in capsys.readouterr().err.rpartition("error: ")[2]
 
 
-def test_weights_that_lie_say_so_on_the_command_line(tmp_path: Path) -> None:
+def test_damaged_weights_are_an_error_of_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"\xff" * 100)
-    finished = run("-m", "flax_resnet", "eval", str(path), "--data", "digits")
-    assert finished.returncode == 2
-    assert finished.stderr.startswith(
-        f"error: {path} (100 bytes) is not a complete safetensors file"
-    )
+    with pytest.raises(SystemExit, match="2"):
+        main(["eval", str(path), "--data", "digits"])
+    message = f"error: {path} (100 bytes) is not a complete safetensors file"
+    assert capsys.readouterr().err.startswith(message)
 
 
-def test_training_skips_and_counts_what_cannot_be_read(tmp_path: Path) -> None:
+def test_training_skips_and_counts_unreadable_images(tmp_path: Path) -> None:
     folder = made.image_folder(tmp_path / "images") / "ant"
     (folder / "2.jpg").symlink_to("gone.jpg")
     (folder / "3.png").write_bytes(made.broken_animation())
     made.odd_name(folder).write_bytes(b"hello")
-    finished = train(tmp_path, "--config.data.on_error=skip")
-    assert finished.returncode == 0, finished.stderr
+    train_on(tmp_path, on_error="skip")
     assert '"skipped": 3' in (tmp_path / "run" / "metrics.jsonl").read_text()

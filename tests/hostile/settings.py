@@ -1,4 +1,4 @@
-"""Recipes and settings, and what is wrong with them."""
+"""Faulty recipes and settings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from flax_resnet.commands import flags as command_line
+from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.parsing import parse
 from tests.hostile.case import Case
 
@@ -18,26 +19,32 @@ BASE = "from flax_resnet.training.parsing import base_config\ndef get_config():\
 BASE += "    config = base_config()\n"
 
 
+def parse_words(words: list[str]) -> TrainConfig:
+    """Return the config of train.py's command line, without the program's name."""
+    command = ["train.py", *words]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flags, "FLAGS", values := flags.FlagValues())
+        patch.setattr(sys, "argv", command)  # where ml_collections looks for settings
+        flags.DEFINE_integer("verbosity", -1, "verbosity of absl's log", flag_values=values)
+        config = config_flags.DEFINE_config_file("config", flag_values=values)
+        flags.mark_flag_as_required("config", flag_values=values)
+        command_line._parse(command)
+        return parse(config.value)
+
+
 def recipe(text: str, *arguments: str) -> Callable[[Path], None]:
-    """Read a config file and the settings behind it, as train.py does."""
+    """Return a function that reads a config file and settings, as train.py does."""
 
     def run(folder: Path) -> None:
         path = folder / "recipe.py"
         path.write_text(text)
-        command = ["train.py", f"--config={path}", *arguments]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(flags, "FLAGS", values := flags.FlagValues())
-            patch.setattr(sys, "argv", command)  # where ml_collections looks for settings
-            flags.DEFINE_integer("verbosity", -1, "of absl's log", flag_values=values)
-            config = config_flags.DEFINE_config_file("config", flag_values=values)
-            command_line._parse(command)
-            parse(config.value)
+        parse_words([f"--config={path}", *arguments])
 
     return run
 
 
 def setting(argument: str) -> Callable[[Path], None]:
-    """Give a setting on the command line."""
+    """Return a function that gives a setting on the command line."""
     return recipe(BASE + "    return config\n", argument)
 
 
