@@ -73,7 +73,7 @@ def test_an_architecture_alone_is_an_error_that_lists_its_tags() -> None:
 def test_an_unknown_name_is_an_error_with_similar_ones() -> None:
     with pytest.raises(InputError, match=r"Did you mean .*'resnet50\.a1_in1k'"):
         find_published("timm/resnet50.a1_in1")
-    with pytest.raises(InputError, match=re.escape("none of the 200 known names")):
+    with pytest.raises(InputError, match=re.escape("not one of the 200 known names")):
         find_published("vgg16.tv_in1k")
 
 
