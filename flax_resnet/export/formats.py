@@ -18,7 +18,7 @@ from jax import export
 
 from flax_resnet.errors import InputError
 from flax_resnet.export.network import Exported
-from flax_resnet.files import replace_bytes, replace_text
+from flax_resnet.files import replace_bytes, replace_text, writable
 from flax_resnet.weights import Preprocessing, save_pretrained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -72,11 +72,12 @@ def write_savedmodel(network: Exported, folder: Path) -> float:
     module.serve = tf.function(
         lambda images: {"logits": converted(images)}, autograph=False, input_signature=[images]
     )
-    try:
-        tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
+    with writable(folder):
+        try:
+            tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
+        except tf.errors.OpError as error:
+            raise OSError(error.message) from None
         _write_description(network, folder)
-    except (OSError, tf.errors.OpError) as error:
-        raise InputError(f"{folder} cannot be written to: {error}") from None
     loaded = tf.saved_model.load(str(folder)).signatures["serving_default"]
     return logit_error(network, lambda images: loaded(images=tf.constant(images))["logits"].numpy())
 
@@ -99,7 +100,7 @@ def write_hub(network: Exported, folder: Path, architecture: str | None = None) 
         data.mean,
         data.std,
     )
-    try:
+    with writable(folder):
         save_pretrained(
             network.model,
             network.variables,
@@ -107,8 +108,6 @@ def write_hub(network: Exported, folder: Path, architecture: str | None = None) 
             architecture=architecture,
             preprocessing=images,
         )
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written to: {error.strerror or error}") from None
 
 
 def write_file(network: Exported, path: Path, data: bytes) -> None:
@@ -117,11 +116,9 @@ def write_file(network: Exported, path: Path, data: bytes) -> None:
     Raises:
       InputError: a file cannot be written.
     """
-    try:
+    with writable(path):
         replace_bytes(path, data)
         _write_description(network, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written to: {error.strerror or error}") from None
 
 
 def logit_error(network: Exported, loaded: Callable[[np.ndarray], np.ndarray]) -> float:
