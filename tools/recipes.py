@@ -79,7 +79,7 @@ def differences(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[
     for key, value in values.items():
         if isinstance(value, Mapping):
             found += [f"`{key}.{rest[1:]}" for rest in differences(value, defaults[key])]
-        elif value != defaults[key] and key not in _LEFT_OUT:
+        elif value != defaults.get(key) and key not in _LEFT_OUT:
             shown = ", ".join(map(str, value)) if isinstance(value, tuple) else value
             found.append(f"`{key}` {shown}")
     return found

@@ -37,7 +37,6 @@ from flax_resnet.data import train_batches
 from flax_resnet.steps.mesh import put_batch
 from flax_resnet.steps.state import init_state
 from flax_resnet.training.config import TrainConfig
-from flax_resnet.training.feeding import training_batches
 from flax_resnet.training.parsing import check_overrides, parse
 from flax_resnet.training.setup import Setup, prepare_run
 
@@ -184,7 +183,7 @@ class _BareLoop:
 
 def _loader_seconds(setup: Setup, batches: int, warm_up: int) -> float:
     """Return what a batch costs the loader when nobody else wants the cores."""
-    stream = training_batches(setup, 0, batches + warm_up)
+    stream = setup.training_batches(0, batches + warm_up)
     for _ in range(warm_up):
         jax.block_until_ready(next(stream))
     began = time.perf_counter()

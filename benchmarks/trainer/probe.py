@@ -14,6 +14,7 @@ from unittest import mock
 from flax_resnet.training import loop
 from flax_resnet.training.checkpoints import store
 from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,10 @@ class TrainerProbe:
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
-        make_step, make_batches = loop.make_train_step, loop.training_batches
+        make_step, make_batches = loop.make_train_step, Setup.training_batches
         with (
             mock.patch.object(loop, "make_train_step", self._stepper(make_step)),
-            mock.patch.object(loop, "training_batches", self._feeder(make_batches)),
+            mock.patch.object(Setup, "training_batches", self._feeder(make_batches)),
             contextlib.redirect_stdout(_Terminal()),
         ):
             yield

@@ -21,9 +21,9 @@ from flax_resnet.steps.mesh import data_mesh, device_rows, put_batch, replicated
 from flax_resnet.steps.step import make_eval_step
 from flax_resnet.steps.tasks.confusion import count_confusion
 from flax_resnet.steps.tasks.table import CLASSIFICATION
+from flax_resnet.training.checks import check_classes, check_task
 from flax_resnet.training.evaluation import divisible_eval_batch
 from flax_resnet.training.runs import Run, default_split
-from flax_resnet.training.setup import check_classes, check_task
 
 Confusion = Int[np.ndarray, "classes classes"]
 

@@ -1,6 +1,7 @@
 """Networks by name: the union of all tables."""
 
 import fnmatch
+import typing
 from typing import Any
 
 import jax.numpy as jnp
@@ -41,18 +42,36 @@ def create_model(name: str, **overrides: Any) -> Network:
     Raises:
       InputError: the name or an argument is unknown; the message lists similar ones.
     """
-    require_known("the model", name, VARIANTS)
-    module = _MODULES.get(name, ResNet)
-    fields = set(module.__dataclass_fields__) - {"parent", "name"}
+    known = argument_types(name)
     for key in overrides:
-        require_known(f"an argument of {name}", key, fields)
+        require_known(f"an argument of {name}", key, known)
     arguments = VARIANTS[name] | overrides
     if "dtype" in arguments:
         arguments["dtype"] = _float_dtype(arguments["dtype"])
     if isinstance(arguments.get("encoder"), str):
         arguments["encoder"] = create_model(arguments["encoder"], num_classes=0)
-    network: Network = module(**arguments)
+    network: Network = _MODULES.get(name, ResNet)(**arguments)
     return network
+
+
+def argument_types(name: str) -> dict[str, Any]:
+    """Return the type of each argument of the network called `name`.
+
+    Raises:
+      InputError: the name is unknown; the message lists similar names.
+    """
+    require_known("the model", name, VARIANTS)
+    return _argument_types(_MODULES.get(name, ResNet))
+
+
+def all_argument_types() -> dict[str, Any]:
+    """Return the type of each argument that any network takes."""
+    return {key: kind for each in (ResNet, *_OTHERS) for key, kind in _argument_types(each).items()}
+
+
+def _argument_types(module: Any) -> dict[str, Any]:
+    fields = module.__dataclass_fields__.keys() - {"parent", "name"}
+    return {key: kind for key, kind in typing.get_type_hints(module).items() if key in fields}
 
 
 def _float_dtype(dtype: Any) -> jnp.dtype:

@@ -1,6 +1,7 @@
 """The settings of a run, as frozen dataclasses."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,40 +17,22 @@ from flax_resnet.steps.updates.guard import NONE, check_loss_scale
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Choose a row of the table of models; None leaves an argument as the row has it."""
+    """Choose a network from the table of models, and change any of its arguments.
+
+    In a recipe, on the command line and in a stored config, `arguments` are not a section of their
+    own: `config.model.gate = "eca"`.
+    """
 
     name: str = "resnet50"
     dtype: str = "float32"
-    """Compute dtype; bfloat16 on accelerators, float16 with `loss_scale`. Parameters and logits
+    """Compute dtype: bfloat16 on accelerators, float16 with `loss_scale`. Parameters and logits
     stay float32."""
     num_classes: int | None = None
-    """None: as many as the data set has."""
-    zero_init_last: bool | None = None
-    norm_group: int | None = None
-    """Images in one batch-norm group; None takes the global batch."""
-    shortcut: str | None = None
-    drop_path: float | None = None
-    """How often the last block's branch is dropped (stochastic depth)."""
-    drop_block: float | None = None
-    """Rate of DropBlock in the third and fourth stage."""
-    block_dropout: float | None = None
-    """Before a block's last convolution (Wide ResNets)."""
-    layer_dropout: float | None = None
-    """Behind every layer of a DenseNet."""
-    dropout: float | None = None
-    """Before the head."""
-    carry_bias: float | None = None
-    """What gates of highway networks and of gated shortcuts start with."""
-    base_width: int | None = None
-    """Channels of a U-Net at full resolution."""
-    encoder: str | None = None
-    """The network that a U-Net sees with."""
-    remat: bool | None = None
-    """Save memory: compute the inside of blocks a second time for the gradient."""
-    scan_blocks: bool | None = None
-    """Compile equal blocks once."""
+    """None: the number of classes in the data."""
     pretrained: str | None = None
     """Weights to start from: a published name (`resnet50.a1_in1k`), a file, a folder or a run."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `create_model` that replace those of the table."""
 
 
 @dataclass(frozen=True)
@@ -162,4 +145,6 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested dictionaries of JSON types; `parse` reads them back."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        values["model"] |= values["model"].pop("arguments")
+        return values

@@ -32,7 +32,7 @@ def evaluate(
     task: Task = CLASSIFICATION,
     request: StopRequest | None = None,
     others: Mapping[str, dict[str, Any]] | None = None,
-    held: DeviceData | None = None,
+    device_data: DeviceData | None = None,
 ) -> dict[str, float]:
     """Return count, skipped and the figures of the task (loss, top1, top5) over all of `source`.
 
@@ -45,11 +45,11 @@ def evaluate(
       on_batch: called after each batch, for a progress bar.
       others: more variables, under what their figures have before their names: they see the same
         batches.
-      held: what `source` and `config` give, where that lies on the devices.
+      device_data: the examples of `source`, where they are stored on the devices.
     """
     config = divisible_eval_batch(config, mesh)
-    if held is not None:
-        batches: Any = held.evaluation(config)
+    if device_data is not None:
+        batches: Any = device_data.evaluation(config)
     else:
         batches = eval_batches(
             source, config, process_index=jax.process_index(), process_count=jax.process_count()

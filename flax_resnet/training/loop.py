@@ -16,7 +16,6 @@ from flax_resnet.training.checkpoints import fallback, store
 from flax_resnet.training.checkpoints.restoring import Restored, restore_state
 from flax_resnet.training.cluster.agreement import EXIT_STOPPED, Stopped, meet, stop_requests
 from flax_resnet.training.config import TrainConfig
-from flax_resnet.training.feeding import training_batches
 from flax_resnet.training.logging.display import Display
 from flax_resnet.training.logging.log import NonFiniteError, TrainingLog
 from flax_resnet.training.logging.writers import Writers
@@ -159,7 +158,7 @@ def _steps(
         max_nonfinite=session.config.max_nonfinite,
         carried=carried,
     )
-    batches = training_batches(setup, start, last - start)
+    batches = setup.training_batches(start, last - start)
     step, metrics = start, dict[str, float]()
     try:
         for batch in batches:

@@ -29,7 +29,6 @@ from flax_resnet.steps.state import TrainState
 from flax_resnet.steps.step import jit_over
 from flax_resnet.steps.tasks.distillation import Teacher
 from flax_resnet.steps.updates.guard import DYNAMIC, current_scale
-from flax_resnet.training.feeding import training_batch
 from flax_resnet.training.networks import load_teacher
 from flax_resnet.training.setup import Setup
 
@@ -109,7 +108,7 @@ def find_cause(setup: Setup, state: TrainState, number: int) -> Finding:
     other things at random then; what is not finite seldom depends on that.
     """
     config, names = setup.config, list[str]()
-    batch = training_batch(setup, number)
+    batch = setup.training_batch(number)
     teacher = load_teacher(setup)
     look = _inspection(setup, number, names, teacher)
     inspect = jit_over(setup.mesh, look, config.deterministic, extra_replicated=1)

@@ -1,7 +1,7 @@
-"""Settings as people write them: `ml_collections` outside, frozen dataclasses inside.
+"""Conversion of settings: `ml_collections` for users, frozen dataclasses for the code.
 
 A recipe in `configs/` changes what `base_config()` returns, users change that on the command
-line, and `parse` turns the outcome into a `TrainConfig`, or into an error that names the key.
+line, and `parse` turns the result into a `TrainConfig`, or raises an error that names the key.
 """
 
 import copy
@@ -16,7 +16,8 @@ from ml_collections import ConfigDict, config_dict
 
 from flax_resnet.data.config import PRESETS, MaskConfig
 from flax_resnet.errors import InputError, expected_names, require_known
-from flax_resnet.training.config import TrainConfig
+from flax_resnet.models.variants import all_argument_types, argument_types
+from flax_resnet.training.config import ModelConfig, TrainConfig
 
 # Where settings of runs of earlier versions are now.
 _RENAMED = {"data.mask_values": "data.masks.values"} | {
@@ -24,13 +25,19 @@ _RENAMED = {"data.mask_values": "data.masks.values"} | {
 }
 # What fits 64 bits, as random seeds and steps have to.
 _LARGEST = 2**63 - 1
+# Arguments of networks that other settings decide.
+_ELSEWHERE = {
+    "in_channels": "config.data.channels",
+    "image_size": "config.data.image_size",
+    "frozen": "config.freeze",
+}
 
 
 def base_config(data: str | None = None) -> ConfigDict:
     """Return the defaults as a locked `ConfigDict`, for a recipe to change.
 
     Args:
-      data: a name of `PRESETS`, whose settings take the place of `config.data`'s defaults.
+      data: a name of `PRESETS`, whose settings replace the defaults of `config.data`.
     """
     config = _to_config_dict(TrainConfig(), TrainConfig)
     if data is not None:
@@ -40,11 +47,11 @@ def base_config(data: str | None = None) -> ConfigDict:
 
 
 def chosen_config(choice: str, data: str, model: str) -> ConfigDict:
-    """Return `base_config` with the data set and the model that stand behind a recipe's colon.
+    """Return `base_config` with the data set and the model that follow a recipe's colon.
 
     Args:
       choice: a model, a name of `PRESETS`, or both, as in `cifar100/wrn_28_10`.
-      data, model: the recipe's own, for what is left out.
+      data, model: the recipe's defaults.
     """
     first, slash, rest = choice.partition("/")
     if slash or first in PRESETS:
@@ -58,7 +65,7 @@ def parse(config: ConfigDict | Mapping[str, Any] | TrainConfig) -> TrainConfig:
     """Check every key and type of `config` and return it as a `TrainConfig`.
 
     Raises:
-      InputError: a key is unknown (the near ones are listed) or a value of the wrong type.
+      InputError: a key is unknown (similar ones are listed), or a value has the wrong type.
     """
     if isinstance(config, TrainConfig):
         return config
@@ -96,7 +103,7 @@ def check_overrides(config: ConfigDict, arguments: list[str]) -> None:
     """Check the keys of command-line arguments such as `--config.data.flip=False`.
 
     Raises:
-      InputError: a key is none of the config's; the near ones are listed.
+      InputError: the config does not have a key; similar ones are listed.
     """
     for argument in arguments:
         name = argument.split("=", 1)[0].lstrip("-")
@@ -106,6 +113,8 @@ def check_overrides(config: ConfigDict, arguments: list[str]) -> None:
         for key in name.split(".")[1:]:
             if not isinstance(section, ConfigDict):
                 raise InputError(f"--{name}: there is no {key!r}; expected one value there")
+            if section is config.model and key in _ELSEWHERE:
+                raise InputError(f"--{name}: set {_ELSEWHERE[key]} instead")
             if key not in section:
                 near = expected_names(key, section.keys())
                 raise InputError(f"--{name}: there is no {key!r}; {near}")
@@ -116,7 +125,10 @@ def _to_config_dict(values: Any, kind: type) -> ConfigDict:
     result = ConfigDict()
     for entry, hint in _fields(kind):
         value = getattr(values, entry.name)
-        if dataclasses.is_dataclass(hint):
+        if entry.name == "arguments":
+            for key, argument in _network_arguments(all_argument_types()).items():
+                result[key] = config_dict.placeholder(_plain(argument))
+        elif dataclasses.is_dataclass(hint):
             result[entry.name] = _to_config_dict(value, typing.cast(type, hint))
         elif _optional(hint):
             result[entry.name] = config_dict.placeholder(_plain(hint))
@@ -127,27 +139,68 @@ def _to_config_dict(values: Any, kind: type) -> ConfigDict:
 
 
 def _parse_section(kind: type, values: Mapping[str, Any], where: str) -> Any:
+    if kind is ModelConfig:
+        return _parse_model(values, where)
     hints = {entry.name: hint for entry, hint in _fields(kind)}
-    arguments = {}
+    return kind(**_parse_values(hints, values, where))
+
+
+def _parse_values(
+    hints: Mapping[str, Any], values: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    parsed = {}
     for key, value in values.items():
         require_known(f"a key of {where}", key, hints)
         hint, name = hints[key], f"{where}.{key}"
-        if dataclasses.is_dataclass(hint):
-            if not isinstance(value, Mapping):
-                raise InputError(f"{name} is {value!r}; expected a section of settings")
-            value = _parse_section(typing.cast(type, hint), value, name)
+        if not dataclasses.is_dataclass(hint):
+            parsed[key] = _parse_value(value, hint, name)
+        elif isinstance(value, Mapping):
+            parsed[key] = _parse_section(typing.cast(type, hint), value, name)
         else:
-            value = _parse_value(value, hint, name)
-        arguments[key] = value
-    return kind(**arguments)
+            raise InputError(f"{name} is {value!r}; expected a section of settings")
+    return parsed
+
+
+def _parse_model(values: Mapping[str, Any], where: str) -> ModelConfig:
+    """Parse the settings of a network; an argument that is None stays as the table has it."""
+    hints = {entry.name: hint for entry, hint in _fields(ModelConfig) if entry.name != "arguments"}
+    own = {key: value for key, value in values.items() if key in hints}
+    config = ModelConfig(**_parse_values(hints, own, where))
+    everything = hints | _network_arguments(all_argument_types())
+    for key in values:
+        if key in _ELSEWHERE:
+            raise InputError(f"{where}.{key} is {values[key]!r}; set {_ELSEWHERE[key]} instead")
+        require_known(f"a key of {where}", key, everything)
+    given = {key: value for key, value in values.items() if key not in hints and value is not None}
+    if not given:
+        return config
+    known = _network_arguments(argument_types(config.name))
+    for key in given:
+        require_known(f"an argument of {config.name} in {where}", key, known)
+    ordered = {key: given[key] for key in known if key in given}
+    return dataclasses.replace(config, arguments=_parse_values(known, ordered, where))
+
+
+def _network_arguments(types_: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that `config.model` takes besides the fields of `ModelConfig`."""
+    named = _ELSEWHERE.keys() | {entry.name for entry in dataclasses.fields(ModelConfig)}
+    # `create_model` takes an encoder's name.
+    return {key: str if hint is Any else hint for key, hint in types_.items() if key not in named}
 
 
 def _parse_value(value: Any, hint: Any, name: str) -> Any:
     if value is None and _optional(hint):
         return None
+    options = [part for part in _options(hint) if part is not types.NoneType]
+    if len(options) > 1 and isinstance(value, str) and "," in value:
+        value = tuple(value.split(","))  # the command line takes one entry for each stage
+    hint = options[0]
+    for option in options[1:]:
+        if isinstance(value, list | tuple) and _plain(option) is tuple:
+            hint = option
     plain = _plain(hint)
     if plain is tuple and isinstance(value, (list, tuple)):
-        # `tuple[float, float]` and `tuple[float, ...]`: all entries are of the first one's type.
+        # `tuple[float, float]` and `tuple[float, ...]`: all entries have the first one's type.
         entry = typing.get_args(hint)[0]
         return tuple(_parse_value(each, entry, f"an entry of {name}") for each in value)
     if plain is float and type(value) is int and abs(value) <= _LARGEST:
@@ -156,7 +209,7 @@ def _parse_value(value: Any, hint: Any, name: str) -> Any:
         raise InputError(
             f"{name} is {value!r}, of type {type(value).__name__}; expected {plain.__name__}"
         )
-    if isinstance(value, int | float) and not abs(value) <= _LARGEST:  # NaN is none of both.
+    if isinstance(value, int | float) and not abs(value) <= _LARGEST:  # also refuses NaN
         raise InputError(f"{name} is {value!r}; expected a number up to {_LARGEST:.0e}")
     return value
 
@@ -166,12 +219,15 @@ def _fields(kind: type) -> list[tuple[dataclasses.Field[Any], Any]]:
     return [(entry, hints[entry.name]) for entry in dataclasses.fields(kind)]
 
 
+def _options(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
 def _optional(hint: Any) -> bool:
-    return isinstance(hint, types.UnionType) and types.NoneType in typing.get_args(hint)
+    return types.NoneType in _options(hint)
 
 
 def _plain(hint: Any) -> type:
-    """Return the type behind `X | None` and `tuple[X, ...]`."""
-    if _optional(hint):
-        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+    """Return the first type in `X | None` and in `X | Y`, and `tuple` for `tuple[X, ...]`."""
+    hint = next(part for part in _options(hint) if part is not types.NoneType)
     return typing.get_origin(hint) or hint

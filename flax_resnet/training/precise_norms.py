@@ -18,7 +18,6 @@ from flax_resnet.models.layers.norms import BatchNorm
 from flax_resnet.steps.gradient import dropout_key, normalize
 from flax_resnet.steps.mesh import put_batch, replicated
 from flax_resnet.steps.step import jit_over
-from flax_resnet.training.feeding import training_batches
 from flax_resnet.training.setup import Setup
 
 Variables = dict[str, Any]
@@ -102,7 +101,7 @@ def measured_norms(
     on from `step`.
     """
     config, whole = setup.config, replicated(setup.mesh)
-    batches = training_batches(setup, step, config.average.precise_batches)
+    batches = setup.training_batches(step, config.average.precise_batches)
     found = [_nothing(variables["batch_stats"], whole) for variables in several]
     try:
         for number, batch in enumerate(batches, start=step):

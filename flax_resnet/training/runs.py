@@ -27,11 +27,12 @@ from flax_resnet.training.checkpoints.restoring import (
     restore_variables,
 )
 from flax_resnet.training.checkpoints.store import quiet_orbax
+from flax_resnet.training.checks import check_classes, check_task
 from flax_resnet.training.cluster.agreement import StopRequest
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.parsing import parse_stored
-from flax_resnet.training.setup import build_model, check_classes, check_task
+from flax_resnet.training.setup import build_model
 
 Found = TypeVar("Found")
 

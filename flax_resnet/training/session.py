@@ -136,7 +136,7 @@ class Session:
             self.task,
             self.request,
             others,
-            self.setup.held_evaluation,
+            self.setup.evaluation_device_data,
         )
         if metrics:
             self._report("eval", data.eval_split, int(state.step), metrics)

@@ -1,33 +1,47 @@
-"""From settings to the parts of a run: data, model, optimiser, length."""
+"""The parts of a run, made from its settings: data, batches, model, optimizer, length."""
+
+from __future__ import annotations
 
 import dataclasses
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from flax_resnet.data import DataConfig, MaskSource, Source, open_source
+from flax_resnet.data import MaskSource, Source, open_source, train_batches
 from flax_resnet.data.batches.in_memory import load_evaluation, load_training
-from flax_resnet.data.batches.resolution import sizes_of
-from flax_resnet.data.positions import position_of_row
-from flax_resnet.errors import InputError
+from flax_resnet.data.batches.mask_loading import train_loader
 from flax_resnet.models import Network, create_model
 from flax_resnet.steps.averages import Averaging, make_averaging
 from flax_resnet.steps.gradient import check_accumulation
 from flax_resnet.steps.mesh import check_batch_size, data_mesh
-from flax_resnet.steps.mixing import NEIGHBOURS, MixConfig, partners
 from flax_resnet.steps.tasks.distillation import distilled_loss
 from flax_resnet.steps.tasks.table import TASKS, Loss
 from flax_resnet.steps.updates.groups import check_pattern
 from flax_resnet.steps.updates.optimizers import make_optimizer
 from flax_resnet.steps.updates.schedules import make_schedule
+from flax_resnet.training.checks import (
+    check_classes,
+    check_pairs,
+    check_sizes,
+    check_task,
+    check_unread,
+)
 from flax_resnet.training.config import ModelConfig, TrainConfig
 from flax_resnet.training.on_device import DeviceData, check_room, make_take
+
+
+class Stream(Iterator[Any], Protocol):
+    """Batches one after the other; close it to end the threads and processes that load them."""
+
+    def close(self) -> object:
+        """End the threads or processes that load batches, if there are any."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,8 +74,8 @@ class Setup:
         return make_averaging(self.config.average, self.steps_per_epoch)
 
     @functools.cached_property
-    def held_training(self) -> DeviceData | None:
-        """Send the training images to the devices, where the config wants them there."""
+    def training_device_data(self) -> DeviceData | None:
+        """Return the training images on the devices, or None where the host loads batches."""
         data = self.config.data
         if not data.on_device:
             return None
@@ -69,138 +83,105 @@ class Setup:
         return DeviceData(load_training(self.train_source, data), self.mesh, take)
 
     @functools.cached_property
-    def held_evaluation(self) -> DeviceData | None:
-        """Send the evaluation's images to the devices, where the config wants them there."""
+    def evaluation_device_data(self) -> DeviceData | None:
+        """Return the evaluation's images on the devices, or None where the host loads batches."""
         data = self.config.data
         if not data.on_device:
             return None
-        in_memory = load_evaluation(self.eval_source, data)
-        return DeviceData(in_memory, self.mesh, make_take(self.mesh))
+        return DeviceData(load_evaluation(self.eval_source, data), self.mesh, make_take(self.mesh))
+
+    def training_batches(self, start: int, count: int) -> Stream:
+        """Return this process's rows of training batches `start` to `start + count - 1`."""
+        config = self.config
+        if self.training_device_data is not None:
+            numbers = range(start, start + count)
+            return self.training_device_data.training(config.data, config.seed, numbers)
+        return train_batches(
+            self.train_source,
+            config.data,
+            seed=config.seed,
+            start_batch=start,
+            num_batches=count,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def training_batch(self, number: int) -> dict[str, Any]:
+        """Return this process's rows of one training batch, loaded in this thread."""
+        if self.training_device_data is not None:
+            return next(self.training_batches(number, 1))
+        config = self.config
+        load = train_loader(
+            self.train_source, config.data, config.seed, jax.process_index(), jax.process_count()
+        )
+        return dict(load(number))
 
 
 def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
-    """Open the data and make the parts that `config` names.
+    """Open the data, make the parts that `config` names, and check that they fit together.
 
     Raises:
       InputError: two settings, or a setting and the data, contradict each other.
     """
+    check_unread(config)
     mesh = mesh or data_mesh()
-    check_batch_size(config.data.batch_size, mesh)
     train_source = open_source(config.data, config.data.train_split)
-    check_task(train_source, config.task)
-    num_classes = config.model.num_classes or train_source.num_classes
-    config = dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, num_classes=num_classes),
-        data=_with_values(config.data, train_source),
-    )
-    eval_source = open_source(config.data, config.data.eval_split)
-    check_classes(train_source, num_classes)
-    check_classes(eval_source, num_classes)
-    check_room(config.data, len(train_source), len(eval_source), mesh)
-    steps_per_epoch = len(train_source) / config.data.batch_size
+    config = _completed(config, train_source)
+    data = config.data
+    steps_per_epoch = len(train_source) / data.batch_size
     steps = config.steps or math.ceil(config.epochs * steps_per_epoch)
-    model = _build_for_training(config)
-    check_sizes(model, config.data, train_source)
-    group = getattr(model, "norm_group", None)
-    check_accumulation(config.data.batch_size, config.accumulate, group)
-    check_pairs(config.data.batch_size, config.mix, config.data.augment.repeats)
-    rate = make_schedule(config.schedule, steps, steps_per_epoch, config.data.batch_size)
+    frozen = config.freeze if config.freeze_norms is None else config.freeze_norms
     freeze_steps = (
         None if config.freeze_epochs is None else round(config.freeze_epochs * steps_per_epoch)
     )
-    return Setup(
+    rate = make_schedule(config.schedule, steps, steps_per_epoch, data.batch_size)
+    setup = Setup(
         config=config,
         mesh=mesh,
-        model=model,
+        model=build_model(config.model, data.channels, data.image_size).clone(frozen=frozen),
         train_source=train_source,
-        eval_source=eval_source,
+        eval_source=open_source(data, data.eval_split),
         optimizer=make_optimizer(config.optimizer, rate, config.freeze, freeze_steps),
         rate=rate,
         steps=steps,
         steps_per_epoch=steps_per_epoch,
     )
+    _check(setup)
+    return setup
 
 
-def _with_values(data: DataConfig, source: Source) -> DataConfig:
-    """Write down which values of masks stand for the classes: a run has to give them back."""
-    if not isinstance(source, MaskSource):
-        return data
-    return dataclasses.replace(data, masks=dataclasses.replace(data.masks, values=source.values))
+def _completed(config: TrainConfig, source: Source) -> TrainConfig:
+    """Fill in what the data decides: the number of classes, and the mask value of each class."""
+    num_classes = config.model.num_classes or source.num_classes
+    data = config.data
+    if isinstance(source, MaskSource):
+        masks = dataclasses.replace(data.masks, values=source.values)
+        data = dataclasses.replace(data, masks=masks)
+    model = dataclasses.replace(config.model, num_classes=num_classes)
+    return dataclasses.replace(config, model=model, data=data)
 
 
-def _build_for_training(config: TrainConfig) -> Network:
-    model = build_model(config.model, config.data.channels, config.data.image_size)
-    frozen = config.freeze if config.freeze_norms is None else config.freeze_norms
-    check_pattern("config.freeze", config.freeze, model, leaves_some=True)
-    check_pattern("config.freeze_norms", frozen, model)
-    return model.clone(frozen=frozen)
+def _check(setup: Setup) -> None:
+    config, model = setup.config, setup.model
+    check_task(setup.train_source, config.task)
+    check_batch_size(config.data.batch_size, setup.mesh)
+    for source in (setup.train_source, setup.eval_source):
+        check_classes(source, config.model.num_classes or 0)
+    check_room(config.data, len(setup.train_source), len(setup.eval_source), setup.mesh)
+    # Without frozen norms: a pattern may be invalid, and the network would read it.
+    check_pattern("config.freeze", config.freeze, model.clone(frozen=""), leaves_some=True)
+    check_pattern("config.freeze_norms", model.frozen, model.clone(frozen=""))
+    check_sizes(model, config.data, setup.train_source)
+    group = getattr(model, "norm_group", None)
+    check_accumulation(config.data.batch_size, config.accumulate, group)
+    check_pairs(config.data.batch_size, config.mix, config.data.augment.repeats)
 
 
 def build_model(config: ModelConfig, channels: int, image_size: int) -> Network:
     """Make the model that `config` names, for images of this shape."""
-    arguments = {
-        key: value for key, value in dataclasses.asdict(config).items() if value is not None
-    }
-    name = arguments.pop("name")
-    arguments.pop("pretrained", None)
-    return create_model(name, in_channels=channels, image_size=image_size, **arguments)
-
-
-def check_task(source: Source, task: str) -> None:
-    """Raise `InputError` unless the source has masks where the task needs them, and only there."""
-    if isinstance(source, MaskSource) != (task == "segmentation"):
-        expected = "masks:PATH" if task == "segmentation" else "a class for each image"
-        raise InputError(
-            f"config.task is {task!r}, for which {source.name} is no data: set "
-            f"config.data.source to one of {expected}, or change config.task"
-        )
-
-
-def check_sizes(model: Network, data: DataConfig, source: Source) -> None:
-    """Raise `InputError` unless the network can take images of every size that the data has."""
-    if isinstance(source, MaskSource) and data.eval_size is not None:
-        raise InputError(
-            f"config.data.eval_size is {data.eval_size}; expected None for {source.name}: images "
-            "with masks are evaluated whole"
-        )
-    for setting, sizes in sizes_of(data).items():
-        for size in sizes:
-            images = jnp.zeros((1, size, size, data.channels))
-            try:
-                jax.eval_shape(functools.partial(model.init, jax.random.key(0)), images)
-            except InputError as error:
-                raise InputError(f"config.data.{setting}: {error}") from None
-
-
-def check_classes(source: Source, num_classes: int) -> None:
-    """Raise `InputError` if the source has labels that the model has no output for."""
-    if source.num_classes > num_classes:
-        raise InputError(
-            f"{source.name} has {source.num_classes} classes, the model {num_classes} outputs: "
-            "set config.model.num_classes, or leave it out to take the data's"
-        )
-
-
-def check_pairs(batch_size: int, config: MixConfig, repeats: int = 1) -> None:
-    """Raise `InputError` where an image is mixed and has no partner, or itself as its partner.
-
-    Args:
-      repeats: of an example in its batch; see `config.data.augment`.
-    """
-    if not config.active:
-        return
-    if batch_size % 2:
-        raise InputError(
-            f"config.data.batch_size is {batch_size}; expected an even number, for config.mix "
-            "mixes images in pairs"
-        )
-    held = np.array([position_of_row(0, row, batch_size, repeats) for row in range(batch_size)])
-    # So near each other, two positions hold the same example in this batch, or in one that begins
-    # in the middle of an example's repeats.
-    if (abs(held - partners(held)) < repeats).any():
-        raise InputError(
-            f"config.data.batch_size is {batch_size} and config.data.augment.repeats is {repeats}; "
-            "expected a batch so large that config.mix mixes no image with a repeat of itself: "
-            f"take {NEIGHBOURS * repeats} images or more, or fewer repeats"
-        )
+    arguments = dict(config.arguments)
+    if config.num_classes is not None:
+        arguments["num_classes"] = config.num_classes
+    return create_model(
+        config.name, dtype=config.dtype, in_channels=channels, image_size=image_size, **arguments
+    )

@@ -152,7 +152,7 @@ def cut(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def reduced(config: TrainConfig, folder: Path) -> TrainConfig:
     """Return the recipe for small images and small batches, in two epochs of one step."""
-    model, data, batch = config.model, config.data, 2 * (config.model.norm_group or 4)
+    model, data, batch = config.model, config.data, 2 * config.model.arguments.get("norm_group", 4)
     size = min(data.image_size, 32)
     if model.pretrained is not None:
         start = create_model(model.name, num_classes=10, image_size=size)

@@ -88,7 +88,7 @@ def test_a_run_brings_the_arguments_of_its_network(tiny_config: Config, tmp_path
     mesh = data_mesh(jax.devices()[:1])
     train(tiny_config(steps=1, model__norm_group=4), tmp_path / "run", mesh=mesh)
     config = finetune_config("csv:x", Counts(20, 5), str(tmp_path / "run"))
-    assert (config.model.name, config.model.norm_group) == ("tiny", 4)
+    assert (config.model.name, config.model.arguments) == ("tiny", {"norm_group": 4})
     assert (config.model.num_classes, config.model.pretrained) == (None, str(tmp_path / "run"))
     assert (config.data.image_size, config.data.channels) == (8, 1)
 

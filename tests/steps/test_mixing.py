@@ -12,7 +12,7 @@ from flax_resnet.data.positions import position_of_row
 from flax_resnet.errors import InputError
 from flax_resnet.steps.mesh import put_batch
 from flax_resnet.steps.mixing import Draws, MixConfig, draw, mix, partners
-from flax_resnet.training.setup import check_pairs
+from flax_resnet.training.checks import check_pairs
 
 Meshes = Callable[[int], Mesh]
 COUNT, HEIGHT, WIDTH = 4096, 20, 30

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flax_resnet.errors import InputError
-from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.config import ModelConfig, TrainConfig
 from flax_resnet.training.parsing import (
     base_config,
     check_overrides,
@@ -17,6 +17,7 @@ from flax_resnet.training.parsing import (
     parse,
     parse_stored,
 )
+from flax_resnet.training.setup import build_model
 
 
 def test_the_base_config_holds_the_defaults() -> None:
@@ -104,6 +105,44 @@ def test_whole_numbers_pass_for_floats() -> None:
     assert parse({"epochs": 3}).epochs == 3.0
 
 
+def test_the_model_takes_any_argument_of_its_network() -> None:
+    config = base_config()
+    check_overrides(config, ["--config.model.gate=eca", "--config.model.growth_rate=8"])
+    config.model.gate, config.model.stage_sizes = "eca", (1, 1)
+    config.model.widths, config.model.block = (8, 16), "basic,bottleneck"
+    model = parse(config).model
+    expected = dict(stage_sizes=(1, 1), widths=(8, 16), block=("basic", "bottleneck"), gate="eca")
+    assert model.arguments == expected
+    assert parse(json.loads(json.dumps(parse(config).to_dict()))).model == model
+    network = build_model(model, 3, 32)
+    assert (network.gate, network.block, network.image_size) == ("eca", expected["block"], 32)
+
+
+def test_the_settings_of_an_old_run_still_parse() -> None:
+    # Each argument was stored; None left it as it was.
+    old = {"name": "cifar_resnet20", "norm_group": 4, "growth_rate": None, "encoder": None}
+    assert parse({"model": old}).model == ModelConfig("cifar_resnet20", arguments={"norm_group": 4})
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"gates": "eca"}, "config.model is 'gates'; .*Did you mean 'gate'"),
+        ({"name": "densenet121", "gate": "eca"}, "an argument of densenet121 .* is 'gate'"),
+        ({"name": "unet", "base_widths": None}, "'base_widths'; .*'base_width'"),
+        ({"name": "resnet51", "gate": "eca"}, "the model is 'resnet51'; .*'resnet50'"),
+        ({"gate": 3}, "config.model.gate is 3, of type int; expected str"),
+        ({"norm_group": 1.5}, "config.model.norm_group is 1.5, of type float; expected int"),
+        ({"in_channels": 3}, "config.model.in_channels is 3; set config.data.channels"),
+        ({"image_size": 32}, "set config.data.image_size instead"),
+        ({"frozen": "stem"}, "set config.freeze instead"),
+    ],
+)
+def test_an_argument_that_the_network_does_not_have_is_refused(model: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse({"model": model})
+
+
 @pytest.mark.parametrize(
     "argument",
     ["--config.data.batch_size=3", "--config.data.flip", "--workdir=x", "--config=configs/x.py"],
@@ -118,6 +157,8 @@ def test_known_overrides_pass(argument: str) -> None:
         ("--config.modle.name=x", "'model'"),
         ("--config.data.batchsize=3", "'batch_size'"),
         ("--config.seed.x=3", "'x'"),
+        ("--config.model.gates=eca", "'gate'"),
+        ("--config.model.in_channels=1", "config.data.channels"),
     ],
 )
 def test_unknown_overrides_name_the_near_keys(argument: str, near: str) -> None:
