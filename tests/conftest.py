@@ -182,6 +182,8 @@ def tiny_config(tiny_model: None) -> Callable[..., Any]:
                 settings[section] = settings[section] | {name: value}
             else:
                 settings[key] = value
+        if data["crop"] != "pad_crop":
+            del data["crop_padding"]
         return parse(settings | {"data": data})
 
     return make

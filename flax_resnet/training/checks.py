@@ -51,7 +51,7 @@ READ_WHERE: tuple[tuple[str, Callable[[TrainConfig], object], str], ...] = (
         "config.average.ema or config.average.swa_from is set",
     ),
     (
-        "data.crop data.interpolation data.eval_crop data.sizes data.eval_size",
+        "data.crop data.interpolation data.eval_crop",
         lambda c: not c.data.source.startswith("masks:"),
         "config.data.source is not masks:PATH, whose images are not resized",
     ),

@@ -22,6 +22,7 @@ from flax_resnet.steps.mesh import data_mesh, device_rows
 from flax_resnet.steps.state import make_state
 from flax_resnet.steps.step import StepParts, make_train_step
 from flax_resnet.steps.updates.schedules import make_schedule
+from flax_resnet.training.checks import check_unread
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.loop import train
 from flax_resnet.training.parsing import parse
@@ -32,6 +33,14 @@ from tests.data.circles import write_circles
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(CONFIGS.glob("*.py"))
 CIFAR = sorted(CONFIGS.glob("cifar10_*.py"))
+
+
+def mostly_slow(*quick: str) -> list[Any]:
+    """Return all recipes, of which only the `quick` ones run in every test session."""
+    return [
+        pytest.param(path, id=path.stem, marks=[] if path.stem in quick else pytest.mark.slow)
+        for path in RECIPES
+    ]
 
 
 def load(path: Path) -> Any:
@@ -62,7 +71,9 @@ def test_a_recipe_says_command_expectation_and_time(path: Path) -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_never_chooses_its_best_on_the_test_split(path: Path) -> None:
-    data = parse(load(path).get_config()).data
+    config = parse(load(path).get_config())
+    check_unread(config)
+    data = config.data
     assert data.test_split is None or not data.eval_split.startswith(data.test_split)
 
 
@@ -113,7 +124,7 @@ def test_a_rate_is_that_of_the_published_loop(
     np.testing.assert_allclose(rate(np.arange(epochs * 10)), expected, rtol=1e-4, atol=1e-8)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", mostly_slow("digits", "mnist", "rsb_a2"))
 def test_a_recipe_makes_a_step_that_types(path: Path, tmp_path: Path) -> None:
     mesh = data_mesh(jax.devices()[:1])
     setup = prepare_run(on_made_up_data(parse(load(path).get_config()), tmp_path), mesh)
@@ -178,7 +189,7 @@ def reduced(config: TrainConfig, folder: Path) -> TrainConfig:
     return dataclasses.replace(config, epochs=2.0, steps=2, log_every=1)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", mostly_slow("mnist", "cifar10_stochastic_depth"))
 def test_a_recipe_takes_two_steps_evaluates_saves_and_restores(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,8 +35,6 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
             "data.crop": "none",
             "data.interpolation": "bilinear",
             "data.eval_crop": 1.0,
-            "data.sizes": ((1.0, 64),),
-            "data.eval_size": 64,
         },
     ),
     (

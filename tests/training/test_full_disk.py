@@ -21,6 +21,7 @@ echo "status $?"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs in a namespace of Linux")
 def test_a_run_survives_a_full_disk(tmp_path: Path) -> None:
     command = ["unshare", "-Urm", "sh", "-c", FILL_AND_FREE, "sh", str(tmp_path), sys.executable]

@@ -134,7 +134,7 @@ def test_processes_and_devices_share_a_batch_in_any_way(
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_loss_of_a_process_is_told_by_the_others(
     victim: int, processes: Processes, tiny_config: Configs, tmp_path: Path
 ) -> None:
