@@ -20,7 +20,7 @@ from flax_resnet.training.config import TrainConfig
 # `TrainConfig` and `DataConfig` refuse other combinations as soon as they are made.
 READ_WHERE: tuple[tuple[str, Callable[[TrainConfig], object], str], ...] = (
     (
-        "loss target_threshold label_smoothing",
+        "loss label_smoothing",
         lambda c: c.distill.teacher is None or c.distill.weight < 1,
         "config.distill.weight is below 1",
     ),

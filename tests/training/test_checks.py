@@ -16,7 +16,6 @@ from flax_resnet.training.parsing import parse
 TEACHER = {"distill.teacher": "resnet18"}
 CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     (TEACHER, TEACHER | {"distill.weight": 0.5}, {"loss": "sigmoid", "label_smoothing": 0.1}),
-    (TEACHER | {"loss": "sigmoid"}, {"loss": "sigmoid"}, {"target_threshold": 0.2}),
     (
         {},
         TEACHER,
