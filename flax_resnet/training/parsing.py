@@ -19,11 +19,11 @@ from flax_resnet.errors import InputError, expected_names, require_known
 from flax_resnet.models.variants import all_argument_types, argument_types
 from flax_resnet.training.config import ModelConfig, TrainConfig
 
-# Where settings of runs of earlier versions are now.
+# The current keys of settings that earlier versions stored elsewhere.
 _RENAMED = {"data.mask_values": "data.masks.values"} | {
     f"data.{field.name}": f"data.masks.{field.name}" for field in dataclasses.fields(MaskConfig)
 }
-# What fits 64 bits, as random seeds and steps have to.
+# Random seeds and steps have to fit into 64 bits.
 _LARGEST = 2**63 - 1
 # Arguments of networks that other settings decide.
 _ELSEWHERE = {

@@ -76,7 +76,8 @@ def written(workdir: Path, config: Any, changes: dict[str, Any]) -> None:
 
 def test_a_run_of_an_older_version_goes_on(tiny_config: Configs, tmp_path: Path) -> None:
     config = tiny_config(data__sizes=[])
-    written(tmp_path, config, {"data.sizes": None, "data.follow_links": None, "model.remat": None})
+    missing = {"data.sizes": None, "data.follow_links": None, "model.pretrained": None}
+    written(tmp_path, config, missing)
     with claimed_workdir(tmp_path, config):
         pass
 
