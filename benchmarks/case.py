@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: what to run, on which inputs, and the way back."""
+"""The description of one measurement in its own process, its inputs, and how results return."""
 
 import dataclasses
 import json
@@ -26,26 +26,26 @@ WEIGHT_DECAY = 1e-4
 class Case:
     """A network, a phase (train | inference | memory | ceilings) and how long to watch it.
 
-    `memory` is training, of which a few steps are run or, by JAX on a CPU, none is.
+    `memory` is training for a few steps or, for JAX on a CPU, compilation only.
     """
 
     phase: str
     mode: str
     """jit or, for inference, folded for JAX; eager, compile or, for inference, frozen for torch."""
     platform: str
-    """gpu or cpu; a framework that does not see it refuses."""
+    """gpu or cpu; a framework that does not find it raises an error."""
     model: str = "resnet50"
     dtype: str = "bfloat16"
     batch_size: int = 256
     image_size: int = 224
     num_classes: int = 1000
     shallow: bool = False
-    """One block of 64 channels a stage: a network that shows that things run, and no more."""
+    """Use one block of 64 channels per stage, only to check that everything runs."""
     norm_group: int | None = None
-    """Images that batch norm normalises together; all of them where it is None."""
+    """Number of images that batch norm normalizes together; None means all."""
     scan_blocks: bool = False
     remat: bool = False
-    """Compute blocks again for the gradient; torch calls it checkpointing."""
+    """Recompute blocks for the gradient; torch calls it checkpointing."""
     repeats: int = 8
     repeat_s: float = 1.5
     warm_up_s: float = 3.0
@@ -54,7 +54,7 @@ class Case:
     dump: str | None = None
     """A folder for the text of the compiled program."""
     cache: str | None = None
-    """A folder in which compilers keep what they compile; without one they start cold."""
+    """A folder for the compilers' caches; without one they start cold."""
 
 
 def inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +66,7 @@ def inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 
 def timed_repeats(run: Callable[[int], Any], case: Case, began: float) -> list[Repeat]:
-    """Time `run` as `case` says; `began` is when the process began to work on it."""
+    """Time `run` as `case` specifies; `began` is when the process started to work on it."""
     return measure(
         run,
         repeats=case.repeats,
@@ -77,14 +77,14 @@ def timed_repeats(run: Callable[[int], Any], case: Case, began: float) -> list[R
 
 
 def said(number: float) -> float | str:
-    """Return a number as JSON can hold it: one that is not finite by its name."""
+    """Return a number as a JSON value: non-finite numbers become strings."""
     return number if math.isfinite(number) else str(number)
 
 
 def child_main(run_case: Callable[[Case, float], dict[str, Any]]) -> None:
     """Run the case in the first argument (JSON) and write its outcome to the second (a path).
 
-    `run_case` gets the case and the time at which it began.
+    `run_case` receives the case and its start time.
     """
     began = time.perf_counter()
     outcome = run_case(Case(**json.loads(sys.argv[1])), began)
@@ -95,4 +95,4 @@ def child_main(run_case: Callable[[Case, float], dict[str, Any]]) -> None:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
-    raise TypeError(f"{value!r} is no JSON value")
+    raise TypeError(f"{value!r} is not a JSON value")

@@ -17,17 +17,17 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy", "torch", "torchvision", "timm")
-# The plug-ins and libraries that decide about speed on a GPU; their names carry the CUDA version.
+# Plug-ins and libraries that determine speed on a GPU; their names contain the CUDA version.
 _GPU_PACKAGES = ("jax-cuda", "nvidia-cudnn", "nvidia-cublas", "nvidia-cuda-runtime", "triton")
 _VARIABLES = ("XLA_FLAGS", "XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_PREALLOCATE")
 _GPU_FIELDS = ("name", "driver_version", "memory.total", "power.limit", "clocks.max.sm")
 
 
 def record_environment(note: str | None = None) -> dict[str, Any]:
-    """Return JSON values that describe this machine without telling which one it is.
+    """Return JSON values that describe this machine without identifying it.
 
     Args:
-      note: what a reader must know besides, such as that the cores were shared.
+      note: what else a reader must know, such as that the cores were shared.
     """
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -77,7 +77,7 @@ def _gpus() -> list[dict[str, str]]:
 
 def _commit() -> str | None:
     commit = _output(["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]).strip()
-    # benchmarks/results is left out: a result that was just written changes no figure.
+    # benchmarks/results is left out: a new result does not affect the next measurement.
     status = ["status", "--porcelain", "--", ".", ":!benchmarks/results"]
     changed = bool(commit) and bool(_output(["git", "-C", str(ROOT), *status]).strip())
     return f"{commit} with changes" if changed else commit or None
@@ -91,7 +91,7 @@ def _output(command: list[str]) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-# Fewer repeats than this have no spread worth the name, so a deadline does not cut below it.
+# Fewer repeats have no meaningful spread, so a deadline does not cut below this.
 FEWEST_REPEATS = 2
 
 
@@ -114,8 +114,9 @@ def measure(
     """Warm up, then time `repeats` times as many steps as fill `repeat_s`, at least one each.
 
     Args:
-      run: runs so many steps and returns when the device has finished the last of them.
-      deadline: value of `time.perf_counter()` after which no further repeat starts, two aside.
+      run: takes a number of steps and returns when the device has finished the last one.
+      deadline: value of `time.perf_counter()` after which no repeat starts, except
+        the first two.
     """
     began, fastest = time.perf_counter(), float("inf")
     while fastest == float("inf") or time.perf_counter() - began < warm_up_s:
@@ -150,26 +151,26 @@ def _timed(run: Callable[[int], Any], steps: int) -> Repeat:
     return Repeat(steps, max(time.perf_counter() - began, 1e-9))
 
 
-# Results that are worth keeping are committed; those of a quick mode are not, and lie apart.
+# Results worth keeping are committed; those of a quick mode are not, and are stored apart.
 RESULTS = ROOT / "benchmarks" / "results"
 QUICK_RESULTS = ROOT / "build" / "benchmarks"
 
 
 def add_result_options(parser: argparse.ArgumentParser) -> None:
-    """Add what benchmarks share: a quick mode, and where the result goes with what remark."""
-    parser.add_argument("--quick", action="store_true", help="only show that it works")
+    """Add the options of all benchmarks: quick mode, folder of the result, and a note."""
+    parser.add_argument("--quick", action="store_true", help="only check that it works")
     parser.add_argument("--output", type=Path, help="folder of the JSON")
     parser.add_argument("--note", help="what a reader must know about the machine")
 
 
 def target_path(options: argparse.Namespace, kind: str, device: str) -> Path:
-    """Return where a benchmark with these options writes: quick results lie apart."""
+    """Return where a benchmark with these options writes; quick results go to their own folder."""
     folder = options.output or (QUICK_RESULTS if options.quick else RESULTS)
     return result_path(folder, f"{'quick ' if options.quick else ''}{kind}", device)
 
 
 def result_path(folder: Path, kind: str, device: str) -> Path:
-    """Return a path `KIND_DEVICE_DATE.json` in `folder` that no file has yet."""
+    """Return an unused path `KIND_DEVICE_DATE.json` in `folder`."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     stem = f"{_slug(kind)}_{_slug(device)}_{today}"
     path, number = folder / f"{stem}.json", 2
@@ -179,7 +180,7 @@ def result_path(folder: Path, kind: str, device: str) -> Path:
 
 
 def write_json(path: Path, result: dict[str, Any]) -> None:
-    """Write a result, its folder too; a reader sees the old file or the new one, never half."""
+    """Write a result atomically, and create its folder if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".tmp")
     partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
@@ -187,7 +188,7 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
 
 
 def shown(path: Path) -> str:
-    """Return a path as seen from the repository where it lies in there."""
+    """Return a path relative to the repository if it is inside, else the absolute path."""
     path = path.resolve()
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 

@@ -20,17 +20,17 @@ from typing import Any
 from benchmarks.case import Case
 from benchmarks.measuring import ROOT
 
-# Of a part's time, for what follows its last repeat.
+# Seconds of a part's limit reserved for what follows its last repeat.
 TAIL_S = 10.0
 LOG_LINES = 30
 _ERROR = re.compile(r"\w[\w.]*(Error|Exception|Interrupt)\b")
 
 
 def missing_modules(names: Sequence[str], python: str = sys.executable) -> list[str]:
-    """Return those of the modules that an interpreter lacks, without importing any.
+    """Return the modules that an interpreter lacks, without importing any.
 
     Raises:
-      SystemExit: there is no such interpreter.
+      SystemExit: the interpreter cannot be started.
     """
     if python == sys.executable:
         return [name for name in names if importlib.util.find_spec(name) is None]
@@ -39,16 +39,16 @@ def missing_modules(names: Sequence[str], python: str = sys.executable) -> list[
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise SystemExit(f"{python} is no Python interpreter: {error}") from error
+        raise SystemExit(f"{python} is not a Python interpreter: {error}") from error
 
 
 def run_part(
     module: str, case: Case, limit_s: float, python: str = sys.executable
 ) -> dict[str, Any]:
-    """Run `python -m module` on a case; return its outcome, or how it failed, with a `status`.
+    """Run `python -m module` on a case; return its `status` and its outcome or reason of failure.
 
-    Whatever the process started ends with it, at `limit_s` seconds at the latest. `started_at` is
-    of the clock `time.monotonic`.
+    All processes that it started end with it, after `limit_s` seconds at the latest. `started_at`
+    is a value of `time.monotonic()`.
     """
     case = dataclasses.replace(case, limit_s=limit_s - TAIL_S)
     with tempfile.TemporaryDirectory() as name:
@@ -65,7 +65,7 @@ def run_part(
 
 
 def _run(command: list[str], case: Case, limit_s: float, folder: Path, log: Path) -> int | None:
-    """Return the exit status, or None where the time was up."""
+    """Return the exit status, or None after a timeout."""
     arguments = [json.dumps(dataclasses.asdict(case)), str(folder / "outcome")]
     with log.open("w") as stream:
         child = subprocess.Popen(
@@ -81,14 +81,14 @@ def _run(command: list[str], case: Case, limit_s: float, folder: Path, log: Path
         except subprocess.TimeoutExpired:
             return None
         finally:
-            # The session is the child's own: torch.compile leaves helpers behind in it.
+            # The child has its own session, in which torch.compile leaves helper processes behind.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
 
 
 def _variables(case: Case, folder: Path) -> dict[str, str]:
-    """Return the environment of a part; without a cache its compilers start as on a first day."""
+    """Return the environment of a part; without a cache its compilers start cold."""
     variables = dict(os.environ)
     variables["JAX_ENABLE_COMPILATION_CACHE"] = "true" if case.cache else "false"
     if case.cache:
@@ -108,7 +108,7 @@ def _reason(lines: list[str], code: int) -> str:
     return (named or lines or [ended])[-1][:300]
 
 
-# FRAMEWORK-MODE-PHASE, where jit is not told: the phase and the mode.
+# FRAMEWORK-MODE-PHASE, with the mode jit left out: the phase and the mode.
 PARTS = {
     "jax-train": ("train", "jit"),
     "jax-inference": ("inference", "jit"),
@@ -123,24 +123,24 @@ PARTS = {
     "torch-frozen-inference": ("inference", "frozen"),
 }
 MODULES = {"jax": ("jax", "flax", "optax", "jaxtyping"), "torch": ("torch", "timm")}
-# Less than this is not enough to start a framework, compile and measure.
+# Seconds below which there is no time to start a framework, compile and measure.
 FEWEST_S = {"gpu": 40.0, "cpu": 10.0}
-# A part that hangs does not take the time of all that follow.
+# So that a part that hangs does not use up the time of those that follow.
 PART_LIMIT_S = {"gpu": 230.0, "cpu": 600.0}
 
 
 def run_turn(name: str, case: Case, left: float, peer_python: str = sys.executable) -> Any:
-    """Run a part in a process of its own and return its outcome, or say why it was not run.
+    """Run a part in its own process and return its outcome, or the reason why it was skipped.
 
     Args:
-      left: what the budget still has, in seconds.
-      peer_python: the interpreter that has torch and timm, where it is another one.
+      left: seconds left in the budget.
+      peer_python: the interpreter that has torch and timm, if it is another one.
     """
     framework, (phase, mode) = name.partition("-")[0], PARTS[name]
     python = peer_python if framework == "torch" else sys.executable
     missing = missing_modules(MODULES[framework], python)
     if missing:
-        # Without the peer there is still our own figure; without ours there is nothing.
+        # Our own numbers are useful without the peer's, but not the other way round.
         status = "failed" if framework == "jax" else "skipped"
         return {"status": status, "reason": f"not installed: {', '.join(missing)}"}
     if mode in ("compile", "frozen") and case.platform == "cpu" and not _has_compiler():
@@ -153,7 +153,7 @@ def run_turn(name: str, case: Case, left: float, peer_python: str = sys.executab
 
 
 def said(outcome: dict[str, Any]) -> str:
-    """Return an outcome in a few words."""
+    """Return a short description of an outcome."""
     if outcome["status"] != "done":
         return f"{outcome['status']}: {outcome['reason']}"
     if "repeats" not in outcome:
@@ -164,7 +164,7 @@ def said(outcome: dict[str, Any]) -> str:
 
 
 def case_settings(case: Case) -> dict[str, Any]:
-    """Return what of a case is of the run, and not of one of its parts or of this machine."""
+    """Return the settings of a case that all parts of a run share."""
     chosen = dataclasses.asdict(case)
     for name in ("phase", "mode", "limit_s", "dump", "cache"):
         del chosen[name]
@@ -172,14 +172,14 @@ def case_settings(case: Case) -> dict[str, Any]:
 
 
 def device_name(platform: str, environment: dict[str, Any]) -> str:
-    """Return what the figures are of: the GPU's name, or how many cores."""
+    """Return the name of the measured device: the GPU's name, or the number of cores."""
     if platform == "gpu":
         return environment["gpus"][0]["name"] if environment["gpus"] else "unknown"
     return f"{environment['cores']} cores"
 
 
 def add_case_options(parser: argparse.ArgumentParser) -> None:
-    """Add what a case is made of, and how long it is watched."""
+    """Add the options of a case: its sizes, and how long it is timed."""
     add_size_options(parser)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--repeats", type=int)
@@ -188,13 +188,13 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_size_options(parser: argparse.ArgumentParser) -> None:
-    """Add what makes a network large, but for its batch."""
+    """Add the options for dtype and image size."""
     parser.add_argument("--dtype")
     parser.add_argument("--image-size", type=int)
 
 
 def add_peer_option(parser: argparse.ArgumentParser) -> None:
-    """Add where torch and timm are."""
+    """Add the option for the interpreter that has torch and timm."""
     parser.add_argument(
         "--peer-python",
         default=os.environ.get("PEER_PYTHON", sys.executable),

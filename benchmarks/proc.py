@@ -1,4 +1,4 @@
-"""Processes as Linux sees them in /proc: who they belong to, and what they hold."""
+"""Read from Linux's /proc which processes a session has and what they use."""
 
 import os
 import sys
@@ -11,11 +11,11 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Holding:
-    """What a process, or several together, hold at one moment.
+    """What one process or several together use at one moment.
 
     Attributes:
-      resident_bytes: in memory now, files that are mapped into it too.
-      own_bytes: what they allocated, in memory or swapped out: the kernel takes none of it back.
+      resident_bytes: in memory now, including mapped files.
+      own_bytes: what they allocated, in memory or swapped out; the kernel cannot reclaim it.
     """
 
     resident_bytes: int
@@ -26,19 +26,19 @@ class Holding:
 
 
 def require_proc() -> None:
-    """Leave with an error where there is no /proc to read."""
+    """Exit with an error if /proc does not exist."""
     if not (PROC / "self" / "status").exists():
         raise SystemExit(f"this benchmark reads {PROC}, which {sys.platform} does not have")
 
 
 def session_processes(session: int) -> list[int]:
-    """Return the processes of a session that still run, in order."""
+    """Return the running processes of a session, in order."""
     numbers = sorted(int(path.name) for path in PROC.iterdir() if path.name.isdigit())
     return [number for number in numbers if _runs_in(number, session)]
 
 
 def holding(processes: list[int]) -> Holding:
-    """Return what these processes hold together; one that has just ended holds nothing."""
+    """Return what these processes use together; one that has just ended counts as nothing."""
     resident = own = files = threads = counted = 0
     for number in processes:
         try:
@@ -53,19 +53,19 @@ def holding(processes: list[int]) -> Holding:
 
 
 def cpu_seconds(processes: Sequence[int]) -> float:
-    """Return the CPU time that these processes have used; one that has ended counts nothing."""
+    """Return the CPU time that these processes have used; one that has ended counts as 0."""
     ticks = 0
     for number in processes:
         try:
             fields = (PROC / str(number) / "stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        ticks += int(fields[11]) + int(fields[12])  # of the process itself and of the system for it
+        ticks += int(fields[11]) + int(fields[12])  # user and system time
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _status(number: int) -> dict[str, int]:
-    """Return the figures of a process, sizes in KiB."""
+    """Return the numbers in a process's status, sizes in KiB."""
     lines = (PROC / str(number) / "status").read_text().splitlines()
     pairs = (line.partition(":") for line in lines)
     words = ((name, *value.split()[:1]) for name, _, value in pairs)
@@ -74,7 +74,7 @@ def _status(number: int) -> dict[str, int]:
 
 def _runs_in(number: int, session: int) -> bool:
     try:
-        # The name before the last bracket may hold spaces and brackets of its own.
+        # The name before the last bracket can itself contain spaces and brackets.
         fields = (PROC / str(number) / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return False

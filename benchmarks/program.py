@@ -1,4 +1,4 @@
-"""What a compiled program asks for: memory, arithmetic, traffic, communication, data movement."""
+"""Count what a compiled program uses: memory, flops, bytes, communication, data movement."""
 
 import math
 import re
@@ -13,19 +13,19 @@ from flax_resnet.models import Network, count_macs, count_parameters
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _BITS = {"pred": 8, "bf16": 16}
 _SHAPE = re.compile(r"\b(pred|bf16|[a-z]\d+)\[([\d,]*)\]")
-# `%name = SHAPE opcode(operands)`; a tuple's shape stands in brackets.
+# `%name = SHAPE opcode(operands)`; a tuple's shape is in parentheses.
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?\S+ = (\(.*?\)|\S+) ([a-z][\w-]*)\(", re.MULTILINE)
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*?^\}", re.MULTILINE | re.DOTALL)
 
 
 def device_memory(device: jax.Device) -> dict[str, int]:
-    """Return what the device's allocator tells; nothing on a CPU."""
+    """Return the statistics of the device's allocator; empty on a CPU."""
     stats: dict[str, int] = device.memory_stats() or {}
     return stats
 
 
 def planned_bytes(compiled: Any) -> dict[str, int]:
-    """Return what XLA's own plan holds at once: arguments, results and temporaries."""
+    """Return the bytes in XLA's plan: arguments, results and temporaries."""
     plan = compiled.memory_analysis()
     planned = plan.argument_size_in_bytes + plan.output_size_in_bytes
     planned += plan.temp_size_in_bytes - plan.alias_size_in_bytes
@@ -35,7 +35,7 @@ def planned_bytes(compiled: Any) -> dict[str, int]:
 def peaks(
     idle: dict[str, int], built: dict[str, int], after: dict[str, int], compiled: Any
 ) -> dict[str, Any]:
-    """Return bytes; the peak is one of compiling where trying out kernels took more than a step."""
+    """Return peak bytes; `peak_is_of_compiling` if autotuning needed more than the steps."""
     peak, before = after.get("peak_bytes_in_use"), built.get("peak_bytes_in_use")
     return {
         "peak": peak,
@@ -47,7 +47,7 @@ def peaks(
 
 
 def kept_bytes(model: Network, variables: Any, images: jax.Array) -> int:
-    """Return what the forward pass hands to the backward pass, by JAX's own account."""
+    """Return the bytes that the forward pass stores for the backward pass, according to JAX."""
 
     def residuals(params: Any, variables: Any, images: jax.Array) -> Any:
         def forward(params: Any) -> Any:
@@ -61,10 +61,10 @@ def kept_bytes(model: Network, variables: Any, images: jax.Array) -> int:
 
 
 def work(case: Case, model: Network, compiled: Any) -> dict[str, float]:
-    """Count a step's work: by the network's definition, and by XLA after its optimisations.
+    """Return the work of a step: by the network's definition, and by XLA after its optimizations.
 
     An update counts as three forward passes. XLA does not see into cuDNN's convolutions, so its
-    own flops are low on a GPU; its bytes are those that the kernels read and write.
+    own flops are low on a GPU; its bytes are what the kernels read and write.
     """
     passes = 1 if case.phase == "inference" else 3
     macs = count_macs(model, case.image_size)
@@ -77,7 +77,7 @@ def work(case: Case, model: Network, compiled: Any) -> dict[str, float]:
 
 
 def cost(compiled: Any) -> dict[str, float]:
-    """Return XLA's own count of a program's arithmetic and of the bytes it reads and writes."""
+    """Return XLA's count of a program's flops and of the bytes it reads and writes."""
     found = compiled.cost_analysis() or {}
     return {
         "xla_flops": float(found.get("flops", 0)),
@@ -86,14 +86,14 @@ def cost(compiled: Any) -> dict[str, float]:
 
 
 def communication(text: str) -> dict[str, dict[str, int]]:
-    """Return how often each collective stands in a program's text, and the bytes it hands out.
+    """Return the count and result bytes of each collective in a program's text.
 
-    One that is started and waited for apart counts once. A loop's body counts once too.
+    An asynchronous collective counts once, and so does a loop's body.
     """
     found: dict[str, dict[str, int]] = {}
     for shape, opcode in _INSTRUCTION.findall(text):
         name = opcode.removesuffix("-done")
-        # The start of an asynchronous one has its operands in its shape, and more.
+        # The start of an asynchronous collective has a shape that includes its operands.
         if name in COLLECTIVES:
             entry = found.setdefault(name, {"count": 0, "bytes": 0})
             entry["count"] += 1
@@ -102,9 +102,9 @@ def communication(text: str) -> dict[str, dict[str, int]]:
 
 
 def count_moves(text: str) -> dict[str, int]:
-    """Return how often a program's text transposes and copies: in all, and outside of fusions.
+    """Return the number of transposes and copies in a program's text, in total and unfused.
 
-    What is fused moves no bytes of its own.
+    Fused ones move no bytes of their own.
     """
     fused = set(re.findall(r"\bfusion\(.*?calls=%?([\w.-]+)", text))
     found = {"transposes": 0, "copies": 0, "standalone_transposes": 0, "standalone_copies": 0}
@@ -118,7 +118,7 @@ def count_moves(text: str) -> dict[str, int]:
 
 
 def shape_bytes(shape: str) -> int:
-    """Return the bytes of `f32[3,3,64]{...}` or of a tuple of such."""
+    """Return the bytes of a shape such as `f32[3,3,64]{...}`, or of a tuple of shapes."""
     total = 0
     for kind, sides in _SHAPE.findall(shape):
         bits = _BITS.get(kind) or int(re.sub(r"\D", "", kind))

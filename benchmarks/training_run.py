@@ -17,7 +17,7 @@ from benchmarks.proc import session_processes
 
 
 class RunProcess:
-    """A process that trains, in a session of its own; what it says goes to files."""
+    """A process that trains, in its own session; its output goes to files."""
 
     def __init__(self, arguments: Sequence[str], log: Path, variables: Mapping[str, str]) -> None:
         self._output, self._errors = log.with_suffix(".out"), log.with_suffix(".err")
@@ -34,16 +34,16 @@ class RunProcess:
 
     @property
     def pid(self) -> int:
-        """Return its number, which is its session's too."""
+        """Return its process id, which is also its session's."""
         return self._child.pid
 
     @property
     def code(self) -> int | None:
-        """Return its exit status, or None while it runs; less than 0 is a signal."""
+        """Return its exit status, negative for a signal, or None while it runs."""
         return self._child.poll()
 
     def said(self) -> str:
-        """Return what it has printed so far: nothing before its run is ready to train."""
+        """Return what it has printed so far; it prints nothing before it is ready to train."""
         return self._output.read_text(errors="replace")
 
     def complaint(self) -> list[str]:
@@ -51,44 +51,44 @@ class RunProcess:
         return self._errors.read_text(errors="replace").strip().splitlines()
 
     def send(self, number: signal.Signals) -> None:
-        """Signal the process itself, not those that it started: so do schedulers and the kernel."""
+        """Signal the process itself, not its children, as schedulers and the kernel do."""
         self._child.send_signal(number)
 
     def wait(self, limit_s: float) -> int | None:
-        """Return the exit status, or None where it still runs after so long."""
+        """Return the exit status, or None if it still runs after `limit_s` seconds."""
         try:
             return self._child.wait(timeout=limit_s)
         except subprocess.TimeoutExpired:
             return None
 
     def left_behind(self, limit_s: float) -> list[int]:
-        """Return the processes that it started and that still run so long after it ended."""
+        """Return its child processes that still run `limit_s` seconds after it ended."""
         until = time.monotonic() + limit_s
         while (left := session_processes(self.pid)) and time.monotonic() < until:
             time.sleep(0.05)
         return left
 
     def end(self) -> None:
-        """End it at once, with all that it started."""
+        """Kill it with all its child processes."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._child.wait()
 
 
 def run_variables(platform: str, cache: Path) -> dict[str, str]:
-    """Return the environment of a run that finds what an earlier one compiled in `cache`."""
+    """Return the environment of a run that reuses the compiled programs in `cache`."""
     return {
         **os.environ,
         "JAX_PLATFORMS": platform,
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "PYTHONUNBUFFERED": "1",  # a killed process takes what it has not yet printed with it
+        "PYTHONUNBUFFERED": "1",  # the buffered output of a killed process is lost
     }
 
 
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
-# Orbax writes into such a folder and renames it to the bare step when all is there.
+# Orbax writes into such a folder and renames it to the step when it is complete.
 _PARTIAL = ".orbax-checkpoint-tmp"
 
 
@@ -98,18 +98,18 @@ def whole_checkpoints(workdir: Path) -> list[int]:
 
 
 def newest_checkpoint(workdir: Path) -> int:
-    """Return the step that the run goes on from, 0 where nothing was saved."""
+    """Return the step from which the run continues, 0 if nothing was saved."""
     return max(whole_checkpoints(workdir), default=0)
 
 
 def partial_checkpoints(workdir: Path) -> list[int]:
-    """Return the steps whose checkpoints are being written, or were when their run died."""
+    """Return the steps of unfinished checkpoints, in progress or left by a killed run."""
     steps = (name.partition(_PARTIAL) for name in _names(workdir))
     return sorted(int(step) for step, mark, _ in steps if mark and step.isdigit())
 
 
 def reached(workdir: Path) -> int:
-    """Return the last step that left a trace: a row, or a checkpoint, whole or not."""
+    """Return the last step that left a trace: a row, or a complete or partial checkpoint."""
     logged = [int(row["step"]) for row in _whole_rows(workdir)]
     saved = whole_checkpoints(workdir) + partial_checkpoints(workdir)
     return max(logged + saved, default=0)
@@ -119,14 +119,14 @@ def read_rows(workdir: Path) -> list[dict[str, Any]]:
     """Return the rows of the metrics.
 
     Raises:
-      ValueError: a line is no JSON.
+      ValueError: a line is not JSON.
     """
     path = workdir / METRICS
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def _whole_rows(workdir: Path) -> Iterator[dict[str, Any]]:
-    """Yield the last rows that are complete: the run may be writing one, and was cut off before."""
+    """Yield the last two rows that are complete: a killed run can leave half a row."""
     path = workdir / METRICS
     for line in path.read_text().splitlines()[-2:] if path.exists() else []:
         try:
@@ -145,10 +145,10 @@ def _names(workdir: Path) -> list[str]:
 def start_together(
     arguments: Sequence[str], logs: Path, variables: Sequence[Mapping[str, str]]
 ) -> list[RunProcess]:
-    """Start a process of the run for each of the environments in `variables`.
+    """Start one process of the run for each environment in `variables`.
 
     Args:
-      logs: the path that their logs have in common; each adds its number.
+      logs: the common prefix of their logs; each process adds its number.
     """
     count = len(variables)
     shared = [*arguments, "--coordinator=off"]
@@ -169,7 +169,7 @@ def start_together(
 
 
 def wait_for_all(processes: Sequence[RunProcess], limit_s: float) -> list[str]:
-    """Wait until all have ended, end those that do not, and return how they failed, if they did."""
+    """Wait until all have ended, kill those that do not, and return descriptions of failures."""
     until = time.monotonic() + limit_s
     faults = []
     try:
@@ -186,7 +186,7 @@ def wait_for_all(processes: Sequence[RunProcess], limit_s: float) -> list[str]:
 
 
 def free_port() -> int:
-    """Return a port of this machine on which nobody listens."""
+    """Return an unused port of this machine."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port: int = probe.getsockname()[1]

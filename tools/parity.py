@@ -1,7 +1,7 @@
-"""Errors against the published models' own outputs, name by name and by family.
+"""Compute errors against the published models' outputs, by name and by family.
 
-For every golden of a folder: the largest error of logits in inference mode (float32 and float64),
-and in float64 of logits, gradient norms and running statistics of a training step.
+For every golden in a folder: the largest error of logits in inference mode (float32 and float64),
+and in float64 the errors of logits, gradient norms and running statistics of a training step.
 """
 
 import argparse
@@ -38,7 +38,7 @@ FAMILIES = {
     "cifar": "cifar",
     "unet": "unet",
 }
-# Errors that are compared with a bound, in the order of the table.
+# Errors, in the order of the table's columns.
 COLUMNS = ("float32", "float64", "train", "gradients", "running")
 
 
@@ -96,7 +96,7 @@ def compare(name: str, path: Path, *, inference_only: bool) -> dict[str, Any]:
 def _training_errors(
     model: Any, variables: Any, images: Any, labels: Any, facts: Any, golden: Any
 ) -> dict[str, float]:
-    """Take one step without an update in float64 and compare what it gives."""
+    """Compare the results of one training step in float64, without an update."""
     images = images.astype(jnp.float64)
 
     def loss(params: Any) -> Any:
@@ -104,12 +104,12 @@ def _training_errors(
         logits, new = model.apply(given, images, train=True, mutable=["batch_stats"])
         return loss_of(logits, labels), (logits, new)
 
-    # Optimising takes longer than running once, and in float64 it is all the same.
+    # Optimizing takes longer than running once, and in float64 it makes no difference.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     step = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=options)
     (_, (logits, new)), gradients = step(variables["params"])
     found = to_torch(model, {"params": gradients, **new})
-    # A bias in front of a norm has no gradient but rounding, so tiny ones are no measure.
+    # The gradient of a bias before a norm is only rounding, so tiny norms are not compared.
     least = 1e-6 * max(facts["grad_norm"].values())
     norms = {
         key: abs(float(np.linalg.norm(found[key])) - norm) / max(norm, least)
@@ -127,15 +127,15 @@ def _training_errors(
 
 
 def channels_last(published: np.ndarray) -> np.ndarray:
-    """Return a golden's logits with our axes: where they are maps, torch's have channels first."""
+    """Return a golden's logits with our axes: torch's maps have channels first."""
     return np.moveaxis(published, 1, -1) if published.ndim == 4 else published
 
 
 def make_labels(facts: Any, shape: Sequence[int]) -> Any:
-    """Return a golden's labels, with our axes: one an image, or ones and zeros for every pixel.
+    """Return a golden's labels with our axes: one per image, or a 0 or 1 per pixel.
 
     Args:
-      shape: of the golden's logits.
+      shape: shape of the golden's logits.
     """
     if len(shape) == 4:
         return channels_last(np.random.RandomState(1).randint(0, 2, shape))
@@ -164,7 +164,7 @@ def summary(cases: Sequence[dict[str, Any]]) -> str:
 
 
 def _model_name(path: Path) -> str | None:
-    """Return our name of a golden's model; None: it is none of the table's."""
+    """Return our name of a golden's model, or None if the table does not have it."""
     source, _, name = path.stem.partition(".")
     name = f"cifar_{name}" if source == "cifar" else name or source
     return name if name in list_models() else None

@@ -1,11 +1,11 @@
-"""Record what small compiled programs ask for, so that a test sees when one asks for more.
+"""Record the cost of small compiled programs, so that a test detects increases.
 
     python -m tools.program_bounds
 
-Each case is compiled for one device of a CPU, and XLA's count of its arithmetic and of the bytes it
-reads and writes, its memory, transposes and copies go to tests/goldens/programs.json, under the
-version of jax. Run it after a change that is meant to cost more, or to cost less, and with each
-version of jax that the tests run with. No time is taken: a busy machine gives the same figures.
+Each case is compiled for one CPU device. XLA's flops and bytes, the memory, transposes and copies
+are written to tests/goldens/programs.json, under the version of jax. Run it after a change that is
+intended to change the cost, and with each version of jax that the tests use. Nothing is timed, so a
+busy machine gives the same numbers.
 """
 
 import argparse
@@ -43,7 +43,7 @@ CASES = {
         "inference", "folded", model="resnet50", shallow=True, **_SMALL
     ),
 }
-# How far above its bound a figure may be: processors and thread counts move what XLA fuses.
+# Allowed relative excess: what XLA fuses depends on the processor and the number of threads.
 MARGINS = {"xla_flops": 0.01}
 MARGIN = 0.15
 
@@ -51,7 +51,7 @@ Figures = dict[str, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compile every case, record the figures and print them."""
+    """Compile every case, record the costs and print them."""
     options = _parser().parse_args(arguments)
     recorded = read_bounds(options.output) if options.output.exists() else {}
     found = {name: measure(case) for name, case in CASES.items()}
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(case: Case) -> Figures:
-    """Return what a case's program asks for."""
+    """Return the cost of a case's program."""
     mesh = Mesh(np.asarray(jax.devices()[:1]), ("data",))
     make = jax_side.train_program if case.phase == "train" else jax_side.inference_program
     function, arguments, _ = make(case, mesh)
@@ -78,18 +78,18 @@ def read_bounds(path: Path = BOUNDS) -> dict[str, dict[str, Figures]]:
 
 
 def bounds_for(version: str, bounds: dict[str, dict[str, Figures]]) -> dict[str, Figures]:
-    """Return the bounds of a version of jax, or of the nearest one before it that has some.
+    """Return the bounds of a version of jax, or of the nearest earlier version.
 
-    The oldest ones serve for a version that is older still.
+    A version older than all gets the oldest bounds.
     """
     before = [known for known in bounds if order(known) <= order(version)]
     return bounds[max(before, key=order) if before else min(bounds, key=order)]
 
 
 def excesses(found: Figures, bound: Figures) -> list[str]:
-    """Return which figures are above their bounds, in words."""
+    """Return messages for the numbers that exceed their bounds."""
     return [
-        f"{name} is {found[name]:,.0f}, at most {limit:,.0f} are expected"
+        f"{name} is {found[name]:,.0f}, expected at most {limit:,.0f}"
         for name, limit in bound.items()
         if found[name] > limit * (1 + MARGINS.get(name, MARGIN))
     ]
@@ -101,7 +101,7 @@ def order(version: str) -> tuple[int, ...]:
 
 
 def summary(found: dict[str, Figures]) -> str:
-    """Return the figures as a table."""
+    """Return the costs as a table."""
     header = ("", *next(iter(found.values())))
     rows = [
         (name, *(f"{value:,.0f}" for value in figures.values())) for name, figures in found.items()

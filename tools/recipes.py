@@ -1,4 +1,4 @@
-"""Write docs/recipes.md: every recipe's settings, source, promise, and what was measured of it.
+"""Write docs/recipes.md: every recipe's settings, source, expected and measured accuracy.
 
     python -m tools.recipes
 
@@ -27,14 +27,14 @@ reach and what it has reached here. `python -m tools.recipes` generates this pag
 take the model after a colon: `--config configs/rsb_a3.py:resnet18`; those for CIFAR-10 also take a
 data set: `--config configs/cifar10_wrn_28_10.py:cifar100/wrn_40_4`.
 """
-# What says how a data set is read and reported, and not how a network learns.
+# Settings of how data is read and reported, not of how a network learns.
 _LEFT_OUT = {"train_split", "eval_split", "test_split", "mean", "std", "channels"}
 _LEFT_OUT |= {"test_when_done", "eval_every_epochs", "log_every"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe with the promises in its docstring, by their word: Source, Expected, Time."""
+    """A recipe with the entries Source, Expected and Time of its docstring."""
 
     name: str
     title: str
@@ -51,7 +51,7 @@ def page(recipes: Sequence[Recipe], measured: dict[str, str]) -> str:
     """Return the page, in Markdown.
 
     Args:
-      measured: a sentence for each recipe that was trained.
+      measured: the measured accuracies of each trained recipe, in words.
     """
     accuracies = [["recipe", "model", "expected", "measured by us", "source"]]
     settings = [["recipe", "what it sets"]]
@@ -86,7 +86,7 @@ def differences(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[
 
 
 def measurements(folder: Path = RESULTS) -> dict[str, str]:
-    """Return what the results in `folder` say of each recipe, one sentence a variant."""
+    """Return the accuracies of each recipe in the results in `folder`, in words."""
     found: dict[str, list[str]] = {}
     for path in sorted(folder.glob("accuracy-*.json")):
         result = json.loads(path.read_text())
@@ -120,7 +120,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, tuple[float, floa
 
 
 def _changed(result: Mapping[str, Any]) -> str:
-    """Return the settings in which all runs differed from the recipe, in brackets."""
+    """Return the settings that all runs changed in the recipe, in parentheses."""
     names = {each: each.partition("=")[0].rpartition(".")[2] for each in result["shared"]}
     told = [f"`{each}`" for each, name in names.items() if name not in _LEFT_OUT]
     return f" ({', '.join(told)})" if told else ""

@@ -77,7 +77,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "random erasing, mean": {"erase": 1.0},
     "random erasing, noise": {"erase": 1.0, "erase_mode": "pixel"},
 }
-# Settings of data, and of its augmentation.
+# Settings of the data, and of its augmentation.
 RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "crop and flip": ({}, {}),
     "crop and flip, Pillow's filters": ({"interpolation": "bilinear"}, {}),
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     options.repeats = options.repeats or (2 if options.quick else 7)
     options.repeat_s = options.repeat_s or (0.001 if options.quick else 0.1)
-    cv2.setNumThreads(1)  # as the trainer's workers do
+    cv2.setNumThreads(1)  # as in the trainer's workers
     environment = record_environment(options.note)
     result = {
         "benchmark": "augmentation",
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def compare_all(repeats: int, repeat_s: float) -> dict[str, Any]:
-    """Return every comparison by table and name."""
+    """Return all comparisons by table and name."""
 
     def compared(rows: dict[str, tuple[Work, Work]]) -> dict[str, Any]:
         return {name: compare(*works, repeats, repeat_s) for name, works in rows.items()}
@@ -141,14 +141,14 @@ def compare_all(repeats: int, repeat_s: float) -> dict[str, Any]:
 
 
 def photo(name: str) -> bytes:
-    """Return a JPEG file of 640 x 427 pixels that scikit-learn carries."""
+    """Return a JPEG file of 640 x 427 pixels that comes with scikit-learn."""
     return (Path(sklearn.datasets.__file__).parent / "images" / name).read_bytes()
 
 
 def operation_rows(size: int) -> dict[str, tuple[Work, Work]]:
-    """Return by name what one operation costs the library and what Pillow.
+    """Return each operation by name: the library's function and Pillow's.
 
-    Pillow's picture is a picture before and after: nothing is converted.
+    Pillow's side starts and ends with its own image type, without conversion.
     """
     image, picture = _crop(size)
     canvas = Canvas(FILL)
@@ -171,7 +171,7 @@ def operation_rows(size: int) -> dict[str, tuple[Work, Work]]:
 
 
 def stage_rows(size: int) -> dict[str, tuple[Work, Work]]:
-    """Return what a crop goes through, from an array of the library and a picture of Pillow."""
+    """Return the augmentation stages of a crop: the library's function and Pillow's."""
     image, picture = _crop(size)
 
     def row(config: DataConfig) -> tuple[Work, Work]:
@@ -187,7 +187,7 @@ def stage_rows(size: int) -> dict[str, tuple[Work, Work]]:
 
 
 def recipe_row(photos: Sequence[bytes], config: DataConfig) -> tuple[Work, Work]:
-    """Return how the library and how Pillow prepare one of the photos for a batch."""
+    """Return functions that prepare a photograph for a batch: the library's and Pillow's."""
     rngs = np.random.default_rng(0), np.random.default_rng(0)
     turns = [0, 0]
     row = np.empty((config.image_size, config.image_size, 3), np.uint8)
@@ -206,7 +206,7 @@ def recipe_row(photos: Sequence[bytes], config: DataConfig) -> tuple[Work, Work]
 
 
 def compare(ours: Work, peer: Work, repeats: int, repeat_s: float) -> dict[str, Any]:
-    """Return images a second of both, in turns of about `repeat_s`, and their ratio."""
+    """Return images per second of both, in turns of about `repeat_s` seconds, and their ratio."""
     counts = [
         max(4, round(repeat_s / min(_seconds(work, 1) for _ in range(3)))) for work in (ours, peer)
     ]
@@ -222,7 +222,7 @@ def compare(ours: Work, peer: Work, repeats: int, repeat_s: float) -> dict[str, 
 
 
 def summary(result: dict[str, Any]) -> str:
-    """Return a result as tables of images a second and core."""
+    """Return a result as tables of images per second and core."""
     texts = []
     sections = [(f"operations, {size}", rows) for size, rows in result["operations"].items()]
     sections += [(f"on a crop, {size}", rows) for size, rows in result["stages"].items()]

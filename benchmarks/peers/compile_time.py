@@ -1,8 +1,8 @@
-"""How long the first training step takes to come, by depth: cold, and with what a cache kept.
+"""Measure the time to the first training step by depth, with an empty and with a full cache.
 
-Networks are compiled unrolled and with `scan_blocks`, and by torch.compile. Each has a cache of its
-own, is compiled into it by one process and taken from it by the next. XLA:CPU runs a scanned step
-many times slower; that is in `step s`.
+Networks are compiled unrolled, with `scan_blocks`, and by torch.compile. Each has its own cache,
+which one process fills and the next one reads. XLA:CPU runs a scanned step many times slower; see
+`step s`.
 """
 
 import argparse
@@ -27,15 +27,15 @@ from benchmarks.parts import add_peer_option, add_size_options, case_settings, d
 from benchmarks.peers.steps import default_platform, make_case
 
 MODELS = ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110")
-# The part, and what is changed in its case.
+# The part, and the changes to its case.
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "unrolled": ("jax-train", dict()),
     "scanned": ("jax-train", dict(scan_blocks=True)),
     "torch.compile": ("torch-compile-train", dict()),
 }
-# A few steps show how long one takes; the first is what counts.
+# A few steps are enough: the first one matters.
 STEPS: dict[str, Any] = dict(repeats=1, repeat_s=1e-3, warm_up_s=1e-3)
-# How long compiling takes depends little on it.
+# Compile time hardly depends on it.
 BATCH_SIZE = 8
 FIGURES = ("trace_s", "compile_s", "first_step_s", "step_s")
 
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def compile_twice(case: Any, kind: str, left: float, peer_python: str) -> list[dict[str, Any]]:
-    """Return what a process took that found an empty cache, and the next one that found it full."""
+    """Return the turns of two processes: the first finds an empty cache, the second a full one."""
     part, changes = KINDS[kind]
     turns = []
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +95,7 @@ def compile_twice(case: Any, kind: str, left: float, peer_python: str) -> list[d
 
 
 def figures(turns: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return each figure over the rounds, by kind and cache."""
+    """Return each number summarized over the rounds, by kind and cache."""
     found: dict[str, dict[str, Any]] = {}
     for key in dict.fromkeys((turn["kind"], turn["cache"]) for turn in turns):
         mine = [turn for turn in turns if (turn["kind"], turn["cache"]) == key]
@@ -107,7 +107,7 @@ def figures(turns: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def ratios(found: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Return how many times longer the first step takes without a cache, unrolled, and by torch."""
+    """Return first-step ratios: cold / cached, unrolled / scanned, and torch.compile / unrolled."""
 
     def first(kind: str, cache: str) -> float | None:
         value = found.get(f"{kind}, {cache}", {}).get("first_step_s")
@@ -125,7 +125,7 @@ def ratios(found: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 
 def summary(entries: Sequence[dict[str, Any]]) -> str:
-    """Return the figures as a table, and the ratios."""
+    """Return a table of the numbers, and the ratios."""
     rows = [
         (f"{entry['settings']['model']}, {key}", *(_cell(values, figure) for figure in FIGURES))
         for entry in entries
@@ -154,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--models", nargs="+", help=f"default: {' '.join(MODELS)}")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND")
-    parser.add_argument("--platform", choices=("gpu", "cpu"), help="default: gpu where one is")
+    parser.add_argument("--platform", choices=("gpu", "cpu"), help="default: gpu if there is one")
     parser.add_argument("--rounds", type=int, help="default: 3")
     parser.add_argument("--budget", type=float, default=7200.0, help="seconds for all parts")
     add_size_options(parser)

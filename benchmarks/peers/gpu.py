@@ -1,8 +1,8 @@
-"""ResNet-50 beside timm's in one call: training and inference, speed, memory and compile time.
+"""Compare ResNet-50 with timm's in one call: training and inference, speed, memory, compilation.
 
 Run: benchmarks/gpu.sh (one GPU, at most 9 minutes), or benchmarks/gpu.sh --tiny (any CPU). Every
-measurement is a process of its own, so that no framework's memory pool stands in another's way.
-The JSON is written anew after each one: what is done stays when the rest does not fit the budget.
+measurement runs in its own process, so that the frameworks do not compete for memory. The JSON is
+rewritten after each one, so finished parts survive an exhausted budget.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from benchmarks.measuring import (
 from benchmarks.parts import add_case_options, case_settings, device_name, run_turn, said
 from benchmarks.peers.part_table import merge_round, part_tables, ratios, shares
 
-# What matters most first: a budget that runs out cuts off the end.
+# The most important first: an exhausted budget cuts off the end.
 PARTS = (
     "jax-train",
     "torch-eager-train",
@@ -81,25 +81,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tiny", action="store_true", help="a small network on the CPU, seconds")
     parser.add_argument("--platform", choices=("gpu", "cpu"), help="default: gpu; cpu when tiny")
     parser.add_argument("--model")
-    parser.add_argument("--rounds", type=int, default=1, help="go through all parts so often")
+    parser.add_argument("--rounds", type=int, default=1, help="passes over all parts")
     add_case_options(parser)
     parser.add_argument("--parts", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--budget", type=float, default=515.0, help="seconds for all parts")
     parser.add_argument(
         "--output",
         type=Path,
-        help="folder of the JSON, seen from the repository; or $BENCHMARKS_OUTPUT",
+        help="folder of the JSON, relative to the repository; or $BENCHMARKS_OUTPUT",
     )
-    parser.add_argument("--dump", help="folder for the optimised HLO of the jax parts")
+    parser.add_argument("--dump", help="folder for the optimized HLO of the jax parts")
     parser.add_argument("--note", help="what a reader must know about the machine")
     return parser
 
 
 def _case(options: argparse.Namespace) -> Case:
-    """Return what all parts have in common, and fill in the options that depend on it."""
+    """Return the case that all parts share, and fill in the options that depend on it."""
     options.platform = options.platform or ("cpu" if options.tiny else "gpu")
     if options.parts is None:
-        # torch.compile needs a compiler and a minute: for a CPU it is on demand.
+        # torch.compile needs a compiler and a minute, so on a CPU it runs only if requested.
         on_cpu = options.platform == "cpu"
         options.parts = [name for name in PARTS if not (on_cpu and "compile" in name)]
     variable = os.environ.get("BENCHMARKS_OUTPUT")
@@ -113,6 +113,6 @@ def _case(options: argparse.Namespace) -> Case:
 
 
 if __name__ == "__main__":
-    # An outer time limit ends this with SIGTERM; the part that runs must end with it.
+    # An outer time limit ends this with SIGTERM; the running part must end with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -1,9 +1,9 @@
-"""Images a second of a core from JPEG files to batches: the whole loader, and its parts alone.
+"""Measure images per second and core from JPEG files to batches: the whole loader and its parts.
 
-The bare loop decodes, crops at random, resizes and mirrors photos that lie in memory, in as many
-processes as there are cores. The whole loader does that in threads or worker processes, and
-shuffles, batches and hands over through shared memory besides. Peers are Pillow as torchvision
-uses it, alone and in torch's DataLoader, and tf.data, where they are installed. All take turns.
+The bare loop decodes, randomly crops, resizes and flips photographs in memory, in one process per
+core. The whole loader does the same in threads or worker processes, and also shuffles, batches and
+passes batches through shared memory. The peers are Pillow as torchvision uses it, alone and in
+torch's DataLoader, and tf.data, if they are installed. All take turns.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def rows(
     photos: Photos, config: DataConfig, cores: int, workers: Sequence[int], peers: bool
 ) -> Makers:
-    """Return by name what opens each side."""
+    """Return by name a function that opens each side."""
 
     def whole(count: int) -> Callable[[], Side]:
         changed = dataclasses.replace(config, workers=count)
@@ -119,7 +119,7 @@ def rows(
 
 
 def compare(makers: Makers, repeats: int, repeat_s: float, cores: int) -> dict[str, Any]:
-    """Open every side, let them take turns, and return the figures of each."""
+    """Open every side, measure them in turns, and return the numbers of each."""
     sides = {name: make() for name, make in makers.items()}
     turns: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     try:
@@ -153,7 +153,7 @@ def _turn(side: Side, seconds: float, cores: int) -> dict[str, float]:
     parent, workers = time.process_time() - parent, side.worker_seconds() - workers
     return {
         "images_per_second": count / taken,
-        # Of CPU time in all processes, to which what else runs on the machine adds little.
+        # Per CPU time of all processes, which other load on the machine hardly affects.
         "images_per_core_second": count / max(parent + workers, 1e-3),
         "parent_microseconds_per_image": 1e6 * parent / count,
         "cores_used": (parent + workers) / taken / cores,
@@ -161,7 +161,7 @@ def _turn(side: Side, seconds: float, cores: int) -> dict[str, float]:
 
 
 def _wait_until_idle(side: Side) -> None:
-    """Let a side fill its buffers again, so that the next one has the cores to itself."""
+    """Wait until a side has refilled its buffers, so that the next one has all cores."""
     for _ in range(100):
         before = time.process_time() + side.worker_seconds()
         time.sleep(0.1)
@@ -183,7 +183,7 @@ def summary(result: dict[str, Any]) -> str:
         for name, row in result["rows"].items()
     ]
     settings = result["settings"]
-    header = ("", "images/s", "images/s/core", "ratio", "by CPU time", "parent's us an image")
+    header = ("", "images/s", "images/s/core", "ratio", "by CPU time", "parent's us per image")
     said = [
         f"{settings['photos']} photos of {settings['mean_kilobytes']:.0f} KB on average to "
         f"{settings['image_size']} px, {settings['interpolation']}, batches of "
@@ -215,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--interpolation", default="area", choices=INTERPOLATIONS)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--cores", type=int, help="use so many cores; default: all")
+    parser.add_argument("--cores", type=int, help="number of cores to use; default: all")
     parser.add_argument("--workers", type=int, nargs="+", help="default: 0 to the number of cores")
     parser.add_argument("--repeats", type=int, help="turns; default: 5, quick 1")
     parser.add_argument("--repeat-s", type=float, help="seconds a turn; default: 3, quick 0.05")

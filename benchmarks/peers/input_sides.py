@@ -21,7 +21,7 @@ from flax_resnet.data.batches.workers import single_threaded_opencv
 from flax_resnet.data.images.decode import decode_image
 from flax_resnet.data.images.transforms import train_transform
 
-# Sizes (width, height) that are common in ImageNet; at this quality a file has about 100 KB.
+# Sizes (width, height) that are common in ImageNet; a file has about 100 KB at this quality.
 SIZES = ((500, 375), (500, 333), (375, 500), (400, 300), (640, 480))
 QUALITY = 95
 SUFFIXES = (".jpg", ".jpeg")
@@ -29,7 +29,7 @@ SUFFIXES = (".jpg", ".jpeg")
 
 @dataclasses.dataclass(frozen=True)
 class Photos:
-    """JPEG files in memory, as a source of so many examples that an epoch does not end."""
+    """A source of JPEG files in memory, long enough that an epoch does not end."""
 
     files: tuple[bytes, ...]
     name: str = "photos"
@@ -46,7 +46,7 @@ class Photos:
         return {"image": self.files[index % len(self.files)], "label": 0}
 
     def describe(self, index: int) -> str:
-        """Say which file an example is."""
+        """Return which file an example is."""
         return f"photo {index % len(self.files)}"
 
 
@@ -59,7 +59,7 @@ def folder_photos(folder: Path) -> Photos:
 
 
 def carried_photos(sizes: Sequence[tuple[int, int]] = SIZES) -> Photos:
-    """Return the photographs that scikit-learn carries, encoded anew at these sizes."""
+    """Return scikit-learn's photographs, encoded again at these sizes."""
     files = []
     for name in PHOTOS:
         image = cv2.cvtColor(decode_image(photo(name), 3), cv2.COLOR_RGB2BGR)
@@ -74,22 +74,22 @@ Prepare = Callable[[bytes, np.random.Generator, DataConfig], np.ndarray]
 
 
 class Side(ABC):
-    """Something that prepares images, in this process and in others."""
+    """One side of the comparison, which prepares images in this process or in others."""
 
     def __init__(self) -> None:
-        """Have no processes yet."""
+        """Start without processes."""
         self._processes: list[int] = []
 
     def settle(self) -> None:
-        """Use up what lies ready, so that what is timed is made while it is timed."""
+        """Consume prefetched images, so that timed images are prepared while the clock runs."""
         self.take(0)
 
     @abstractmethod
     def take(self, seconds: float) -> int:
-        """Prepare images for about so long, and return how many."""
+        """Prepare images for about `seconds`, and return how many."""
 
     def worker_seconds(self) -> float:
-        """Return the CPU time that its other processes have used so far."""
+        """Return the CPU time that its worker processes have used so far."""
         return cpu_seconds(self._processes)
 
     @abstractmethod
@@ -98,7 +98,7 @@ class Side(ABC):
 
     @contextlib.contextmanager
     def _adopting(self) -> Iterator[None]:
-        """Count the processes that begin meanwhile as its own."""
+        """Count the processes that start inside the block as its own."""
         before = {child.pid for child in multiprocessing.active_children()}
         yield
         children = {child.pid for child in multiprocessing.active_children()} - before
@@ -106,7 +106,7 @@ class Side(ABC):
 
 
 class Alone(Side):
-    """A bare loop over photos, in as many processes as there are cores: what can be had at most."""
+    """A bare loop over photographs in one process per core: the upper bound."""
 
     def __init__(self, prepare: Prepare, photos: Photos, config: DataConfig, cores: int) -> None:
         """Start the processes."""
@@ -150,19 +150,19 @@ def _loop(seconds: float) -> int:
 
 
 def prepare_ours(encoded: bytes, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
-    """Decode, crop and mirror a photo as the library does."""
+    """Decode, crop and flip an image as the library does."""
     return train_transform(decode_image(encoded, config.channels), rng, config)
 
 
 class Stream(Side):
-    """An iterator over batches of some loader, whose rows are along the first axis."""
+    """A loader's iterator over batches, with images along the first axis."""
 
     def __init__(self, make: Callable[[], Any], rows: Callable[[Any], int], ready: int) -> None:
         """Open the loader and wait for its first batches.
 
         Args:
-          rows: says how many images a batch has, and that it is there.
-          ready: so many batches at most lie ready when nobody has asked for a while.
+          rows: returns the number of images in a batch, and waits until it is ready.
+          ready: the largest number of prefetched batches.
         """
         super().__init__()
         self._rows, self._ready = rows, ready
@@ -173,7 +173,7 @@ class Stream(Side):
         self.settle()
 
     def settle(self) -> None:
-        """Use up the batches that lie ready."""
+        """Consume the prefetched batches."""
         for _ in range(self._ready):
             self._rows(next(self._iterator))
 
@@ -185,19 +185,19 @@ class Stream(Side):
         return count
 
     def close(self) -> None:
-        """End what prepares the batches."""
+        """Stop the loader."""
         close = getattr(self._batches, "close", lambda: None)
         del self._iterator, self._batches
         close()
 
 
 def loader(photos: Photos, config: DataConfig, cores: int) -> Stream:
-    """Return the library's loader, with the workers that the config asks for."""
+    """Return the library's loader with the config's number of workers."""
     batches = len(photos) // config.batch_size
     return Stream(
         lambda: train_batches(photos, config, seed=0, num_batches=batches),
         lambda batch: len(batch["image"]),
-        # Grain keeps a batch for each thread and one more, and up to three for each process.
+        # Grain prefetches a batch per thread and one more, and up to three per process.
         ready=3 * config.workers + 2 if config.workers else cores + 2,
     )
 
@@ -206,9 +206,9 @@ READY = 4
 
 
 def torch_loader(photos: Photos, config: DataConfig, workers: int) -> Stream:
-    """Return torch's DataLoader around Pillow's random crop and flip, as torchvision has them.
+    """Return torch's DataLoader with Pillow's random crop and flip, as in torchvision.
 
-    The images stay uint8, which spares it the conversion to float32 that people let it do.
+    Images stay uint8, which saves the usual conversion to float32.
     """
     import torch.utils.data
 
@@ -224,7 +224,7 @@ def torch_loader(photos: Photos, config: DataConfig, workers: int) -> Stream:
 
 
 class _Cropped:
-    """A data set as torch's loader wants it."""
+    """A data set for torch's loader."""
 
     def __init__(self, photos: Photos, config: DataConfig) -> None:
         self._photos, self._config = photos, config
@@ -237,14 +237,14 @@ class _Cropped:
 
         encoded = self._photos.files[index % len(self._photos.files)]
         rng = np.random.default_rng(index)
-        # Pillow's pixels cannot be written to, so torchvision copies them too.
+        # Pillow's pixels are read-only, so torchvision copies them too.
         return torch.tensor(pillow_side.prepare(encoded, rng, self._config))
 
 
 def tf_loader(photos: Photos, config: DataConfig, cores: int) -> Stream:
-    """Return tf.data with decode_and_crop_jpeg, as the ImageNet example of Flax has it.
+    """Return tf.data with decode_and_crop_jpeg, as in Flax's ImageNet example.
 
-    Its pixels become float32 on the way, for so TensorFlow resizes; batches are uint8 here.
+    TensorFlow resizes in float32; the batches are converted back to uint8.
     """
     return Stream(lambda: _TfBatches(photos, config, cores), len, ready=READY)
 
@@ -286,5 +286,5 @@ def _tf_crop(tf: Any, file: Any, config: DataConfig) -> Any:
 
 
 def installed(package: str) -> bool:
-    """Say whether a package can be imported."""
+    """Return whether a package is installed."""
     return importlib.util.find_spec(package) is not None

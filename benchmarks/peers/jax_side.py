@@ -1,4 +1,4 @@
-"""flax_resnet's training step and inference, measured in a process that has only jax and flax."""
+"""Measure flax_resnet's training step and inference in a process that needs only jax and flax."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
     """Measure one phase on the first device.
 
     Raises:
-      RuntimeError: jax does not see the platform that the case asks for.
+      RuntimeError: jax does not find the platform of the case.
     """
     if jax.default_backend() != case.platform:
         raise RuntimeError(f"jax runs on {jax.default_backend()}; expected {case.platform}")
@@ -48,7 +48,7 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
     built = program.device_memory(device)
     described |= {"trace_s": traced - start, "compile_s": done - traced}
     if case.phase == "memory" and case.platform == "cpu":
-        # There the plan is all there is to know, and a large batch would take long.
+        # There XLA's plan is all that can be measured, and a large batch would take long.
         return described | {"memory": program.planned_bytes(compiled) | _kept(case, arguments)}
     state = [arguments]
 
@@ -57,7 +57,7 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
             outcome = compiled(*state[0])
             state[0] = advance(state[0], outcome)
             if case.platform == "cpu":
-                # XLA:CPU may run independent steps side by side, which would not be one step.
+                # XLA:CPU may run independent steps in parallel, so one step could not be timed.
                 jax.block_until_ready(outcome)
         return jax.block_until_ready(outcome)
 
@@ -84,7 +84,7 @@ Advance = Callable[[tuple[Any, ...], Any], tuple[Any, ...]]
 
 
 def train_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
-    """Return the trainer's own step, its arguments, and how the next step's follow from them.
+    """Return the trainer's step, its arguments, and a function that makes the next arguments.
 
     The batch is split over the mesh.
     """
@@ -108,7 +108,7 @@ def train_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance
 
 
 def inference_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
-    """Return inference, its arguments, and that the next call's are the same."""
+    """Return the inference function, its arguments, and a function that returns them unchanged."""
     model = make_model(case)
 
     def logits(variables: Any, images: jax.Array) -> Any:
@@ -129,7 +129,7 @@ def make_model(case: Case) -> flax_resnet.models.Network:
     arguments: dict[str, Any] = dict(remat=case.remat)
     if case.shallow:
         arguments |= dict(stage_sizes=(1,) * 4, widths=(64,) * 4)
-    # Not every network has equal blocks, or batch norms.
+    # Not every network has equal blocks or batch norm, so these are passed only if set.
     for name in ("scan_blocks", "norm_group"):
         if getattr(case, name):
             arguments[name] = getattr(case, name)
@@ -149,7 +149,7 @@ def _kept(case: Case, arguments: tuple[Any, ...]) -> dict[str, int]:
 
 
 def _ceilings(case: Case, began: float) -> dict[str, Any]:
-    """Measure what the device reaches on one large matrix product and on one large copy."""
+    """Return what the device reaches on a large matrix product and on a large copy."""
     side, length = (8192, 2**28) if case.platform == "gpu" else (1024, 2**23)
     keys = jax.random.split(jax.random.key(0), 3)
     left, right = (jax.random.normal(key, (side, side), case.dtype) for key in keys[:2])

@@ -1,8 +1,8 @@
-"""Memory of a training step by batch size: plain, `scan_blocks`, `remat`, both; and torch's.
+"""Measure the memory of a training step by batch size: plain, `scan_blocks`, `remat`; and torch's.
 
-`planned` is what XLA holds at once: arguments, results and temporaries; `peak`, on a GPU, what the
-allocators gave out at once. `kept` is what the forward pass hands to the backward pass, by JAX's
-and torch's own account. XLA:CPU undoes part of what `remat` asks for.
+`planned` is XLA's plan: arguments, results and temporaries. `peak`, on a GPU, is the most that the
+allocator handed out at once. `kept` is what the forward pass stores for the backward pass, as JAX
+and torch report it. XLA:CPU undoes part of `remat`.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def ratios(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return for each case the bytes over those of plain and over torch's, below 1 where less."""
+    """Return each case's bytes divided by those of plain and of torch; below 1 is less memory."""
     found = []
     by_case = {(entry["model"], entry["batch_size"], entry["mode"]): entry for entry in entries}
     for (model, batch_size, mode), entry in by_case.items():
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", nargs="+", help="default: cifar_resnet110")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), metavar="MODE")
     parser.add_argument("--batch-sizes", nargs="+", type=int, help="default: by platform")
-    parser.add_argument("--platform", choices=("gpu", "cpu"), help="default: gpu where one is")
+    parser.add_argument("--platform", choices=("gpu", "cpu"), help="default: gpu if there is one")
     parser.add_argument("--budget", type=float, default=7200.0, help="seconds for all parts")
     add_size_options(parser)
     add_peer_option(parser)

@@ -1,4 +1,4 @@
-"""What parts in turns say together: summaries over rounds, ratios to the peers, tables."""
+"""Summarize the parts of a benchmark: medians over rounds, ratios to the peers, tables."""
 
 import statistics
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ TITLES = {
     "torch-compile-inference": "inference, torch.compile",
     "torch-frozen-inference": "inference, torch.compile, frozen",
 }
-# What is ours, without its `jax-`, and the peers that do the same.
+# Our parts, without the prefix `jax-`, and the peers that do the same.
 PEERS = {
     "train": ("torch-eager", "torch-compile"),
     "inference": ("torch-eager", "torch-compile"),
@@ -26,9 +26,9 @@ Parts = dict[str, dict[str, Any]]
 
 
 def merge_round(parts: Parts, name: str, outcome: dict[str, Any], batch_size: int) -> None:
-    """Add a part's outcome of one round, and summarize the rounds so far.
+    """Add the outcome of a part in one round, and summarize its rounds so far.
 
-    The part failed if one of its rounds failed; else it is done if one of them is.
+    The part has failed if one of its rounds failed; otherwise it is done if one of them is.
     """
     rounds = [*parts.get(name, {}).get("rounds", []), outcome]
     statuses = [entry["status"] for entry in rounds]
@@ -50,8 +50,8 @@ def merge_round(parts: Parts, name: str, outcome: dict[str, Any], batch_size: in
 def ratios(parts: Parts) -> dict[str, dict[str, Any]]:
     """Return flax_resnet's images/s over each peer's, and over the best peer's, summarized.
 
-    There is one ratio a round, of the medians of that round: what slows the machine for longer than
-    a round slows both sides.
+    There is one ratio per round, of that round's medians: a slowdown that lasts longer than a
+    round affects both sides.
     """
     found: dict[str, dict[str, Any]] = {}
     for ours, peers in PEERS.items():
@@ -70,10 +70,10 @@ def ratios(parts: Parts) -> dict[str, dict[str, Any]]:
 
 
 def shares(parts: Parts) -> dict[str, dict[str, float]]:
-    """Return what each part uses of the ceilings that the same run measured.
+    """Return the share of the ceilings, measured in the same run, that each part reaches.
 
-    `flops` is the network's arithmetic against a large matrix product. `bytes` is what XLA's
-    kernels read and write against a large copy, so the peers have none.
+    `flops` compares the network's flops with a large matrix product. `bytes` compares what XLA's
+    kernels read and write with a large copy; the peers have none.
     """
     ceilings = _last_round(parts, "jax-ceilings", "flops_per_s")
     found: dict[str, dict[str, float]] = {}
@@ -91,7 +91,7 @@ def shares(parts: Parts) -> dict[str, dict[str, float]]:
 
 
 def part_tables(result: dict[str, Any]) -> str:
-    """Return the settings in a line, a table of the parts, and the ratios."""
+    """Return a line of settings, a table of the parts, and the ratios."""
     settings, parts = result["settings"], result["parts"]
     header = ("", "images/s", "spread", "flops", "bytes", "peak GiB", "first step s")
     rows = [
@@ -148,7 +148,7 @@ def _speed(parts: Parts, name: str) -> float:
 
 
 def _round_speeds(parts: Parts, name: str) -> dict[int, float]:
-    """Return the median images/s, or what is proportional to it, of each round that measured."""
+    """Return the median steps/s of each measured round."""
     return {
         turn: statistics.median(repeat["steps"] / repeat["seconds"] for repeat in entry["repeats"])
         for turn, entry in enumerate(parts.get(name, {}).get("rounds", []))
@@ -157,6 +157,6 @@ def _round_speeds(parts: Parts, name: str) -> dict[int, float]:
 
 
 def _last_round(parts: Parts, name: str, key: str) -> dict[str, Any]:
-    """Return the part's last round that has `key`; an empty one where there is none."""
+    """Return the part's last round that has `key`, or an empty dict."""
     rounds = parts.get(name, {}).get("rounds", [])
     return next((entry for entry in reversed(rounds) if key in entry), {})

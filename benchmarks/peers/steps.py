@@ -40,7 +40,7 @@ from benchmarks.parts import (
 )
 from benchmarks.peers.part_table import merge_round, part_tables, ratios, shares
 
-# What a figure of a quick mode is worth: it shows that it works.
+# The quick mode only checks that everything works.
 QUICK: dict[str, Any] = dict(
     batch_size=4,
     image_size=32,
@@ -110,9 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_case(name: str, platform: str, options: argparse.Namespace) -> Case:
-    """Return what the parts of one network have in common: its own sizes, unless others are given.
+    """Return the case that all parts of a network share: its own sizes unless others are given.
 
-    The default batch is what fits: 16 large images on a CPU, 256 on a GPU, more of small ones.
+    The default batch is 16 large images on a CPU and 256 on a GPU, or more small ones.
     """
     model = flax_resnet.create_model(name)
     small = model.image_size <= 64
@@ -126,14 +126,14 @@ def make_case(name: str, platform: str, options: argparse.Namespace) -> Case:
     fields = {field.name for field in dataclasses.fields(Case)}
     given = {key: value for key, value in vars(options).items() if key in fields and value}
     if options.quick:
-        # A network of three stages stays as it is.
+        # A network of three stages is small enough already.
         chosen |= QUICK | dict(shallow=not small)
     given["platform"] = platform
     return Case(phase="", mode="", model=name, **(chosen | given))
 
 
 def default_platform(quick: bool = False) -> str:
-    """Return gpu where a driver shows one, and cpu elsewhere."""
+    """Return gpu if a driver is installed, else cpu."""
     return "gpu" if shutil.which("nvidia-smi") and not quick else "cpu"
 
 

@@ -20,20 +20,20 @@ from torch.utils.checkpoint import checkpoint
 from benchmarks import case as cases
 from benchmarks.case import Case
 
-# A torchvision whose compiled operators do not fit the installed torch fails on import; timm
-# imports it, but the networks here use none of these operators.
+# timm imports torchvision, which fails if its compiled operators do not match the installed torch.
+# The networks here use none of these operators.
 _TORCHVISION_OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qroi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, "
     "int pooled_width, int sampling_ratio, bool aligned) -> Tensor",
 )
-# A library of operators goes when it is dropped, and its operators with it.
+# A library's operators disappear when the library is garbage-collected.
 _KEPT: list[Any] = []
 
 
 def create_network(case: Case) -> nn.Module:
-    """Return the peer of the case's network, with as many parameters."""
+    """Return the peer of the case's network, with the same number of parameters."""
     cifar = re.fullmatch(r"cifar_resnet(\d+)", case.model)
     if cifar:
         return CifarResNet(int(cifar[1]), case.num_classes, case.remat)
@@ -46,7 +46,7 @@ def create_network(case: Case) -> nn.Module:
 
 
 class CifarResNet(nn.Module):
-    """He et al. 2015, section 4.2: three stages of basic blocks, option A."""
+    """The CIFAR network of He et al. 2015, section 4.2: three stages of basic blocks, option A."""
 
     def __init__(self, depth: int, num_classes: int, remat: bool = False) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class CifarResNet(nn.Module):
 
 
 class CifarBlock(nn.Module):
-    """Two convolutions; where channels grow the shortcut takes every second pixel, and zeros."""
+    """Two convolutions; when channels grow, the shortcut subsamples and pads with zeros."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class CifarBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return maps of the block's width."""
+        """Return feature maps of the block's width."""
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         if self.grown:
             x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.grown // 2, self.grown // 2))
@@ -90,7 +90,7 @@ class CifarBlock(nn.Module):
 
 
 def import_timm() -> Any:
-    """Import timm, beside a torchvision that does not fit the installed torch too."""
+    """Import timm, even if the installed torchvision does not match torch."""
     try:
         import timm
     except RuntimeError as error:
@@ -115,16 +115,16 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
     """Measure training or inference on the first device.
 
     Raises:
-      RuntimeError: torch does not see the platform that the case asks for.
+      RuntimeError: torch does not find the platform of the case.
     """
     if case.platform == "gpu" and not torch.cuda.is_available():
-        raise RuntimeError("torch sees no GPU; expected one for platform gpu")
+        raise RuntimeError("torch finds no GPU; expected one for platform gpu")
     device = torch.device("cuda" if case.platform == "gpu" else "cpu")
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
     model = create_network(case).to(device, memory_format=torch.channels_last)
     numbers, labels = cases.inputs(case)
-    # NHWC bytes seen as NCHW: this is what channels_last means.
+    # NHWC bytes viewed as NCHW are what channels_last means.
     images = torch.from_numpy(numbers).to(device).permute(0, 3, 1, 2)
     make = _inference if case.phase == "inference" else _train
     step = make(case, model, images, torch.from_numpy(labels).long().to(device))
@@ -139,7 +139,7 @@ def run_case(case: Case, began: float) -> dict[str, Any]:
     start = time.perf_counter()
     run(1)
     first, first_at = time.perf_counter(), time.monotonic()
-    run(2)  # cuDNN tries its algorithms, with workspaces that later steps do not need.
+    run(2)  # cuDNN autotunes, with workspaces that later steps do not need.
     memory = _Memory(case)
     repeats = cases.timed_repeats(run, case, began)
     loss = cases.said(float(run(1))) if case.phase == "train" else None
@@ -218,7 +218,7 @@ def _normalizer(images: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def _compiled(case: Case, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile as the mode asks; `frozen` takes the weights for constants, and folds norms away."""
+    """Compile according to the mode; `frozen` makes the weights constants and folds norms."""
     if case.mode == "eager":
         return function
     return torch.compile(function, options={"freezing": True} if case.mode == "frozen" else None)
@@ -232,9 +232,9 @@ def _autocast(case: Case) -> contextlib.AbstractContextManager[Any]:
 
 
 def _kept_bytes(run: Callable[[int], Any]) -> int:
-    """Return what a step's forward pass keeps for its backward pass, each storage once.
+    """Return the bytes that a forward pass stores for its backward pass, each storage once.
 
-    What checkpointing keeps is not seen.
+    Tensors stored by checkpointing are not counted.
     """
     found: dict[int, int] = {}
 
@@ -249,7 +249,7 @@ def _kept_bytes(run: Callable[[int], Any]) -> int:
 
 
 class _Memory:
-    """Peaks in bytes: of the process so far, and of the steps from here on."""
+    """Peak bytes of the process so far, and of the steps after this object is made."""
 
     def __init__(self, case: Case) -> None:
         self._on_gpu = case.platform == "gpu"
@@ -275,7 +275,7 @@ def _versions() -> dict[str, str]:
 
 
 def _nothing() -> None:
-    """Wait for a CPU, whose steps return when they are done."""
+    """Do nothing: a CPU's steps return when they are done."""
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""What a checkpoint costs the training loop.
+"""Measure what a checkpoint costs the training loop.
 
-The trainer runs in turns: without saves, with saves in the background as it does them, and with
-saves that it waits for. Each turn with saves is compared with the turns without them before and
-after it. Steps lost are the time that a save adds to the loop, from the call of one step to the
-call of a later one, over the time of a step: the call itself, the wait for the device before it,
-and what the background takes from the steps after it.
+The trainer runs in turns: without saves, with saves in the background (its default), and with
+blocking saves. Each turn with saves is compared with the turns without saves before and after it.
+`Steps lost` is the time that a save adds to the loop, divided by the time of a step: the call
+itself, the wait for the device before it, and what the background save takes from later steps.
 """
 
 import argparse
@@ -34,7 +33,7 @@ from benchmarks.trainer.overhead import ENDLESS, load_config
 from benchmarks.trainer.probe import Save, TrainerProbe, watched_saves
 from flax_resnet.training.config import TrainConfig
 
-# A small state and a large one, each with images so small that a step takes part of a second.
+# A small and a large state, with images so small that a step takes less than a second.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "cifar_resnet20": ("cifar10_resnet20.py", {"data.batch_size": 32}),
     "resnet50": ("resnet50_imagenet.py", {"data.batch_size": 8, "data.image_size": 64}),
@@ -53,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     models = options.models or (["cifar_resnet20"] if options.quick else list(CASES))
     every = options.every or (2 if options.quick else 20)
     repeats = options.repeats or (1 if options.quick else 3)
-    logging.set_verbosity(logging.ERROR)  # Orbax tells of every file
+    logging.set_verbosity(logging.ERROR)  # Orbax logs every file
     environment = record_environment(options.note)
     cases = []
     with tempfile.TemporaryDirectory() as cache:
-        # Each turn makes its first state anew: that program is compiled once.
+        # Each turn initializes a new state; the cache avoids compiling that program again.
         jax.config.update("jax_compilation_cache_dir", cache)
         for name in models:
             saves = 1 if options.quick else options.saves
@@ -89,7 +88,7 @@ def measure(name: str, every: int, saves: int, repeats: int, quick: bool = False
     plain = TrainerProbe(_config(name, None, quick))
     saving = {mode: TrainerProbe(_config(name, every, quick)) for mode in MODES}
     _seconds(plain, steps, every)  # compiles
-    neighbours = [_seconds(plain, steps, every)]
+    neighbors = [_seconds(plain, steps, every)]
     turns: dict[str, list[tuple[float, list[Save]]]] = {mode: [] for mode in MODES}
     for number in range(repeats):
         for mode, at_once in MODES.items():
@@ -97,16 +96,16 @@ def measure(name: str, every: int, saves: int, repeats: int, quick: bool = False
                 saving[mode].run(1, 0)  # compiles
             with watched_saves(at_once=at_once) as seen:
                 seconds = _seconds(saving[mode], steps, every)
-            # The turn begins after the first save and ends before the one with which a run ends.
+            # The turn begins after the first save and ends before the final one.
             turns[mode].append((seconds, seen[1 : saves + 1]))
-            neighbours.append(_seconds(plain, steps, every))
+            neighbors.append(_seconds(plain, steps, every))
             print(f"{name}, turn {number + 1}, {mode}: {seconds / steps:.3f} s a step", flush=True)
     case = {"model": name, "every": every, "saves_per_turn": saves}
-    case["plain_step_s"] = summarize([seconds / steps for seconds in neighbours])
+    case["plain_step_s"] = summarize([seconds / steps for seconds in neighbors])
     for index, mode in enumerate(MODES):
         beside = [
-            statistics.mean(neighbours[at : at + 2])
-            for at in range(index, len(neighbours) - 1, len(MODES))
+            statistics.mean(neighbors[at : at + 2])
+            for at in range(index, len(neighbors) - 1, len(MODES))
         ]
         case[mode] = _cost(turns[mode], beside, steps, saves)
     return case
@@ -115,7 +114,7 @@ def measure(name: str, every: int, saves: int, repeats: int, quick: bool = False
 def _cost(
     turns: Sequence[tuple[float, list[Save]]], beside: Sequence[float], steps: int, saves: int
 ) -> dict[str, Any]:
-    """Return what saves took; `beside` is what a turn without them took next to each turn."""
+    """Return the cost of saves; `beside` has the seconds of a neighboring turn without saves."""
     every_save = [save for _, seen in turns for save in seen]
     pairs = [(seconds, plain) for (seconds, _), plain in zip(turns, beside, strict=True)]
     return {
@@ -138,7 +137,7 @@ def summary(result: dict[str, Any]) -> str:
         "blocked s",
         "complete s",
         "MiB",
-        "steps lost a save",
+        "steps lost per save",
         "speed",
         "spread",
     )
@@ -161,7 +160,7 @@ def summary(result: dict[str, Any]) -> str:
             )
     every = result["cases"][0]["every"]
     return (
-        f"{table(header, rows)}\n\nspeed: of the loop that saves every {every} steps over that of "
+        f"{table(header, rows)}\n\nspeed: of the loop that saves every {every} steps, relative to "
         "the loop without saves"
     )
 
@@ -171,7 +170,7 @@ def _seconds(probe: TrainerProbe, steps: int, warm_up: int) -> float:
 
 
 def _config(name: str, every: int | None, quick: bool) -> TrainConfig:
-    """Return an endless recipe that saves every so many steps, and never evaluates."""
+    """Return an endless recipe that saves every `every` steps and never evaluates."""
     file, changes = CASES[name]
     changes = SHARED | changes | ({"data.batch_size": 8} if quick else {})
     config = load_config(ROOT / "configs" / file, [f"{key}={changes[key]}" for key in changes])

@@ -1,8 +1,8 @@
-"""What mixup, cutmix and mixed targets cost on the device, as shares of a training step.
+"""Measure the cost of mixup, cutmix and mixed targets as shares of a training step.
 
-Each part is jitted alone and timed in turns with the others and with the whole step: normalising
-and mixing a batch, and the loss with its gradient by the logits. In the step they are fused with
-their neighbours, so what is said of them here is an upper bound.
+Each part is jitted alone and timed in turns with the others and with the whole step: normalizing
+and mixing a batch, and the loss with its gradient with respect to the logits. The step fuses them
+with their neighbors, so these numbers are upper bounds.
 """
 
 import argparse
@@ -96,8 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(shape: Shape, repeats: int) -> dict[str, Any]:
     """Return milliseconds of every part and of the step, and the parts' shares of it.
 
-    A share is the median over the turns of what a part takes longer than `none`, or than plain
-    targets, over the step without mixing of the same turn.
+    A share is the median over turns of a part's extra time, relative to `none` or to plain targets,
+    divided by the time of the step without mixing in the same turn.
     """
     batch = _batch(shape)
     runs = _mixing_runs(batch) | _loss_runs(shape, batch) | _step_runs(shape, batch)
@@ -126,7 +126,7 @@ def summary(case: dict[str, Any]) -> str:
 
 
 def _bases() -> dict[str, str]:
-    """Return what each part is compared with."""
+    """Return the baseline of each part."""
     targets = [f"loss: {name}" for name in TARGETS]
     return (
         {f"images: {name}": "images: none" for name in MIXINGS if name != "none"}
@@ -189,7 +189,7 @@ def _step_runs(shape: Shape, batch: dict[str, Any]) -> dict[str, Callable[[], An
 
 
 def _seconds(run: Callable[[], Any], count: int) -> float:
-    """Return the mean time of a call, after one that does not count."""
+    """Return the mean seconds of a call, after one warm-up call."""
     jax.block_until_ready(run())
     began = time.perf_counter()
     for _ in range(count):

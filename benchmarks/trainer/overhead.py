@@ -1,8 +1,8 @@
-"""The trainer's steps per second over those of a bare loop of the same jitted step.
+"""Measure the trainer's steps per second relative to a bare loop of the same jitted step.
 
-The trainer is `flax_resnet.training.train` itself: loader, transfer, logging and display; without
-evaluation, and its checkpoint comes after the clock. The bare loop calls the trainer's compiled
-step on one batch that stays on the device. Both run in this process, in turns.
+The trainer is `flax_resnet.training.train` itself: loader, transfer, logging and display, without
+evaluation; its checkpoint is saved after the clock stops. The bare loop calls the trainer's
+compiled step on one batch that stays on the device. Both run in this process, in turns.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     options.repeats = options.repeats or (1 if options.quick else 5)
     options.repeat_s = options.repeat_s or (0.2 if options.quick else 5.0)
-    logging.set_verbosity(logging.ERROR)  # Orbax tells of every file
+    logging.set_verbosity(logging.ERROR)  # Orbax logs every file
     config = _without_pauses(load_config(options.config, options.set))
     environment = record_environment(options.note)
     result = {
@@ -71,18 +71,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def compare(config: TrainConfig, repeats: int, repeat_s: float) -> dict[str, Any]:
-    """Run the trainer and the bare loop in turns and return steps per second and their ratios.
+    """Run the trainer and the bare loop in turns; return steps per second and their ratios.
 
     Args:
       repeats: turns of the trainer, each between two of the bare loop.
-      repeat_s: how long a turn of either takes, about; 10 steps at least.
+      repeat_s: approximate length of a turn; a turn has at least 10 steps.
     """
     probe, setup = TrainerProbe(config), prepare_run(config)
     probe.run(1, 0)
     bare_loop = _BareLoop(probe.step_fn, setup)
     bare_loop.run(FEWEST_STEPS)
     steps = max(FEWEST_STEPS, round(repeat_s * FEWEST_STEPS / bare_loop.run(FEWEST_STEPS).seconds))
-    # The loader starts with batches that are ready; they are used up before the clock runs.
+    # The loader starts with prefetched batches; they are consumed before the clock runs.
     warm_up = max(FEWEST_STEPS, steps // 2)
     trainer, bare = [], [bare_loop.run(steps)]
     for number in range(repeats):
@@ -90,7 +90,7 @@ def compare(config: TrainConfig, repeats: int, repeat_s: float) -> dict[str, Any
         bare_loop.run(2)
         bare.append(bare_loop.run(steps))
         print(f"turn {number + 1}: {_speed(trainer[-1]):.2f}, {_speed(bare[-1]):.2f} steps/s")
-    # A machine that others use drifts: each turn is compared with the mean of its neighbours.
+    # A shared machine drifts: each turn is compared with the mean of its neighbors.
     beside = [(_speed(before) + _speed(after)) / 2 for before, after in itertools.pairwise(bare)]
     cpu = {"trainer": _cpu_ms(trainer), "bare": _cpu_ms(bare)}
     return {
@@ -101,7 +101,7 @@ def compare(config: TrainConfig, repeats: int, repeat_s: float) -> dict[str, Any
         ),
         "trainer_steps_per_second": summarize([_speed(turn) for turn in trainer]),
         "bare_steps_per_second": summarize([_speed(turn) for turn in bare]),
-        # Time of all cores together, to which other people's processes add little.
+        # CPU time of all cores, which other load on the machine hardly affects.
         "cpu_ms_per_step": cpu,
         "cpu_ratio": cpu["bare"]["median"] / cpu["trainer"]["median"],
         "trainer_ms_per_step": {
@@ -137,7 +137,7 @@ def summary(result: dict[str, Any]) -> str:
             f"{settings['data']['batch_size']}, {settings['data']['image_size']} px, "
             f"{result['steps_per_turn']} steps a turn, on {result['device']}",
             "",
-            table(("", "steps/s", "spread", "CPU ms a step"), rows),
+            table(("", "steps/s", "spread", "CPU ms per step"), rows),
             "",
             f"ratio {ratio['median']:.3f} (from {ratio['min']:.3f} to {ratio['max']:.3f}, target "
             f"{result['target_ratio']}), by CPU time {result['cpu_ratio']:.3f}",
@@ -158,7 +158,7 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
 
 
 class _BareLoop:
-    """The jitted step on one batch that lies on the device, and nothing else."""
+    """The jitted step on one batch on the device, and nothing else."""
 
     def __init__(self, step_fn: Any, setup: Setup) -> None:
         config = setup.config
@@ -172,7 +172,7 @@ class _BareLoop:
         self._batch = put_batch(rows, setup.mesh)
 
     def run(self, steps: int) -> Turn:
-        """Take so many steps, and wait until the device has finished them."""
+        """Take steps, and wait until the device has finished them."""
         jax.block_until_ready(self._state)
         began, cpu = time.perf_counter(), time.process_time()
         for _ in range(steps):
@@ -182,13 +182,13 @@ class _BareLoop:
 
 
 def _loader_seconds(setup: Setup, batches: int, warm_up: int) -> float:
-    """Return what a batch costs the loader when nobody else wants the cores."""
+    """Return the seconds that the loader takes per batch when nothing else runs."""
     stream = setup.training_batches(0, batches + warm_up)
     for _ in range(warm_up):
         jax.block_until_ready(next(stream))
     began = time.perf_counter()
     for _ in range(batches):
-        # Those that the devices take out of their own memory are not ready at once.
+        # Batches that are gathered on the devices are not ready at once.
         jax.block_until_ready(next(stream))
     taken = time.perf_counter() - began
     stream.close()
@@ -196,7 +196,7 @@ def _loader_seconds(setup: Setup, batches: int, warm_up: int) -> float:
 
 
 def _without_pauses(config: TrainConfig) -> TrainConfig:
-    """Let the run go on without an evaluation or a checkpoint until it is stopped."""
+    """Return a config whose run neither evaluates nor saves until it is stopped."""
     checkpoint = dataclasses.replace(config.checkpoint, every_steps=None)
     return dataclasses.replace(
         config, steps=ENDLESS, eval_every_epochs=float(ENDLESS), checkpoint=checkpoint

@@ -19,7 +19,7 @@ from flax_resnet.training.setup import Setup
 
 @dataclass(frozen=True)
 class Turn:
-    """Some steps: seconds by the clock, of all cores together, and by phase (a mean step)."""
+    """The times of some steps: wall seconds, CPU seconds, and mean seconds per step by phase."""
 
     steps: int
     seconds: float
@@ -31,7 +31,7 @@ PHASES = ("waiting for the loader", "sending", "dispatching", "logging and the r
 
 
 class TrainerProbe:
-    """Run the trainer again and again with one jitted step, and time its steps from outside."""
+    """Run the trainer repeatedly with one jitted step, and time its steps from outside."""
 
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
@@ -43,10 +43,10 @@ class TrainerProbe:
         self._cpu: list[float] = []
 
     def run(self, steps: int, warm_up: int) -> Turn:
-        """Train for `steps` steps after `warm_up`; the checkpoint at the end comes after the clock.
+        """Train for `steps` steps after `warm_up`; the final checkpoint is not timed.
 
-        The clock starts and stops at the call of a step, and the trainer is always as far ahead
-        of the device: so the time is that of as many finished steps.
+        The clock starts and stops at the call of a step. The trainer is equally far ahead of the
+        device at both times, so the time is that of `steps` finished steps.
         """
         for stamps in (self._asked, self._got, self._called, self._returned, self._cpu):
             stamps.clear()
@@ -78,7 +78,7 @@ class TrainerProbe:
 
     def _stepper(self, make: Callable[..., Any]) -> Callable[..., Any]:
         def make_watched(*arguments: Any, **options: Any) -> Callable[..., Any]:
-            # Made once: every run, and the bare loop, call the same compiled program.
+            # Made once: all runs and the bare loop call the same compiled program.
             self._step_fn = self._step_fn or make(*arguments, **options)
             return self._call
 
@@ -98,14 +98,14 @@ class TrainerProbe:
 
     @property
     def step_fn(self) -> Any:
-        """Return the jitted step of the runs so far."""
+        """Return the jitted step of the runs."""
         if self._step_fn is None:
-            raise RuntimeError("the step is made by the first run: call run() before")
+            raise RuntimeError("the first run makes the step: call run() first")
         return self._step_fn
 
 
 class _Watched:
-    """Batches, and when each was asked for and came."""
+    """An iterator over batches that records when each was requested and delivered."""
 
     def __init__(self, batches: Any, asked: list[float], got: list[float]) -> None:
         self._batches, self._asked, self._got = batches, asked, got
@@ -124,7 +124,7 @@ class _Watched:
 
 
 class _Terminal(io.StringIO):
-    """A terminal that nobody sees: the display draws its bars, as it does for a person."""
+    """An invisible terminal, for which the display draws its bars as usual."""
 
     def isatty(self) -> bool:
         return True
@@ -139,11 +139,11 @@ LIMIT_S = 600.0
 
 @dataclass
 class Save:
-    """One save.
+    """The cost of one save.
 
     Attributes:
       blocked_s: until the call returns and the trainer goes on.
-      complete_s: from the call until the checkpoint is whole.
+      complete_s: from the call until the checkpoint is complete.
       bytes: on disk.
     """
 
@@ -154,10 +154,10 @@ class Save:
 
 @contextlib.contextmanager
 def watched_saves(*, at_once: bool) -> Iterator[list[Save]]:
-    """Collect the saves of the trainer while this lasts.
+    """Collect the trainer's saves inside the block.
 
     Args:
-      at_once: let every save wait until all is on disk, which is saving without a background.
+      at_once: make every save wait until it is on disk, instead of saving in the background.
     """
     save, saves, followers = store.save, list[Save](), list[threading.Thread]()
 
@@ -179,7 +179,7 @@ def watched_saves(*, at_once: bool) -> Iterator[list[Save]]:
 
 
 def _follow(save: Save, folder: Path, began: float) -> None:
-    """Wait for a checkpoint to be whole and measure it before a later one replaces it."""
+    """Wait until a checkpoint is complete, and measure it before a later one replaces it."""
     while not folder.is_dir():
         if time.perf_counter() - began > LIMIT_S:
             return

@@ -1,9 +1,9 @@
-"""What devices tell each other in a training step, by their number, read from the compiled program.
+"""Count what devices exchange in a training step, by their number, from the compiled program.
 
-The program of 1 to 8 devices, on a CPU parts of it, names every collective and its shape. Set
-beside the bytes of the parameters it says what is sent but the gradient, which every data-parallel
-trainer sends: statistics of batch norms over the global batch, unless each device has its own.
-Time is measured where devices are real.
+The program for 1 to 8 devices (parts of the CPU, on a CPU) names every collective and its shape.
+Relative to the bytes of the parameters, it shows what is sent besides the gradient, which every
+data-parallel trainer sends: batch-norm statistics over the global batch, unless each device has its
+own. Time is measured on real devices.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Compile for each number of devices, write the JSON, print a table."""
     options = _parser().parse_args(arguments)
     if FLAG not in os.environ.get("XLA_FLAGS", ""):
-        # Read when jax starts its backend; a GPU's devices are as many as they are.
+        # Read when jax starts its backend; does not affect the number of GPUs.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}={max(COUNTS)}".strip()
     platform = "cpu" if jax.default_backend() == "cpu" else "gpu"
     environment = record_environment(options.note)
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(case: Case, norm: str, count: int, timed: bool) -> dict[str, Any]:
-    """Return what a step of so many devices sends, and where `timed` its images a second."""
+    """Return what a step on `count` devices sends, and if `timed` its images per second."""
     group = None if norm == "global" else case.batch_size // count
     case = dataclasses.replace(case, norm_group=group)
     mesh = Mesh(np.asarray(jax.devices()[:count]), ("data",))
@@ -92,7 +92,7 @@ def measure(case: Case, norm: str, count: int, timed: bool) -> dict[str, Any]:
         "collectives": sent,
         "bytes": total,
         "over_parameters": total / parameters,
-        # What each device sends where a sum goes around a ring, which no order of sending beats.
+        # What each device sends in a ring all-reduce, which is the minimum.
         "ring_bytes_a_device": 2 * (count - 1) / count * total,
         "program": program.cost(compiled),
         "images_per_second": _speed(case, compiled, arguments, advance) if timed else None,

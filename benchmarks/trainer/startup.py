@@ -1,9 +1,9 @@
-"""Seconds from the start of a process until it has imported, or taken its first step; and torch's.
+"""Measure the seconds until a process has imported or taken its first step; and torch's.
 
-Imports are those of a fresh interpreter, less what the interpreter itself takes. The first step is
-of a small network: its process starts, imports, initialises, compiles and takes one step, with and
-without what a cache kept of an earlier process. `train.py` runs one step of the digits recipe and
-ends; that is the whole of it, with its data, evaluation and checkpoint.
+Imports run in a fresh interpreter, whose own startup is subtracted. The first step is that of a
+small network: its process starts, imports, initializes, compiles and takes one step, with and
+without the cache of an earlier process. `train.py` runs one step of the digits recipe, including
+data, evaluation and checkpoint.
 """
 
 import argparse
@@ -77,7 +77,7 @@ ONE_STEP = (
     "data.test_split=test",
     "data.batch_size=8",
 )
-# Returns seconds, or why there are none.
+# Returns seconds, or the reason why there are none.
 Run = Callable[[], float | str]
 
 
@@ -114,9 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def ratios(seconds: dict[str, list[float]]) -> dict[str, Any]:
-    """Return the peers' seconds over ours, turn by turn, summarized: above 1 where ours is faster.
+    """Return the peers' seconds over ours, turn by turn, summarized; above 1 ours is faster.
 
-    Imports are taken without what the interpreter needs.
+    The interpreter's own startup is subtracted from imports.
     """
     bare = seconds.get("import python", [])
 
@@ -135,7 +135,7 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def summary(result: dict[str, Any]) -> str:
-    """Return seconds as a table, and the ratios."""
+    """Return a table of seconds, and the ratios."""
     rows = [
         (name, f"{values['median']:.2f}", f"{values['spread']:.0%}")
         for name, values in result["seconds"].items()
@@ -147,7 +147,7 @@ def summary(result: dict[str, Any]) -> str:
 
 
 def _runs(options: argparse.Namespace, folder: Path) -> dict[str, Run]:
-    """Return what is measured, in an order in which each cache is filled before it is used."""
+    """Return the measurements, ordered so that each cache is filled before it is used."""
     python = {True: options.peer_python, False: sys.executable}
     runs: dict[str, Run] = {
         f"import {name}": functools.partial(_import, program, python["torch" in program])
@@ -170,7 +170,7 @@ def _import(program: str, python: str) -> float | str:
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S)
     except OSError as error:
-        raise SystemExit(f"{python} is no Python interpreter: {error}") from error
+        raise SystemExit(f"{python} is not a Python interpreter: {error}") from error
     if done.returncode:
         return done.stderr.strip().splitlines()[-1]
     return time.perf_counter() - began

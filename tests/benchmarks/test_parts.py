@@ -83,7 +83,7 @@ def test_missing_modules_of_another_interpreter_are_found_too(tmp_path):
 
 
 def test_an_interpreter_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(SystemExit, match="nowhere is no Python interpreter"):
+    with pytest.raises(SystemExit, match="nowhere is not a Python interpreter"):
         missing_modules(["json"], str(tmp_path / "nowhere"))
 
 

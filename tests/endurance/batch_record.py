@@ -27,16 +27,16 @@ from flax_resnet.data.positions import Place
 from flax_resnet.training.cluster import agreement
 
 Record = dict[str, Any]
-# The epoch and the number of a record, and the digest of what became of it.
+# The epoch, the number of a record, and the digest of the resulting row.
 Row = tuple[int, int, str]
 
 
 def record_to(path: Path) -> None:
-    """Note from now on, and write the notes as JSON when the process ends.
+    """Record from now on, and write the records as JSON when the process ends.
 
-    `reads` are `[position in the stream, epoch, record]` as the loader looked them up; `rows` the
-    digests of pixels and label of every row in the order in which the updates took them; `writes`
-    says how often a file of metrics was opened to be written.
+    `reads` are `[position in the stream, epoch, record]` in the loader's order; `rows` are digests
+    of the pixels and label of every row in the order of the updates; `writes` is how often a file
+    of metrics was opened for writing.
     """
     notes: dict[str, list[Any]] = {"reads": [], "rows": [], "writes": []}
     locate, put_batch = loading.locate, agreement.put_batch
@@ -63,7 +63,7 @@ def record_to(path: Path) -> None:
 
 
 def read_records(folder: Path) -> dict[int, list[Record]]:
-    """Return the notes in files `LIFE-PROCESS.json`, by process."""
+    """Return the records in files `LIFE-PROCESS.json`, by process."""
     found: dict[int, list[Record]] = {}
     for path in sorted(folder.glob("*.json")):
         process = int(path.stem.rpartition("-")[2])
@@ -72,10 +72,10 @@ def read_records(folder: Path) -> dict[int, list[Record]]:
 
 
 def merge(records: Sequence[Record]) -> tuple[dict[int, Row], list[str]]:
-    """Return what lay at each position of the stream of examples, and what is wrong with it.
+    """Return the example at each position of the stream, and the faults.
 
     Args:
-      records: of all processes of a run, whenever they ran.
+      records: those of all processes and lives of a run.
     """
     stream, faults = dict[int, Row](), []
     for record in records:
@@ -97,8 +97,8 @@ def compare_streams(expected: dict[int, Row], found: dict[int, Row]) -> list[str
     return [
         f"{len(positions)} positions {what}, the first is {min(positions)}"
         for what, positions in (
-            ("were read by nobody", missing),
-            ("lie beyond the run", extra),
+            ("were not read", missing),
+            ("are beyond the end of the run", extra),
             ("have another example", differing),
         )
         if positions
@@ -114,7 +114,7 @@ RECORD = "FLAX_RESNET_BATCH_RECORD"
 
 
 def get_config() -> ConfigDict:
-    """Return the settings; begin to note where the environment says to which file."""
+    """Return the settings; start recording if the environment names a file."""
     if RECORD in os.environ:
         record_to(Path(os.environ[RECORD]))
     return digits.get_config()

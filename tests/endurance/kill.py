@@ -1,13 +1,13 @@
-"""Kill a real training run at random moments and show that nothing is lost.
+"""Kill a real training run at random moments and check that nothing is lost.
 
-A run of `configs/digits.py` goes through without interruption. A second one of the same settings
-is killed again and again while it starts, steps, saves and clears away old checkpoints, is started
-again each time, and finishes. Then both are compared bit by bit: parameters, batch statistics and
-optimiser of every checkpoint kept, and every row of the metrics but its images per second.
+One run of `configs/digits.py` trains without interruption. A second run with the same settings is
+killed repeatedly while it starts, steps, saves and deletes old checkpoints; it is restarted each
+time, and finishes. Both are then compared bit by bit: parameters, batch statistics and optimizer
+state of every kept checkpoint, and every row of the metrics except its images per second.
 
-With --signal TERM the run must each time save all its steps and leave by itself with exit status
-75. With --processes 2 one of two processes is killed; the other must name it and leave with 69.
-The exit status is 1 where anything is lost, differs or hangs.
+With --signal TERM the run must save all its steps each time and exit by itself with status 75. With
+--processes 2 one of two processes is killed; the other must name it and exit with status 69. The
+exit status of this program is 1 if anything is lost, differs or hangs.
 """
 
 import argparse
@@ -39,12 +39,12 @@ from benchmarks.training_run import RunProcess, run_variables, start_together
 from tests.endurance.kill_run import Pace, Start, end_all, kill_again_and_again, plan_kills, watch
 from tests.endurance.same_run import compare_runs
 
-# A run that nobody interrupts has to be through by then.
+# Time limit of an uninterrupted run.
 LIMIT_S = 1800.0
-# Enough for an evaluation, whose program is compiled then.
+# Enough for an evaluation, so that its program is compiled too.
 WARM_UP_STEPS = 32
 SAVE_EVERY, QUICK_SAVE_EVERY = 20, 5
-# Seconds of silence after which the survivor counts the killed process as lost.
+# Seconds without a sign of life after which the survivor considers the killed process lost.
 PATIENCE = 10
 
 
@@ -52,10 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, kill, compare; print a table and the verdict and write the JSON."""
     options = _parser().parse_args(arguments)
     options.kills = options.kills or (3 if options.quick else 25)
-    # Processes that have not met yet wait for each other for three minutes.
+    # Processes wait three minutes for each other to connect.
     options.within = options.within or (240.0 if options.processes > 1 else 60.0)
     options.steps = options.steps or (40 if options.quick else 20 * options.kills)
-    logging.set_verbosity(logging.ERROR)  # Orbax tells of every file
+    logging.set_verbosity(logging.ERROR)  # Orbax logs every file
     with contextlib.ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def kill_and_compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Return both runs' story as JSON values; `faults` is empty where nothing was lost."""
+    """Return a report of both runs as JSON values; `faults` is empty if nothing was lost."""
     save_every = QUICK_SAVE_EVERY if options.quick else SAVE_EVERY
     moments = plan_kills(options.kills, options.steps, save_every, options.processes, options.seed)
     environment = record_environment(options.note)
@@ -85,9 +85,9 @@ def kill_and_compare(options: argparse.Namespace, folder: Path) -> dict[str, Any
     def starter(name: str, *more: str) -> Start:
         return _starter(folder / name, [*settings, *more], options.processes, variables)
 
-    print("a short run fills the cache of compiled programs", flush=True)
+    print("a short run fills the compilation cache", flush=True)
     _run_through(starter("warm-up", f"--stop_after={WARM_UP_STEPS}"), folder / "warm-up")
-    print("a run that nobody kills", flush=True)
+    print("an uninterrupted run", flush=True)
     pace = _run_through(starter("reference"), folder / "reference")
     number = signal.Signals[f"SIG{options.signal}"]
     began = time.monotonic()
@@ -112,7 +112,7 @@ def kill_and_compare(options: argparse.Namespace, folder: Path) -> dict[str, Any
 
 
 def _settings(options: argparse.Namespace, save_every: int) -> list[str]:
-    """Return a short run that logs, evaluates and saves at steps that seldom coincide."""
+    """Return a short run's settings: it logs, evaluates and saves at steps that rarely coincide."""
     settings = {
         "steps": options.steps,
         "log_every": 7,
@@ -125,7 +125,7 @@ def _settings(options: argparse.Namespace, save_every: int) -> list[str]:
 
 
 def _starter(folder: Path, settings: list[str], processes: int, variables: dict[str, str]) -> Start:
-    """Return what starts the run in `folder`, all its processes, each time with logs of its own."""
+    """Return a function that starts all processes of a run, with new logs each time."""
     logs = folder.with_name(f"{folder.name}-logs")
     logs.mkdir(exist_ok=True)
 
@@ -165,7 +165,7 @@ def _table(result: dict[str, Any]) -> Table:
 def _verdict(result: dict[str, Any]) -> str:
     kills, compared = result["kills"], result["compared"]
     if result["faults"]:
-        return f"{len(result['faults'])} things went wrong in {len(kills)} kills"
+        return f"{len(result['faults'])} faults in {len(kills)} kills"
     saving = sum(kill["doing"].startswith("saving") for kill in kills)
     return (
         f"nothing was lost in {len(kills)} kills, {saving} of them during a save: "
@@ -187,7 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--steps", type=int, help="of the run; default: 20 a kill, quick 40")
     parser.add_argument(
-        "--within", type=float, help="seconds to leave in; default: 60, several processes 240"
+        "--within", type=float, help="seconds to exit in; default: 60, several processes 240"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the moments; default: 0")
     parser.add_argument(

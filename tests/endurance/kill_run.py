@@ -14,18 +14,18 @@ from pathlib import Path
 
 from benchmarks.training_run import RunProcess, newest_checkpoint, partial_checkpoints, reached
 
-# What the run shall be doing, and how many of the kills: saving is where it is most in danger.
+# What the run is doing when killed, and the share of the kills: saving is the riskiest.
 SHARES = {"starting": 0.15, "stepping": 0.25, "saving": 0.5, "clearing": 0.1}
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One kill to come.
+    """A planned kill.
 
     Attributes:
-      during: `starting`, `stepping`, `saving`, or `clearing` away what the newest save replaces.
-      after_step: the run gets that far first; while it starts, it gets nowhere.
-      delay: how far into that it happens, as a share of its length.
+      during: `starting`, `stepping`, `saving`, or `clearing` an old checkpoint.
+      after_step: the run passes this step first; ignored while it starts.
+      delay: when the kill happens, as a share of the activity's length.
       victim: the process that is killed.
     """
 
@@ -36,7 +36,7 @@ class Moment:
 
 
 def plan_kills(kills: int, steps: int, save_every: int, processes: int, seed: int) -> list[Moment]:
-    """Return so many moments in order, each with its part of the run's steps.
+    """Return the moments in order, each in its own part of the run's steps.
 
     Raises:
       ValueError: there are fewer steps than the kills and the last saves need.
@@ -55,7 +55,7 @@ def plan_kills(kills: int, steps: int, save_every: int, processes: int, seed: in
 
 
 def _kinds(kills: int, rng: random.Random) -> list[str]:
-    """Return a kind for each kill, by their shares, in random order."""
+    """Return an activity for each kill, according to the shares, in random order."""
     rest = [kind for kind in SHARES if kind != "saving"]
     kinds = [kind for kind in rest for _ in range(round(SHARES[kind] * kills))]
     kinds += ["saving"] * (kills - len(kinds))
@@ -63,24 +63,24 @@ def _kinds(kills: int, rng: random.Random) -> list[str]:
     return kinds
 
 
-# What a process says with its exit status.
+# Exit statuses of a process.
 DONE, LOST, STOPPED = 0, 69, 75
 POLL_S = 0.002
-# How long after a step, or after a save, a kill may come.
+# The longest delay of a kill after a step, or after a save.
 STEPS_S, CLEARING_S = 0.15, 0.03
-# Processes that a dead run started have so long to notice.
+# Seconds in which the child processes of a dead run must exit.
 ORPHANS_S = 10.0
-# Of what a process said that failed.
+# Lines shown of a failed process's output.
 LINES = 30
-# Which host and which process id: no result needs to know.
+# The host and process id, which results should not contain.
 _MACHINE = re.compile(r" \(host [^)]*\)")
-_GOING_ON = re.compile(r"going on from step (\d+)")
+_GOING_ON = re.compile(r"from step (\d+)")
 Start = Callable[[], list[RunProcess]]
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long a run takes until it trains, to save once, and as a whole."""
+    """The seconds that a run takes until it trains, for one save, and in total."""
 
     start_s: float
     save_s: float
@@ -88,13 +88,13 @@ class Pace:
 
     @property
     def patience_s(self) -> float:
-        """Return the time after which a run counts as hanging."""
+        """Return the time after which a run is considered to hang."""
         return 60 + 5 * self.whole_s
 
 
 @dataclass(frozen=True)
 class End:
-    """How a process of the run ended: its exit status, when after the kill, its last words."""
+    """The end of a process: exit status, seconds after the kill, and last message."""
 
     code: int | None
     seconds: float
@@ -103,13 +103,13 @@ class End:
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill: what was meant, what the run was doing, and what was left of it."""
+    """A kill: the plan, what the run was doing, and what remained of it."""
 
     moment: Moment
     doing: str
     goes_on_from: int
     lost_steps: int
-    """Steps that had left a trace and have to be run again."""
+    """Steps that had left a trace and must be repeated."""
     ends: tuple[End, ...]
 
 
@@ -121,11 +121,11 @@ def kill_again_and_again(
     pace: Pace,
     within_s: float,
 ) -> tuple[list[Kill], list[str]]:
-    """Kill a run at each moment, then let it finish; return the kills, and what went wrong.
+    """Kill a run at each moment, then let it finish; return the kills and the faults.
 
     Args:
       start: starts all processes of the run.
-      within_s: the time that a process has to leave by itself.
+      within_s: seconds in which a process must exit by itself.
     """
     kills: list[Kill] = []
     faults: list[str] = []
@@ -150,7 +150,7 @@ def kill_again_and_again(
 
 
 def watch(processes: Sequence[RunProcess], workdir: Path, limit_s: float) -> Pace:
-    """Let a run finish and return how long its parts took.
+    """Wait for a run to finish and return how long its parts took.
 
     Raises:
       RuntimeError: it fails, or takes longer than `limit_s`.
@@ -172,18 +172,18 @@ def watch(processes: Sequence[RunProcess], workdir: Path, limit_s: float) -> Pac
         time.sleep(POLL_S)
     whole = time.monotonic() - began
     if any(process.code != DONE for process in processes) or started is None or not saves:
-        raise RuntimeError(f"the run that nobody killed: {_early_end(processes)}")
+        raise RuntimeError(f"the uninterrupted run: {_early_end(processes)}")
     return Pace(started, sorted(saves)[len(saves) // 2], whole)
 
 
 def end_all(processes: Sequence[RunProcess]) -> None:
-    """End whatever still runs."""
+    """Kill all processes that still run."""
     for process in processes:
         process.end()
 
 
 def _await(moment: Moment, processes: Sequence[RunProcess], workdir: Path, pace: Pace) -> bool:
-    """Return when the moment has come; False where the run ended or hung before."""
+    """Wait for the moment; return False if the run ended or hung before."""
     began, before = time.monotonic(), newest_checkpoint(workdir)
     lasts = {
         "starting": pace.start_s,
@@ -195,7 +195,7 @@ def _await(moment: Moment, processes: Sequence[RunProcess], workdir: Path, pace:
         if any(process.code is not None for process in processes):
             return False
         if moment.during == "starting" or (
-            # Before its first word the folder still shows what the last run left.
+            # Before its first output the folder still shows the state of the last run.
             processes[0].said() and _is_now(moment, workdir, before)
         ):
             time.sleep(moment.delay * lasts[moment.during])
@@ -205,7 +205,7 @@ def _await(moment: Moment, processes: Sequence[RunProcess], workdir: Path, pace:
 
 
 def _is_now(moment: Moment, workdir: Path, before: int) -> bool:
-    """Say whether a run that went on from `before` is doing what the moment wants."""
+    """Return whether a run that continued from `before` is doing what the moment asks for."""
     saving = max(partial_checkpoints(workdir), default=0)
     if moment.during == "saving":
         return saving >= max(moment.after_step, 1)
@@ -256,7 +256,7 @@ def _end(process: RunProcess, victim: int, seconds: float) -> End:
 
 
 def _wrong_start(processes: Sequence[RunProcess], before: int) -> list[str]:
-    """Say whether the run went on from another step than the newest that was saved."""
+    """Return a fault if the run did not continue from the newest saved step."""
     said = _GOING_ON.search(processes[0].said())
     if said and int(said[1]) != before:
         return [f"the run went on from step {said[1]}, but step {before} was saved"]
@@ -268,7 +268,7 @@ def _wrong_end(kill: Kill, processes: Sequence[RunProcess], number: signal.Signa
     for index, end in enumerate(kill.ends):
         expected = {LOST}
         if number == signal.SIGTERM:
-            # Until its run is open, a process has nothing to save and may just die.
+            # Until its run is open, a process has nothing to save and may die of the signal.
             expected = {STOPPED, -number, LOST} if kill.doing == "starting" else {STOPPED}
         elif index == victim:
             expected = {-number}
@@ -279,7 +279,7 @@ def _wrong_end(kill: Kill, processes: Sequence[RunProcess], number: signal.Signa
                 f"process {index} {ended} within {end.seconds:.1f} s, expected {wanted}: "
                 f"{end.message}"
             )
-        # The first process cannot tell which of the others it never met.
+        # The first process cannot name a process that never connected.
         strange = kill.doing == "starting" and "some process was lost" in end.message
         if end.code == LOST and f"process {victim}" not in end.message and not strange:
             faults.append(f"process {index} does not name process {victim}: {end.message}")
@@ -292,11 +292,11 @@ def _wrong_end(kill: Kill, processes: Sequence[RunProcess], number: signal.Signa
 
 
 def _early_end(processes: Sequence[RunProcess]) -> str:
-    """Say how a run ended that should not have, by what its first failing process said."""
+    """Return how a run ended unexpectedly, with the output of its first failing process."""
     codes = [process.code for process in processes]
     if any(code is None for code in codes):
         return f"it hangs, exit statuses {codes}"
     failed = next((process for process in processes if process.code), None)
     if failed is None:
-        return "it had finished before the next kill: more steps are needed"
+        return "it finished before the next kill: more steps are needed"
     return f"it ended with {codes}: " + "\n".join(failed.complaint()[-LINES:])

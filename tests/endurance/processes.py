@@ -51,18 +51,18 @@ from tests.endurance.batch_record import (
 
 Row = dict[str, Any]
 
-# So long what is rounded otherwise stays small.
+# For this many steps rounding differences stay small.
 FLOAT32_STEPS = 20
 
 
 @dataclass(frozen=True)
 class Case:
-    """A run.
+    """A run to compare.
 
     Attributes:
-      processes: how many train it, one number after the other.
-      devices: of each process.
-      dtype: float64 or float32, in which the network computes.
+      processes: the numbers of processes that train it in turn.
+      devices: number per process.
+      dtype: the dtype in which the network computes, float64 or float32.
     """
 
     processes: tuple[int, ...]
@@ -71,13 +71,13 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Return what it is called where something is wrong with it."""
+        """Return its name in messages."""
         counts = " then ".join(map(str, self.processes))
         return f"processes {counts}, devices {self.devices}, {self.dtype}"
 
     @property
     def compared_steps(self) -> int | None:
-        """Return how many steps must have the same loss; None: all, and the same accuracy."""
+        """Return the number of steps that must have the same loss; None: all, and accuracy."""
         return FLOAT32_STEPS if self.dtype == "float32" else None
 
     @property
@@ -86,7 +86,7 @@ class Case:
         return re.sub(r"\W+", "-", self.name)
 
 
-# Of each dtype, the first run is what the others are held to.
+# The first run of each dtype is the reference for the others.
 CASES = (
     Case((1,), 1),
     Case((1,), 2),
@@ -103,7 +103,7 @@ QUICK_CASES = (Case((1,), 1), Case((2,), 1))
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left: the rows of its metrics, and by process what each noted in each life."""
+    """The result of a run: its metrics, and the records of each process and life."""
 
     rows: Sequence[Row]
     records: Mapping[int, Sequence[Record]]
@@ -116,12 +116,12 @@ def compare(
     bound: float,
     steps: int | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the figures of a run beside those of another, and where it is not the same training.
+    """Compare a run with the reference; return its numbers, and how its training differs.
 
     Args:
-      images: how many there are to be evaluated, by kind of row.
-      bound: of the losses' relative difference.
-      steps: so many have to have the same losses, and accuracies if any; None: all.
+      images: the number of images to evaluate, by kind of row.
+      bound: largest allowed relative difference of losses.
+      steps: the number of first steps that must have the same losses and accuracies; None: all.
     """
     stream, _ = merge(_all(expected))
     stream_found, faults = merge(_all(found))
@@ -156,14 +156,14 @@ def losses(rows: Sequence[Row]) -> dict[int, float]:
 
 
 def loss_difference(expected: Sequence[Row], found: Sequence[Row]) -> float:
-    """Return the largest relative difference of two curves, where both have a loss."""
+    """Return the largest relative difference of two loss curves at their common steps."""
     curve, curve_found = losses(expected), losses(found)
     both = curve.keys() & curve_found.keys()
     return max((abs(curve_found[at] / curve[at] - 1) for at in both), default=0.0)
 
 
 def compare_accuracies(expected: Sequence[Row], found: Sequence[Row]) -> list[str]:
-    """Return whether evaluations have another accuracy."""
+    """Return a fault if evaluations have other accuracies."""
     accuracy, accuracy_found = (
         {_name(row): row["top1"] for row in rows if "top1" in row} for rows in (expected, found)
     )
@@ -173,7 +173,7 @@ def compare_accuracies(expected: Sequence[Row], found: Sequence[Row]) -> list[st
 
 
 def compare_counts(rows: Sequence[Row], images: Mapping[str, int]) -> list[str]:
-    """Return which evaluations counted other than every image once."""
+    """Return which evaluations did not count every image once."""
     return [
         f"{_name(row)} counted {row['count']:.0f} images, expected {images[row['kind']]}"
         for row in rows
@@ -194,7 +194,7 @@ def _name(row: Row) -> str:
 
 
 STEPS, QUICK_STEPS = 100, 6
-# With more processes than cores each is slow, and slow is not lost.
+# With more processes than cores each one is slow, which must not count as lost.
 LIMIT_S, PATIENCE_S = 1200.0, 300
 
 
@@ -236,10 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_all(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Return what came of each case as JSON values.
+    """Return the result of each case as JSON values.
 
     Raises:
-      SystemExit: the run failed that others are held to.
+      SystemExit: a reference run failed.
     """
     config = parse(get_config())
     splits = {"eval": config.data.eval_split, "test": str(config.data.test_split)}
@@ -262,7 +262,7 @@ def run_all(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 
 def _run(case: Case, options: argparse.Namespace, folder: Path) -> tuple[Outcome, list[str]]:
-    """Train with one number of processes after the other; return what came of it, and faults."""
+    """Train with each number of processes in turn; return the outcome, and faults."""
     workdir, logs = folder / case.slug, folder / f"{case.slug}-logs"
     logs.mkdir()
     variables = run_variables("cpu", folder / "cache")
@@ -293,7 +293,7 @@ def _settings(options: argparse.Namespace) -> list[str]:
         "log_every": 1,
         "eval_every_epochs": 2.0,
         "test_when_done": True,
-        # Not a divisor of either split: the last batch is part padding.
+        # Divides neither split, so the last batch is partly padding.
         "data.eval_batch_size": 64,
     }
     own = [f"--config.{key}={value}" for key, value in settings.items()]

@@ -1,4 +1,4 @@
-"""Whether two folders hold the same run: every figure, every array, bit by bit."""
+"""Compare the runs in two folders bit by bit: all metrics and all arrays."""
 
 import json
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ import orbax.checkpoint as ocp
 
 from benchmarks.training_run import CHECKPOINTS, partial_checkpoints, read_rows, whole_checkpoints
 
-# A clock's figure, which no two runs share, and the digests of it.
+# A timing, which differs between runs, and the digests that include it.
 CLOCKED = ("images_per_second",)
 DIGESTS = ("digest", "history")
 Row = dict[str, Any]
 
 
 def compare_runs(expected: Path, found: Path) -> tuple[list[str], dict[str, int]]:
-    """Return where the second run differs from the first, and how much was compared."""
+    """Return where the second run differs from the first, and the numbers of compared items."""
     rows = read_rows(expected)
     try:
         differences = compare_rows(rows, read_rows(found))
@@ -41,10 +41,12 @@ def compare_runs(expected: Path, found: Path) -> tuple[list[str], dict[str, int]
 
 
 def compare_rows(expected: Sequence[Row], found: Sequence[Row]) -> list[str]:
-    """Return where rows are missing, double, too many, out of order or of other figures."""
+    """Return which rows are missing, repeated, superfluous, out of order or different."""
     names, names_there = [_name(row) for row in expected], [_name(row) for row in found]
     differences = [f"no row {name}" for name in names if name not in names_there]
-    differences += [f"row {name} is too many" for name in _once(names_there) if name not in names]
+    differences += [
+        f"row {name} is superfluous" for name in _once(names_there) if name not in names
+    ]
     for name in _once(names_there):
         count = names_there.count(name)
         if count > 1:
@@ -96,7 +98,7 @@ def compare_values(expected: dict[str, Any], found: dict[str, Any]) -> list[str]
 
 
 def _leaves(folder: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of an item by path, wherever they were when they were saved."""
+    """Return the arrays of an item by path, restored as numpy arrays."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         shapes = reader.metadata(folder).item_metadata.tree
         how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
@@ -106,7 +108,7 @@ def _leaves(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _values(folder: Path) -> dict[str, Any]:
-    """Return the JSON values of an item, all its files as one."""
+    """Return the JSON values of all files of an item, merged."""
     files = sorted(path for path in folder.glob("*") if path.suffix != ".txt")
     values = dict[str, Any]()
     for path in files:
@@ -121,7 +123,7 @@ def _same_array(one: np.ndarray | None, other: np.ndarray | None) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    return one == other or (one != one and other != other)  # a figure that is no number
+    return one == other or (one != one and other != other)  # both NaN
 
 
 def _name(row: Row) -> str:

@@ -40,13 +40,13 @@ from benchmarks.training_run import RunProcess, reached, run_variables
 
 @dataclass(frozen=True)
 class Line:
-    """The line of least squares through values over time.
+    """The least-squares line through values over time.
 
     Attributes:
       per_hour: its slope.
       growth: its rise from the first time to the last, as a share of the values' mean.
-      lowest: the least value.
-      highest: the largest one.
+      lowest: the smallest value.
+      highest: the largest value.
     """
 
     per_hour: float
@@ -59,7 +59,7 @@ def fit_line(seconds: Sequence[float], values: Sequence[float]) -> Line:
     """Return the line through values at times in seconds.
 
     Raises:
-      ValueError: there are less than three values, or not as many as times.
+      ValueError: there are fewer than three values, or their number differs from that of the times.
     """
     if len(values) < 3 or len(values) != len(seconds):
         raise ValueError(f"a line needs 3 values or more, found {len(values)} at {len(seconds)}")
@@ -70,7 +70,7 @@ def fit_line(seconds: Sequence[float], values: Sequence[float]) -> Line:
 
 
 ENDLESS = 10_000_000
-# Judged is what the run allocated: mapped files come and go with what else the machine does.
+# Only allocated memory is judged: mapped files depend on what else the machine does.
 MEMORY, SEEN, COUNTS = "own_bytes", "resident_bytes", ("files", "threads", "processes")
 WARM_UP = 1 / 3
 LEAVING_S = 120.0
@@ -109,10 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def sample_run(
     settings: Sequence[str], folder: Path, platform: str, seconds: float
 ) -> tuple[list[tuple[float, Holding]], int]:
-    """Train for so long; return what the run held at which second, and the steps it took.
+    """Train for `seconds`; return samples of (second, resources in use), and the steps taken.
 
     Raises:
-      SystemExit: the run ended by itself; the message holds its last words.
+      SystemExit: the run ended by itself; the message contains its last output.
     """
     workdir, samples = folder / "run", list[tuple[float, Holding]]()
     variables = run_variables(platform, folder / "cache")
@@ -140,7 +140,7 @@ def sample_run(
 def judge(
     samples: Sequence[tuple[float, Holding]], memory_bound: float, count_bound: int
 ) -> dict[str, Any]:
-    """Return the lines after the warm-up, and in `faults` what is not flat."""
+    """Return the lines fitted after the warm-up, and in `faults` what is not flat."""
     until = WARM_UP * samples[-1][0]
     times = [at for at, _ in samples if at >= until]
     held = [dataclasses.asdict(held) for at, held in samples if at >= until]
@@ -161,7 +161,7 @@ def judge(
 
 
 def _settings(options: argparse.Namespace) -> list[str]:
-    """Return an endless run of the digits that evaluates, and saves, every so many epochs."""
+    """Return settings of an endless run on the digits that evaluates and saves regularly."""
     settings = {
         "steps": ENDLESS,
         "log_every": 20,
@@ -174,8 +174,8 @@ def _settings(options: argparse.Namespace) -> list[str]:
 
 def _table(result: dict[str, Any]) -> Table:
     table = Table(title=f"{result['steps']:,} steps; {result['window_s'] / 60:.1f} minutes judged")
-    table.add_column("held")
-    for column in ("least", "most", "growth an hour", "growth", "second half - first"):
+    table.add_column("resource")
+    for column in ("least", "most", "growth per hour", "growth", "second half - first"):
         table.add_column(column, justify="right")
     for name, line in result["lines"].items():
         scale, unit = (1, "") if name in COUNTS else (2**20, " MiB")
@@ -207,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--minutes", type=float, help="default: 30, quick 0.2")
-    parser.add_argument("--workers", type=int, default=0, help="processes of the loader; default 0")
+    parser.add_argument("--workers", type=int, default=0, help="worker processes; default: 0")
     parser.add_argument("--memory-bound", type=float, default=0.02, help="a share; default: 0.02")
     parser.add_argument("--count-bound", type=int, default=2, help="default: 2")
     parser.add_argument(

@@ -66,11 +66,11 @@ def test_a_record_that_was_read_but_not_trained_on_is_a_fault():
 
 def test_gaps_surplus_and_other_examples_are_told_apart():
     stream, _ = merge([ALONE])
-    other = {**stream, 4: (0, 5, "another picture"), 8: (1, 0, "i")}
+    other = {**stream, 4: (0, 5, "another image"), 8: (1, 0, "i")}
     del other[2]
     assert compare_streams(stream, other) == [
-        "1 positions were read by nobody, the first is 2",
-        "1 positions lie beyond the run, the first is 8",
+        "1 positions were not read, the first is 2",
+        "1 positions are beyond the end of the run, the first is 8",
         "1 positions have another example, the first is 4",
     ]
 

@@ -40,7 +40,7 @@ def test_rows_may_not_be_missing_or_double_or_new_or_in_another_order():
     assert compare_rows(ROWS, ROWS[:2]) == ["no row train 14"]
     assert compare_rows(ROWS, [*ROWS, ROWS[2]]) == ["row train 14 is there 2 times"]
     extra = {"kind": "train", "step": 21}
-    assert compare_rows(ROWS, [*ROWS, extra]) == ["row train 21 is too many"]
+    assert compare_rows(ROWS, [*ROWS, extra]) == ["row train 21 is superfluous"]
     assert compare_rows(ROWS, ROWS[::-1]) == ["the rows are in another order"]
 
 

@@ -43,7 +43,7 @@ def test_an_excess_is_told_and_a_margin_is_left():
     bound = {"xla_flops": 100.0, "copies": 20.0}
     assert excesses({"xla_flops": 101.0, "copies": 23.0}, bound) == []
     (text,) = excesses({"xla_flops": 102.0, "copies": 1.0}, bound)
-    assert text == "xla_flops is 102, at most 100 are expected"
+    assert text == "xla_flops is 102, expected at most 100"
 
 
 def test_recording_keeps_the_bounds_of_other_versions(tmp_path, monkeypatch, capsys):

@@ -46,4 +46,4 @@ def test_the_quick_mode_saves_in_the_background_and_at_once(tmp_path, capsys):
     for mode in checkpoint.MODES:
         assert len(case[mode]["saves"]) == 1
         assert case[mode]["bytes"] > 2**20
-    assert "steps lost a save" in capsys.readouterr().out
+    assert "steps lost per save" in capsys.readouterr().out
