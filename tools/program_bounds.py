@@ -47,7 +47,7 @@ CASES = {
 MARGINS = {"xla_flops": 0.01}
 MARGIN = 0.15
 
-Figures = dict[str, float]
+Costs = dict[str, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,23 +61,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(case: Case) -> Figures:
+def measure(case: Case) -> Costs:
     """Return the cost of a case's program."""
     mesh = Mesh(np.asarray(jax.devices()[:1]), ("data",))
     make = jax_side.train_program if case.phase == "train" else jax_side.inference_program
     function, arguments, _ = make(case, mesh)
     compiled = function.lower(*arguments).compile()
-    figures = program.cost(compiled) | program.planned_bytes(compiled)
-    return figures | program.count_moves(compiled.as_text())
+    costs = program.cost(compiled) | program.planned_bytes(compiled)
+    return costs | program.count_moves(compiled.as_text())
 
 
-def read_bounds(path: Path = BOUNDS) -> dict[str, dict[str, Figures]]:
+def read_bounds(path: Path = BOUNDS) -> dict[str, dict[str, Costs]]:
     """Return the bounds, by version of jax and by case."""
-    bounds: dict[str, dict[str, Figures]] = json.loads(path.read_text())
+    bounds: dict[str, dict[str, Costs]] = json.loads(path.read_text())
     return bounds
 
 
-def bounds_for(version: str, bounds: dict[str, dict[str, Figures]]) -> dict[str, Figures]:
+def bounds_for(version: str, bounds: dict[str, dict[str, Costs]]) -> dict[str, Costs]:
     """Return the bounds of a version of jax, or of the nearest earlier version.
 
     A version older than all gets the oldest bounds.
@@ -86,7 +86,7 @@ def bounds_for(version: str, bounds: dict[str, dict[str, Figures]]) -> dict[str,
     return bounds[max(before, key=order) if before else min(bounds, key=order)]
 
 
-def excesses(found: Figures, bound: Figures) -> list[str]:
+def excesses(found: Costs, bound: Costs) -> list[str]:
     """Return messages for the numbers that exceed their bounds."""
     return [
         f"{name} is {found[name]:,.0f}, expected at most {limit:,.0f}"
@@ -100,12 +100,10 @@ def order(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
-def summary(found: dict[str, Figures]) -> str:
+def summary(found: dict[str, Costs]) -> str:
     """Return the costs as a table."""
     header = ("", *next(iter(found.values())))
-    rows = [
-        (name, *(f"{value:,.0f}" for value in figures.values())) for name, figures in found.items()
-    ]
+    rows = [(name, *(f"{value:,.0f}" for value in costs.values())) for name, costs in found.items()]
     return table(header, rows)
 
 

@@ -14,7 +14,7 @@ from benchmarks.measuring import (
 )
 
 
-def test_a_result_path_is_a_slug_that_no_file_has(tmp_path):
+def test_a_result_path_is_an_unused_slug(tmp_path):
     first = result_path(tmp_path, "gpu", "NVIDIA H200")
     assert first.name.startswith("gpu_nvidia-h200_2")
     write_json(first, {})
@@ -28,7 +28,7 @@ def test_write_json_makes_the_folder_and_leaves_no_partial_file(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_write_json_refuses_what_json_cannot_say(tmp_path):
+def test_write_json_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "x.json", {"a": float("nan")})
 
@@ -55,7 +55,7 @@ def test_the_environment_names_versions_but_no_host_and_no_folder(tmp_path):
     assert socket.gethostname() not in text
 
 
-def test_summarize_tells_median_range_and_spread():
+def test_summarize_returns_median_range_and_spread():
     summary = summarize([4.0, 1.0, 2.0])
     assert summary == {"median": 2.0, "min": 1.0, "max": 4.0, "spread": 1.5, "values": [4, 1, 2]}
 
@@ -68,7 +68,7 @@ def test_summarize_of_one_value_has_no_spread():
     assert summarize([5.0])["spread"] == 0.0
 
 
-def test_summarize_refuses_nothing():
+def test_summarize_refuses_an_empty_list():
     with pytest.raises(ValueError, match="at least one value"):
         summarize([])
 

@@ -25,7 +25,7 @@ def part(tmp_path, monkeypatch):
     return run
 
 
-def test_a_part_gets_its_case_and_hands_back_its_outcome(part):
+def test_a_part_receives_its_case_and_returns_its_outcome(part):
     outcome = part(
         "from benchmarks.case import child_main, inputs\n"
         "def run(case, began):\n"
@@ -37,19 +37,19 @@ def test_a_part_gets_its_case_and_hands_back_its_outcome(part):
     assert outcome == {"status": "done", "shape": [3, 4, 4, 3], "labels": 3, "phase": "train"}
 
 
-def test_a_part_that_fails_tells_why(part):
+def test_a_failing_part_reports_its_error(part):
     outcome = part("raise RuntimeError('out of memory')")
     assert outcome["status"] == "failed"
     assert outcome["reason"] == "RuntimeError: out of memory"
     assert "Traceback" in outcome["log"][0]
 
 
-def test_a_part_that_dies_without_a_word_tells_its_signal(part):
+def test_a_killed_part_reports_its_signal(part):
     outcome = part("import os; os.kill(os.getpid(), 9)")
     assert outcome["reason"] == "ended by signal 9"
 
 
-def test_a_part_that_hangs_is_stopped_with_all_it_started(part, tmp_path):
+def test_a_hanging_part_is_killed_with_its_children(part, tmp_path):
     program = (
         "import pathlib, subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
@@ -82,12 +82,12 @@ def test_missing_modules_of_another_interpreter_are_found_too(tmp_path):
     assert missing_modules(["json", "no_such_module"], str(other)) == ["no_such_module"]
 
 
-def test_an_interpreter_that_is_not_there_is_named(tmp_path):
+def test_a_missing_interpreter_is_named(tmp_path):
     with pytest.raises(SystemExit, match="nowhere is not a Python interpreter"):
         missing_modules(["json"], str(tmp_path / "nowhere"))
 
 
-def test_a_cache_is_kept_and_without_one_compilers_start_cold(part, tmp_path, monkeypatch):
+def test_a_cache_is_reused_and_without_one_compilers_start_cold(part, tmp_path, monkeypatch):
     names = ("JAX_ENABLE_COMPILATION_CACHE", "JAX_COMPILATION_CACHE_DIR", "TRITON_CACHE_DIR")
     program = (
         "import os\n"

@@ -47,7 +47,7 @@ def test_moves_are_counted_in_all_and_outside_of_fusions():
     ("shape", "size"),
     [("f32[]", 4), ("f32[3,3,2]{2,1,0}", 72), ("(pred[5], s8[2], bf16[2], u4[4])", 13)],
 )
-def test_shapes_are_weighed(shape, size):
+def test_bytes_of_shapes(shape, size):
     assert program.shape_bytes(shape) == size
 
 

@@ -15,12 +15,12 @@ def run(tmp_path):
     return tmp_path
 
 
-def test_a_run_goes_on_from_its_newest_whole_checkpoint(run):
+def test_a_run_continues_from_its_newest_complete_checkpoint(run):
     assert run_folder.whole_checkpoints(run) == [5, 10]
     assert run_folder.newest_checkpoint(run) == 10
 
 
-def test_a_save_under_way_shows(run):
+def test_a_save_in_progress_is_seen(run):
     assert run_folder.partial_checkpoints(run) == [15]
 
 
@@ -33,7 +33,7 @@ def test_the_last_trace_of_a_run_is_a_row_or_a_checkpoint(run):
     assert run_folder.reached(run) == 21
 
 
-def test_a_torn_row_is_no_row(run):
+def test_an_incomplete_row_is_ignored(run):
     with pytest.raises(ValueError, match="Unterminated"):
         run_folder.read_rows(run)
 

@@ -8,7 +8,7 @@ from tests.endurance import kill, kill_run
 from tests.endurance.kill_run import End, Kill, Moment, Pace, plan_kills, watch
 
 
-def test_half_of_the_kills_come_while_a_save_is_under_way():
+def test_half_of_the_kills_come_during_a_save():
     kinds = Counter(moment.during for moment in plan_kills(25, 500, 20, 1, seed=0))
     assert kinds == {"saving": 13, "stepping": 6, "starting": 4, "clearing": 2}
 
@@ -20,12 +20,12 @@ def test_each_kill_waits_for_a_later_step_and_leaves_steps_for_a_last_save():
     assert max(steps) < 500 - 2 * 20
 
 
-def test_a_seed_decides_about_everything():
+def test_the_seed_determines_the_plan():
     assert plan_kills(9, 200, 5, 2, seed=1) == plan_kills(9, 200, 5, 2, seed=1)
     assert plan_kills(9, 200, 5, 2, seed=1) != plan_kills(9, 200, 5, 2, seed=2)
 
 
-def test_every_process_is_killed_now_and_then():
+def test_every_process_is_killed_sometimes():
     assert {moment.victim for moment in plan_kills(25, 500, 20, 2, seed=0)} == {0, 1}
 
 
@@ -83,7 +83,7 @@ def test_the_others_name_the_process_that_was_lost():
     ]
 
 
-def test_a_run_that_fails_by_itself_tells_why(tmp_path):
+def test_a_run_that_fails_by_itself_reports_its_error(tmp_path):
     with pytest.raises(RuntimeError, match="no space left"):
         watch([Process(1, ["no space left"])], tmp_path, limit_s=1.0)
 

@@ -87,7 +87,7 @@ def test_gaps_surplus_and_other_examples_are_told_apart():
         (two_processes(first={**FIRST, "rows": list("abeX")}), "have another example"),
     ],
 )
-def test_what_is_not_the_same_is_named(found, message):
+def test_differences_are_named(found, message):
     assert any(message in fault for fault in faults(found))
 
 
@@ -107,7 +107,7 @@ def test_in_float32_only_the_first_steps_have_to_agree():
     assert compare(EXPECTED, two_processes(late), IMAGES, bound=1e-4, steps=1)[1]
 
 
-def test_notes_are_read_by_process_in_the_order_of_lives(tmp_path):
+def test_records_are_read_by_process_in_the_order_of_lives(tmp_path):
     for name, writes in (("0-0", 1), ("0-1", 2), ("1-0", 3)):
         (tmp_path / f"{name}.json").write_text(json.dumps({"writes": writes}))
     assert read_records(tmp_path) == {0: [{"writes": 1}, {"writes": 3}], 1: [{"writes": 2}]}

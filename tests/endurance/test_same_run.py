@@ -23,20 +23,20 @@ def test_rows_that_differ_in_speed_alone_are_the_same():
     assert compare_rows(ROWS, changed(0, images_per_second=10.0)) == []
 
 
-def test_the_last_bit_of_a_figure_counts():
+def test_the_last_bit_of_a_metric_counts():
     loss = float(np.nextafter(2.0, 3.0))
     assert compare_rows(ROWS, changed(2, loss=loss)) == [
         f"row train 14: loss is {loss}, expected 2.0"
     ]
 
 
-def test_a_figure_that_is_no_number_equals_itself():
+def test_nan_equals_nan():
     lost = changed(1, loss=float("nan"))
     assert compare_rows(lost, changed(1, loss=float("nan"))) == []
     assert compare_rows(ROWS, lost) == ["row eval 7: loss is nan, expected 2.25"]
 
 
-def test_rows_may_not_be_missing_or_double_or_new_or_in_another_order():
+def test_missing_repeated_new_and_reordered_rows_are_differences():
     assert compare_rows(ROWS, ROWS[:2]) == ["no row train 14"]
     assert compare_rows(ROWS, [*ROWS, ROWS[2]]) == ["row train 14 is there 2 times"]
     extra = {"kind": "train", "step": 21}
@@ -44,7 +44,7 @@ def test_rows_may_not_be_missing_or_double_or_new_or_in_another_order():
     assert compare_rows(ROWS, ROWS[::-1]) == ["the rows are in another order"]
 
 
-def test_values_are_compared_but_for_digests_of_a_clocks_figures():
+def test_values_are_compared_except_digests_that_include_timings():
     lines = [json.dumps(row) for row in ROWS]
     slower = [json.dumps(row) for row in changed(0, images_per_second=10.0)]
     values = {"position": {"next_batch": 7}, "digest": "a", "lines": lines}
@@ -89,7 +89,7 @@ def test_one_bit_of_an_array_counts(saved, copy):
     assert differences == ["checkpoint 7: variables['params']['kernel'] differs"]
 
 
-def test_what_kills_leave_lying_about_is_found(saved, copy):
+def test_leftovers_of_kills_are_found(saved, copy):
     (copy / CHECKPOINTS / "5").mkdir()
     (copy / CHECKPOINTS / "9.orbax-checkpoint-tmp").mkdir()
     (copy / "metrics.tmp").touch()

@@ -41,7 +41,7 @@ def test_a_run_that_grows_only_while_it_warms_up_is_flat():
     assert result["window_s"] == 400.0
 
 
-def test_memory_that_keeps_growing_is_told():
+def test_memory_that_keeps_growing_is_a_fault():
     (fault,) = judged(samples(lambda at: 100 * MIB * (1 + at / 6000)))["faults"]
     assert fault == "memory grows by 6.3%, more than 2.0%"
 

@@ -5,7 +5,7 @@ import json
 from tools import parity
 
 
-def test_a_golden_is_compared_and_its_family_summed_up(tmp_path, capsys):
+def test_a_golden_is_compared_and_its_family_summarized(tmp_path, capsys):
     arguments = ["--names", "cifar_resnet20", "--inference-only", "--output", str(tmp_path)]
     assert parity.main(arguments) == 0
     (path,) = tmp_path.glob("parity_cpu_*.json")

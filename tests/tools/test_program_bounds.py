@@ -39,7 +39,7 @@ def test_bounds_are_those_of_the_nearest_version_before():
         assert bounds_for(version, bounds) is bounds[used]
 
 
-def test_an_excess_is_told_and_a_margin_is_left():
+def test_an_excess_beyond_the_margin_is_reported():
     bound = {"xla_flops": 100.0, "copies": 20.0}
     assert excesses({"xla_flops": 101.0, "copies": 23.0}, bound) == []
     (text,) = excesses({"xla_flops": 102.0, "copies": 1.0}, bound)

@@ -11,13 +11,13 @@ def test_the_page_is_what_the_recipes_say():
     )
 
 
-def test_settings_that_differ_are_told_with_their_place():
+def test_changed_settings_are_listed_with_their_section():
     defaults = {"epochs": 1.0, "mean": (0.5,), "mix": {"mixup": 0.0, "per": "batch"}}
     values = {"epochs": 2.0, "mean": (0.1,), "mix": {"mixup": 0.2, "per": "batch"}}
     assert differences(values, defaults) == ["`epochs` 2.0", "`mix.mixup` 0.2"]
 
 
-def test_what_was_measured_is_told_by_recipe_and_variant(tmp_path):
+def test_measurements_are_listed_by_recipe_and_variant(tmp_path):
     runs = [
         {"variant": "plain", "seed": seed, "evaluations": [{"top1": top1}], "test": None}
         for seed, top1 in enumerate((0.5, 0.7))

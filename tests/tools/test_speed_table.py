@@ -71,7 +71,7 @@ def test_other_benchmarks_have_a_line_each():
     assert "8 devices sum a step, over the parameters', `m`, norm global: 1.080" in text
 
 
-def test_only_what_lies_between_the_markers_changes(tmp_path):
+def test_only_the_text_between_the_markers_changes(tmp_path):
     page, results = tmp_path / "page.md", tmp_path / "results"
     results.mkdir()
     (results / "a.json").write_text(json.dumps(result()))

@@ -36,7 +36,7 @@ def test_ratios_are_of_first_steps():
     }
 
 
-def test_what_could_not_run_is_told(capsys):
+def test_skipped_parts_are_reported(capsys):
     turn = {"kind": "torch.compile", "cache": "cold", "status": "skipped", "reason": "no torch"}
     assert compile_time.figures([turn]) == {}
     assert compile_time._said(turn) == "skipped: no torch"

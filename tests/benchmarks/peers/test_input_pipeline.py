@@ -23,7 +23,7 @@ class Counter(Side):
         self.closed = True
 
 
-def test_the_photos_that_everybody_has_are_like_imagenets():
+def test_the_default_photos_resemble_imagenets():
     photos = carried_photos()
     pixels = [decode_image(file, 3)[..., 0].size for file in photos.files]
     assert 100_000 < np.mean(pixels) < 250_000
@@ -50,7 +50,7 @@ def test_every_turn_of_a_side_is_compared_with_that_of_the_bare_loop():
     assert all(side.closed for side in sides.values())
 
 
-def test_what_lies_ready_is_not_counted():
+def test_prefetched_batches_are_not_counted():
     taken = []
     side = Stream(lambda: iter(range(100)), lambda number: taken.append(number) or 1, ready=3)
     assert taken == [0, 1, 2, 3]

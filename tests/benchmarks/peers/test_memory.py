@@ -22,7 +22,7 @@ def test_the_quick_mode_plans_every_batch_size_and_mode(tmp_path, capsys):
     assert "cifar_resnet20, both" in capsys.readouterr().out
 
 
-def test_ratios_are_over_plain_and_over_torchs_like():
+def test_ratios_are_relative_to_plain_and_to_torch():
     def case(mode, **figures):
         return {"model": "m", "batch_size": 8, "mode": mode} | figures
 

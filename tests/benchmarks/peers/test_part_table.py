@@ -77,7 +77,7 @@ def test_without_a_peer_there_is_no_ratio(parts):
     assert ratios({"jax-train": parts["jax-train"]}) == {}
 
 
-def test_shares_are_of_the_ceilings_of_the_run(parts):
+def test_shares_are_relative_to_the_ceilings_of_the_run(parts):
     # 16, 8 and 32 images/s in steps of 8 images: 2, 1 and 4 steps a second
     assert shares(parts) == {
         "jax-train": {"flops": 0.25, "bytes": 0.25},
@@ -94,7 +94,7 @@ def test_shares_are_of_the_ceilings_of_the_run(parts):
         ({"peak": 3 << 30, "peak_is_of_compiling": True, "planned": 1 << 30}, "1.0 planned"),
     ],
 )
-def test_a_peak_of_compiling_gives_way_to_the_plan(memory, cell):
+def test_the_plan_replaces_a_peak_from_compiling(memory, cell):
     outcome = measured([1.0]) | {"memory": memory}
     parts = {}
     merge_round(parts, "jax-inference", outcome, 8)

@@ -9,7 +9,7 @@ from benchmarks.trainer.probe import Save, watched_saves
 from flax_resnet.training.checkpoints import store
 
 
-def test_the_cost_of_a_save_is_told_in_steps():
+def test_the_cost_of_a_save_is_reported_in_steps():
     saves = [Save(0.25, 0.5, 2**20), Save(0.35, 0.7, 2**20)]
     # 20 steps of 0.1 s beside 20 with two saves, which take 1 s longer.
     cost = checkpoint._cost([(3.0, saves)], [2.0], steps=20, saves=2)
@@ -20,7 +20,7 @@ def test_the_cost_of_a_save_is_told_in_steps():
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-def test_a_save_is_watched_until_its_folder_is_there(tmp_path, monkeypatch, at_once):
+def test_a_save_is_watched_until_its_folder_exists(tmp_path, monkeypatch, at_once):
     def appear():
         (tmp_path / "partial").mkdir()
         (tmp_path / "partial" / "array").write_bytes(b"12345678")

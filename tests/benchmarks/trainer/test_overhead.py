@@ -13,7 +13,7 @@ def test_a_recipe_is_loaded_with_changes():
     assert (config.data.source, config.data.workers) == ("synthetic", 0)
 
 
-def test_a_recipe_that_is_not_there_is_named():
+def test_a_missing_recipe_is_named():
     with pytest.raises(InputError, match=r"nowhere\.py"):
         overhead.load_config(overhead.ROOT / "nowhere.py")
 

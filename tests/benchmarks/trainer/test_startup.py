@@ -36,7 +36,7 @@ def test_imports_are_compared_without_the_interpreter():
     assert len(found) == 2
 
 
-def test_an_import_that_fails_tells_why():
+def test_a_failing_import_reports_its_error():
     assert startup._import("import no_such_module", sys.executable) == (
         "ModuleNotFoundError: No module named 'no_such_module'"
     )
