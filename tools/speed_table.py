@@ -2,9 +2,9 @@
 
     python -m tools.speed_table
 
-A row is a network on a device, as `train_step`, `inference` or `gpu` measured it last; the lines
-below, in docs/speed.md only, are of `compile_time`, `memory`, `startup` and `scaling`. `--check`
-writes nothing and compares the pages with the results.
+A row is the newest measurement of a network on a device by `steps` or `gpu`. The lines below it, in
+docs/speed.md only, come from `compile_time`, `memory`, `startup` and `scaling`. `--check` writes
+nothing and compares the pages with the results.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def block(results: Sequence[Result], short: bool = False) -> str:
 
 
 def page_with(text: str, new: str) -> str:
-    """Return a page with another block between its markers.
+    """Return a page with a new block between its markers.
 
     Raises:
       SystemExit: the page does not have both markers, in this order.
@@ -64,7 +64,7 @@ def page_with(text: str, new: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the table, or return 1 with `--check` where it is not up to date."""
+    """Write the tables, or with `--check` return 1 if one is not up to date."""
     options = _parser().parse_args(arguments)
     results = load_results(options.results)
     pages = [options.page] if options.page else [SHORT_PAGE, FULL_PAGE]
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _speed_rows(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each network, device and phase: the newest that has a peer."""
+    """Yield the newest row that has a peer for each network, device and phase."""
     found: dict[tuple[str, ...], tuple[str, ...]] = {}
     for result in results:
         if result.get("benchmark") not in SPEEDS:
@@ -100,7 +100,7 @@ def _speed_rows(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
 
 
 def _other_lines(results: Sequence[Result]) -> Iterator[str]:
-    """Yield a line for each of the other benchmarks and devices: the newest."""
+    """Yield a line with the newest result of each other benchmark and device."""
     makers = {
         "compile_time": ("peers", _compile_line),
         "memory": ("peers", _memory_line),
@@ -170,7 +170,7 @@ def _network(settings: dict[str, Any]) -> str:
 def _ratio(ratio: dict[str, Any] | None) -> str:
     if not ratio:
         return ""
-    # One round has no spread.
+    # A single round has no spread.
     spread = "" if len(ratio["values"]) == 1 else f" ({ratio['spread']:.0%})"
     return f"{ratio['median']:.2f}{spread}"
 
