@@ -28,7 +28,7 @@ def test_line_breaks_may_stay() -> None:
 
 
 @given(st.binary())
-def test_whatever_the_name_every_output_can_take_it(name: bytes) -> None:
+def test_every_output_accepts_any_file_name(name: bytes) -> None:
     shown = printable(os.fsdecode(name))
     assert shown.isprintable()
     shown.encode("utf-8")

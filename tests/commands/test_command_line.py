@@ -15,7 +15,7 @@ from flax_resnet.commands import models
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_an_example_that_is_understood(
+def test_help_shows_an_example_that_parses(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="0"):
@@ -25,7 +25,7 @@ def test_help_shows_an_example_that_is_understood(
     make_parser([command]).parse_known_args(shlex.split(load_command(command).EXAMPLE))
 
 
-def test_a_shell_is_told_how_to_complete(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_completion_script_is_valid_bash(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--print-completion", "bash"])
     printed = capsys.readouterr().out
@@ -41,7 +41,7 @@ def test_a_shell_is_told_how_to_complete(capsys: pytest.CaptureFixture[str]) -> 
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
-def test_what_goes_wrong_is_told_without_a_traceback(
+def test_an_error_is_reported_without_a_traceback(
     error: BaseException,
     status: int,
     told: str,
@@ -60,7 +60,7 @@ def test_what_goes_wrong_is_told_without_a_traceback(
             main(words)
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     program = f"{sys.executable} -m flax_resnet models 'resnet[13][84]' | head -n 1"
     shell = subprocess.run(["bash", "-c", program], text=True, capture_output=True, check=True)
     assert (len(shell.stdout.splitlines()), shell.stderr) == (1, "")
@@ -83,7 +83,7 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         ("report {run} --out {out}", {"report"}),
     ],
 )
-def test_a_program_is_told_facts_and_the_quiet_nothing(
+def test_json_prints_facts_and_quiet_prints_nothing(
     words: str,
     keys: set[str],
     tiny_run: Path,

@@ -1,27 +1,21 @@
-"""`python -m flax_resnet eval`: a table from the run folder alone."""
+"""`python -m flax_resnet eval`: a table of metrics."""
 
 import dataclasses
 from pathlib import Path
 
 import pytest
 
-from flax_resnet import evaluate_run, restore, save_pretrained, train
+from flax_resnet import evaluate_run, restore, save_pretrained
 from flax_resnet.__main__ import main
-from flax_resnet.models.variants import VARIANTS
-from flax_resnet.training.parsing import parse
 from flax_resnet.weights import Preprocessing
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    row = dict(stage_sizes=(1,), widths=(8,), stem="cifar", image_size=8)
-    monkeypatch.setitem(VARIANTS, "tiny", row)
-    data = dict(source="synthetic:10", batch_size=16, image_size=8, crop="none", flip=False)
-    train(parse({"steps": 1, "model": {"name": "tiny"}, "data": data}), tmp_path / "run")
-    return tmp_path / "run"
+def run(tiny_run: Path) -> Path:
+    return tiny_run
 
 
-def test_eval_prints_every_figure_and_where_the_run_lies(
+def test_eval_prints_every_metric_and_the_run_folder(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
@@ -59,7 +53,7 @@ def test_weights_are_evaluated_with_the_preprocessing_that_they_name(
         assert word in printed
 
 
-def test_weights_need_data_of_their_own_classes(
+def test_weights_need_data_with_the_same_classes(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     restored = restore(run, "latest")
@@ -73,7 +67,7 @@ def test_weights_need_data_of_their_own_classes(
         assert message in capsys.readouterr().err
 
 
-def test_bad_input_is_one_line_and_status_2(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_line_with_status_2(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["eval", str(run / "x")], ["eval", str(run), "--step", "99"]):
         capsys.readouterr()
         with pytest.raises(SystemExit, match="2"):

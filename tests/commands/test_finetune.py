@@ -1,4 +1,4 @@
-"""`python -m flax_resnet finetune`: from a folder of pictures to a run, once."""
+"""`python -m flax_resnet finetune`: from a folder of images to a run."""
 
 import io
 from pathlib import Path
@@ -22,7 +22,7 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Dark and light noise, 20 each, and one picture of something else."""
+    """Return a folder of 20 dark and 20 light noise images, and one image of a third class."""
     rng = np.random.default_rng(0)
     for name, low, count in (("dark", 0, 20), ("light", 128, 20), ("rare", 64, 1)):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -39,7 +39,7 @@ def finetune(photos: Path, workdir: Path, *arguments: str) -> int:
 SCRATCH = ("--weights", "none", "--model", "tiny", "--epochs", "10")
 
 
-def test_a_folder_becomes_a_run_and_a_second_start_trains_nothing(
+def test_a_folder_becomes_a_run_and_a_second_call_trains_nothing(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "dark" / "bad.jpg").write_bytes(b"hello")
@@ -69,7 +69,7 @@ def test_a_folder_becomes_a_run_and_a_second_start_trains_nothing(
     assert main(["eval", str(workdir)]) == 0
 
 
-def test_a_run_and_a_saved_folder_are_started_from(photos: Path, tmp_path: Path) -> None:
+def test_training_starts_from_a_run_or_a_saved_folder(photos: Path, tmp_path: Path) -> None:
     first = tmp_path / "first"
     finetune(photos, first, *SCRATCH[:-1], "1")
     run = restore(first)
@@ -106,7 +106,7 @@ def test_a_table_with_a_test_split_is_evaluated_on_it(
     assert run.config.data.image_size == 16
 
 
-def test_bad_input_is_one_error_and_status_2(
+def test_bad_input_is_one_error_with_status_2(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "one" / "cat").mkdir(parents=True)
@@ -126,7 +126,7 @@ def test_bad_input_is_one_error_and_status_2(
         assert message in printed
 
 
-def test_the_folder_of_a_run_is_named_after_pictures_and_weights(
+def test_a_run_folder_is_named_after_images_and_weights(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -142,14 +142,14 @@ def shown(confusion: np.ndarray, names: list[str], width: int = 200) -> list[lis
     return [line.replace("│", " ").replace("┃", " ").split() for line in lines]
 
 
-def test_few_classes_are_shown_whole() -> None:
+def test_a_small_confusion_matrix_is_shown_whole() -> None:
     lines = shown(np.array([[3, 1], [0, 0]]), ["cat", "[red]dog\n"])
     assert ["truth", "cat", r"[red]dog\n", "right"] in lines
     assert ["cat", "3", "1", "75%"] in lines
     assert [r"[red]dog\n", "0", "0", "-"] in lines
 
 
-def test_of_many_classes_the_worst_pairs_are_shown() -> None:
+def test_a_large_confusion_matrix_is_shown_as_its_largest_errors() -> None:
     confusion = np.eye(20, dtype=np.int64)
     confusion[3, 5], confusion[7, 1] = 2, 4
     lines = shown(confusion, [f"class{number}" for number in range(20)])
@@ -157,7 +157,7 @@ def test_of_many_classes_the_worst_pairs_are_shown() -> None:
     assert rows == [["class7", "class1", "4", "5"], ["class3", "class5", "2", "3"]]
 
 
-def test_a_matrix_that_does_not_fit_is_not_cut() -> None:
+def test_a_confusion_matrix_that_does_not_fit_is_shown_as_its_largest_errors() -> None:
     confusion = np.array([[3, 1], [0, 2]])
     names = ["a" * 30, "b" * 30]
     assert ["truth", *names, "right"] in shown(confusion, names)

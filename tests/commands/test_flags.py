@@ -77,7 +77,7 @@ TEXTS = st.text(alphabet="()[]{},.0123456789-e'\"aN_ ", max_size=8) | st.sampled
 
 @given(st.sampled_from(NAMES), VALUES)
 @settings(max_examples=400)
-def test_whatever_a_setting_holds_gives_a_config_or_an_input_error(name: str, value: Any) -> None:
+def test_any_value_of_a_setting_gives_a_config_or_an_input_error(name: str, value: Any) -> None:
     for key in reversed(name.split(".")[1:]):
         value = {key: value}
     with contextlib.suppress(InputError):
@@ -91,7 +91,7 @@ def test_whatever_a_setting_holds_gives_a_config_or_an_input_error(name: str, va
     value=TEXTS,
 )
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_an_argument_says_gives_a_config_or_an_input_error(
+def test_any_argument_gives_a_config_or_an_input_error(
     tmp_path: Path, name: str, equals: str, value: str
 ) -> None:
     with contextlib.suppress(InputError):
@@ -106,11 +106,11 @@ def test_whatever_an_argument_says_gives_a_config_or_an_input_error(
         ("finetune.py:/some where/weights", "finetune-some-where-weights"),
     ],
 )
-def test_a_run_is_called_after_its_recipe_and_argument(path: str, name: str) -> None:
+def test_a_run_is_named_after_its_recipe_and_argument(path: str, name: str) -> None:
     assert config_name(path) == name
 
 
-def test_a_name_means_the_recipe_and_everything_else_itself() -> None:
+def test_a_recipe_name_gives_its_file_and_a_path_itself() -> None:
     assert recipes()["digits"] == ROOT / "configs" / "digits.py"
     assert recipe_file("rsb_a3:resnet18") == f"{ROOT / 'configs' / 'rsb_a3.py'}:resnet18"
     assert recipe_file("elsewhere/digits.py:x") == "elsewhere/digits.py:x"

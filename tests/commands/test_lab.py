@@ -14,14 +14,14 @@ def test_without_a_name_all_experiments_are_listed(capsys: pytest.CaptureFixture
     assert all(name in listed and claim in listed for name, claim in EXPERIMENTS.items())
 
 
-def test_settings_can_be_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lab", "degradation", "--show-settings"]) == 0
     small, paper = capsys.readouterr().out.splitlines()
     assert "small: data=digits" in small and "depths=20,32,44,56" in small
     assert "paper: data=cifar10" in paper
 
 
-def test_an_experiment_leaves_its_files_and_says_where(
+def test_an_experiment_writes_files_and_prints_their_paths(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["lab", "walk", "--out", str(tmp_path), "blocks=3"]) == 0
@@ -39,7 +39,7 @@ def test_an_experiment_leaves_its_files_and_says_where(
         (["walk", "block=3"], "Did you mean 'blocks'"),
     ],
 )
-def test_what_cannot_be_is_an_error(
+def test_a_wrong_name_is_an_error(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -48,7 +48,7 @@ def test_what_cannot_be_is_an_error(
 
 
 @pytest.mark.parametrize("words", [["models", "resnet18", "resnet34"], ["lab", "walk", "--sise=1"]])
-def test_words_that_no_command_takes_are_an_error(
+def test_unknown_arguments_are_an_error(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):

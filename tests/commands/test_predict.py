@@ -15,7 +15,7 @@ from flax_resnet.inference.predictor import open_predictor
 GOOD = ["a.png", "b grey.PNG", "c.jpg", "deep/d.jpg", "e.webp"]
 
 
-def test_every_readable_picture_has_its_classes_and_the_others_their_error(
+def test_readable_images_have_classes_and_others_an_error(
     tiny_run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "found.csv"
@@ -53,7 +53,7 @@ def test_lines_of_json_and_paths_from_standard_input(
     assert second.keys() == {"file", "error"}
 
 
-def test_a_person_sees_the_best_classes(
+def test_the_best_classes_are_printed(
     tiny_run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
@@ -65,7 +65,7 @@ def test_a_person_sees_the_best_classes(
 
 
 @pytest.mark.parametrize("form", [".npy", ".parquet"])
-def test_features_are_written_with_their_files(
+def test_features_are_written_with_their_file_names(
     tiny_run: Path, pictures: Path, tmp_path: Path, form: str
 ) -> None:
     out = tmp_path / f"features{form}"
@@ -95,7 +95,7 @@ def test_a_form_that_is_not_known_is_refused_at_once(
 
 
 @pytest.mark.parametrize("words", [["predict", "--csv", "x.csv"], ["embed", "--out", "x.npy"]])
-def test_a_folder_that_is_not_there_cannot_be_written_to(
+def test_writing_to_a_missing_folder_is_an_error(
     words: list[str],
     tiny_run: Path,
     pictures: Path,
@@ -109,9 +109,7 @@ def test_a_folder_that_is_not_there_cannot_be_written_to(
     assert f"{out} cannot be written to: No such file or directory" in capsys.readouterr().err
 
 
-def test_a_result_is_there_whole_or_not_at_all(
-    tiny_run: Path, pictures: Path, tmp_path: Path
-) -> None:
+def test_a_failed_prediction_leaves_no_file(tiny_run: Path, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "found.csv"
     with pytest.raises(SystemExit, match="2"):
         main(["predict", str(tiny_run), str(pictures), str(tmp_path / "*.gif"), "--csv", str(out)])

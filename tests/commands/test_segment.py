@@ -1,4 +1,4 @@
-"""`python -m flax_resnet segment`: masks, pictures and figures from the run folder alone."""
+"""`python -m flax_resnet segment`: masks, overlays and metrics."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,7 +68,7 @@ def test_the_evaluation_split_is_segmented_and_counted(
         assert word in printed
 
 
-def test_files_of_any_size_are_segmented_in_tiles_without_truth(
+def test_files_of_any_size_are_segmented_in_tiles_without_masks(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("RGB", (70, 30)).save(tmp_path / "wide.png")
@@ -81,7 +81,7 @@ def test_files_of_any_size_are_segmented_in_tiles_without_truth(
     assert (tmp_path / "out" / "panel.png").is_file()
 
 
-def test_eval_prints_the_figures_of_segmentation(
+def test_eval_prints_the_metrics_of_segmentation(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["eval", str(run)]) == 0
@@ -93,7 +93,7 @@ def test_eval_prints_the_figures_of_segmentation(
     assert "top-1" not in printed
 
 
-def test_bad_input_is_one_line_and_status_2(
+def test_bad_input_is_one_line_with_status_2(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for folder in ("a", "b"):

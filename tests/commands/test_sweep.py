@@ -1,4 +1,4 @@
-"""`python -m flax_resnet sweep`: many runs, one table."""
+"""`python -m flax_resnet sweep`: one table of many runs."""
 
 import csv
 import json
