@@ -86,7 +86,7 @@ def test_features_are_written_with_their_file_names(
     np.testing.assert_allclose(features, predictor.features(pixels, "layer1"), rtol=1e-5)
 
 
-def test_a_form_that_is_not_known_is_refused_at_once(
+def test_an_unknown_format_is_an_error(
     tiny_run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):

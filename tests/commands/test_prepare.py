@@ -21,7 +21,7 @@ def run(*arguments: str) -> int:
     return prepare.run(parser.parse_args(arguments)).status
 
 
-def test_digits(tmp_path, capfd):
+def test_prepare_digits(tmp_path, capfd):
     assert run("digits", "--data-dir", str(tmp_path)) == 0
     printed = capfd.readouterr().out
     assert printed.startswith(f"digits is stored in {tmp_path}")
@@ -29,7 +29,7 @@ def test_digits(tmp_path, capfd):
     assert run("digits", "--data-dir", str(tmp_path)) == 0  # Again: nothing to do.
 
 
-def test_imagenet_prints_plain_lines_where_there_is_no_terminal(tmp_path, capfd):
+def test_imagenet_prints_plain_lines_without_a_terminal(tmp_path, capfd):
     jpeg = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
     archive = tmp_path / "val.tar"
     with tarfile.open(archive, "w") as tar:

@@ -115,17 +115,17 @@ def test_bad_input_is_one_line_with_status_2(
         assert message in printed
 
 
-def test_runs_of_classification_have_nothing_to_segment(
+def test_a_classification_run_cannot_segment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = SimpleNamespace(config=TrainConfig())
-    monkeypatch.setattr("flax_resnet.training.runs.restore", lambda *arguments: other)
+    monkeypatch.setattr("flax_resnet.commands.segment.restore", lambda *arguments: other)
     with pytest.raises(SystemExit, match="2"):
         main(["segment", "runs/digits"])
-    assert "is a run of classification" in capsys.readouterr().err
+    assert "is a run of the task classification" in capsys.readouterr().err
 
 
-def test_pictures_show_classes_in_their_colors_and_errors_in_red() -> None:
+def test_overlays_show_classes_in_their_colors_and_errors_in_red() -> None:
     image = np.full((1, 3, 1), 100, np.uint8)
     truth, found = np.asarray([[0, 1, 255]], np.uint8), np.asarray([[0, 0, 1]], np.uint8)
     base = np.repeat(image, 3, axis=-1)
