@@ -118,7 +118,7 @@ def test_an_error_in_a_report_does_not_fail_the_run(
     def fail(*args: Any, **settings: Any) -> None:
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr(page, "write_report", fail)
+    monkeypatch.setattr("flax_resnet.commands.report.write_report", fail)
     report_when_done(tiny_run, "again")
     assert capsys.readouterr().err == "warning: no report was written: by nothing\n"
 
