@@ -1,4 +1,4 @@
-"""A person's pictures: find them, leave out what is no picture, hold some of them out."""
+"""Find a user's images, leave out unreadable ones, and split off a validation set."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from flax_resnet.data.sources.folder import LAYOUT, open_folder, split_folders
 from flax_resnet.data.sources.listing import open_tree
 from flax_resnet.errors import InputError, printable
 
-# (how many were looked at, of how many): for a progress bar.
+# (number checked, total): for a progress bar.
 Report = Callable[[int, int], None]
 
 
 def find_pictures(photos: Path, table: Path | None = None, follow_links: bool = False) -> list[Row]:
-    """Return the pictures in a folder's class folders, or those of a table; paths are absolute.
+    """Return the images in class folders or in a table, with absolute paths.
 
     Args:
       photos: PHOTOS/CLASS/*.jpg, or PHOTOS/train/CLASS/*.jpg and so on.
       table: a file as `read_table` takes it; its paths start from its own folder or from `photos`.
-      follow_links: take what lies elsewhere, too.
+      follow_links: also take images outside of the folder.
 
     Raises:
       InputError: there are no pictures, or one lies elsewhere.
@@ -51,10 +51,10 @@ def find_pictures(photos: Path, table: Path | None = None, follow_links: bool = 
 def leave_out_unreadable(
     rows: list[Row], report: Report = lambda done, total: None
 ) -> tuple[list[Row], dict[str, str]]:
-    """Return the rows whose pictures can be decoded, and by file what is wrong with the others.
+    """Return the rows whose images can be decoded, and the errors of the others by file.
 
     Raises:
-      InputError: a class has none to train with.
+      InputError: a class has no training image.
     """
     reasons: dict[str, str] = {}
     pool = ThreadPoolExecutor(available_cores())
@@ -80,9 +80,9 @@ def leave_out_unreadable(
 
 
 def hold_out(rows: list[Row], fraction: float, seed: int) -> list[Row]:
-    """Move a part of every class from train to validation, unless some are there already.
+    """Move a fraction of every class from train to validation, unless there is a validation split.
 
-    Every class keeps at least one picture to train with, and gives one away where it has two.
+    Every class keeps at least one training image, and a class of two or more gives one away.
 
     Raises:
       InputError: there are less than two classes, or nothing can be held out.
@@ -115,7 +115,7 @@ def hold_out(rows: list[Row], fraction: float, seed: int) -> list[Row]:
 
 
 def single_classes(rows: list[Row]) -> list[str]:
-    """Return the classes with one picture, which can be learned but not checked."""
+    """Return the classes with only one image, which cannot be validated."""
     counts = Counter(row.label for row in rows)
     return sorted(label for label, count in counts.items() if count == 1)
 
@@ -138,7 +138,7 @@ def _of_table(table: Path, photos: Path, follow_links: bool) -> list[Row]:
 
 
 def _reason(file: str) -> str:
-    """Say what is wrong with a picture; "" where nothing is."""
+    """Return why an image cannot be read, or ""."""
     try:
         decode_image(read_file(Path(file)), 3)
     except (OSError, DecodeError) as error:

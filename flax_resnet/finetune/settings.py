@@ -1,4 +1,4 @@
-"""Sound settings for a person's pictures: a function of how many there are, and of the weights."""
+"""Settings for fine-tuning on a user's images, chosen by their number and the weights."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from flax_resnet.training.config import ModelConfig, TrainConfig
 from flax_resnet.training.networks import find_network
 
 SCRATCH_MODEL = "resnet18"
-# Networks for images up to this size see them whole.
+# Networks for images up to this size are evaluated on whole images.
 _SMALL_IMAGES = 64
-# About so many evaluations, each with a checkpoint.
+# Approximate number of evaluations, each with a checkpoint.
 _EVALUATIONS = 20
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many pictures each split has."""
+    """Number of images in each split."""
 
     train: int
     validation: int
@@ -32,13 +32,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class Start:
-    """How to train from one kind of start.
+    """How to train from pretrained or random weights.
 
     Attributes:
-      pictures: to be seen in all, repeats included, within the bounds of `epochs`.
-      rate: the peak for batches of 32.
-      warmup: as a part of the run.
-      head_first: the part of the run in which the head alone trains.
+      pictures: total number of images to see, within the bounds of `epochs`.
+      rate: peak learning rate for batches of 32.
+      warmup: fraction of the run.
+      head_first: fraction of the run in which only the head trains.
       layer_decay, freeze_norms: see `OptimizerConfig` and `TrainConfig`.
     """
 
@@ -58,7 +58,7 @@ class Start:
 # their rates. Statistics of norms over a handful of pictures are worse than those of the weights.
 _PRETRAINED = Start(8_000, (5, 40), 0.02, 0.15, 0.1, 1e-4, 0.7, ".*")
 _SCRATCH = Start(60_000, (30, 200), 0.05, 0.05, 0.0, 5e-4, 1.0, None)
-# Of every classification network, whatever its family.
+# Parts of every classification network except its head.
 _BODY = r"stem|layer\d+"
 
 
@@ -80,8 +80,8 @@ def finetune_config(
     Args:
       source: as in `config.data.source`; it has the splits that `counts` counts.
       weights: what `load_pretrained` takes; None: random ones.
-      batch_size: at most as many as there are pictures to train with.
-      rate: the head's peak for the batch as it is.
+      batch_size: limited by the number of training images.
+      rate: peak learning rate of the head, not scaled with the batch.
       devices: a chosen batch is a multiple of them.
 
     Raises:
@@ -135,9 +135,9 @@ def finetune_config(
 
 
 def fitting_batch(pictures: int, wanted: int | None, devices: int = 1) -> int:
-    """Return a batch size: the wanted one, or for about ten updates an epoch between 8 and 64.
+    """Return the wanted batch size, or one from 8 to 64 that gives about ten updates per epoch.
 
-    It is never larger than the set, as far as the devices allow that.
+    It does not exceed the number of images, unless there are fewer images than devices.
     """
     if wanted is not None and wanted <= pictures:
         return wanted

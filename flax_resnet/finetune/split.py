@@ -1,4 +1,4 @@
-"""Which of a person's pictures a run trains with: drawn once, and written into its folder."""
+"""The split of a user's images: drawn once, and stored in the folder of the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flax_resnet.finetune.pictures import Report, find_pictures, hold_out, leave
 from flax_resnet.training import workdir as run_folder
 
 TABLE = "split.csv"
-# What the table was made from. It is written after the table, so it stands for both.
+# The choices that made the table; written after it, so it proves that both are complete.
 CHOICES = "split.json"
 
 
@@ -27,17 +27,17 @@ def settle_split(
     *,
     follow_links: bool = False,
 ) -> tuple[list[Row], dict[str, str]]:
-    """Return the rows of WORKDIR/split.csv, which is made where there is none.
+    """Return the rows of WORKDIR/split.csv, which is created if it does not exist.
 
-    Paths in it start from its own folder, so a project that holds pictures and runs can move.
+    Its paths are relative to its own folder, so a project of images and runs can be moved.
 
     Args:
       photos, table, follow_links: see `find_pictures`.
       fraction, seed: see `hold_out`.
-      report: called for each picture that is looked at.
+      report: called for each image that is checked.
 
     Returns:
-      The rows, and by file what is wrong with pictures that were left out now.
+      The rows, and by file why images were left out in this call.
 
     Raises:
       InputError: the pictures make no data set, the folder holds another run or that of other
@@ -66,7 +66,7 @@ def settle_split(
 
 
 def _earlier_choices(workdir: Path, choices: dict[str, object]) -> bool:
-    """Say whether the folder has a split of these choices."""
+    """Return whether the folder has a split that was made with these choices."""
     path = workdir / CHOICES
     if not path.exists():
         if (workdir / run_folder.CONFIG).exists():

@@ -37,17 +37,17 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Choose what is kept on disk: the newest, the best and every so many, side by side."""
+    """Choose which checkpoints are kept: the newest, the best, and those at regular intervals."""
 
     keep_latest: int = 2
     keep_best: int = 1
     keep_every_steps: int | None = None
-    """Also keep, for good, the checkpoints of the multiples of this step; None: none."""
+    """Also keep the checkpoints at multiples of this step forever; None: none."""
     every_steps: int | None = None
-    """Save this often besides after every evaluation; None: only then."""
+    """Steps between checkpoints, in addition to those after evaluations; None: only after these."""
 
     def __post_init__(self) -> None:
-        """Refuse what would leave a run without a checkpoint."""
+        """Refuse values that would leave a run without a checkpoint."""
         for name, least in (("keep_latest", 1), ("keep_best", 0)):
             if getattr(self, name) < least:
                 value = getattr(self, name)
@@ -60,17 +60,17 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class LoggingConfig:
-    """Choose what is written down besides numbers, and who gets it besides TensorBoard."""
+    """Choose what is logged besides numbers, and where besides TensorBoard."""
 
     images: int = 8
-    """So many of the first batch, as the network sees them but for mixing; 0: none."""
+    """Number of images of the first batch to log, augmented but not mixed."""
     histograms: bool = False
-    """Of every parameter, at every evaluation."""
+    """Log a histogram of every parameter at every evaluation."""
     wandb: str | None = None
-    """A project of Weights & Biases; its own WANDB_* variables say where, who and whether."""
+    """A project of Weights & Biases, which reads its own WANDB_* environment variables."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be shown."""
+        """Refuse a negative number of images."""
         if self.images < 0:
             raise InputError(f"config.logging.images is {self.images}; expected 0 or more")
 
@@ -80,41 +80,40 @@ class TrainConfig:
     """All settings of a run."""
 
     task: str = "classification"
-    """classification | segmentation: a class for every image, or for every pixel."""
+    """classification (of images) | segmentation (classification of pixels)"""
     seed: int = 0
     epochs: float = 1.0
     steps: int | None = None
-    """The length of the run; where both are given, in steps."""
+    """The length of the run; it overrides `epochs`."""
     loss: str = "softmax"
-    """softmax | sigmoid: cross-entropy over the classes; binary ones, the mean of a question a
-    class (RSB, arXiv:2110.00476). Evaluations give the former."""
+    """softmax: cross-entropy over the classes | sigmoid: the mean over classes of binary
+    cross-entropies (RSB, arXiv:2110.00476). Evaluations always report the former."""
     target_threshold: float | None = None
-    """Of `sigmoid`: smoothed, mixed targets above it count as 1, others as 0; None: they stay."""
+    """For `sigmoid`: targets above it, smoothed and mixed, become 1, others 0; None: off."""
     label_smoothing: float = 0.0
     dice_weight: float = 0.0
-    """Of one minus the mean soft Dice, which segmentation adds to the cross-entropy."""
+    """Weight of the Dice loss (1 - mean soft Dice) that segmentation adds to the cross-entropy."""
     accumulate: int = 1
-    """Compute a batch in so many parts, for less memory (on CPUs not less). It equals the whole
-    where `norm_group` divides a part; without, a part is a batch-norm group. What is dropped is
-    drawn for each part."""
+    """Gradient accumulation: the number of micro-batches in a batch; saves memory on accelerators.
+    The update equals that of the whole batch if `norm_group` divides a micro-batch; without
+    `norm_group` each micro-batch is a batch-norm group. Dropout is drawn per micro-batch."""
     freeze: str = ""
-    """What does not train: a pattern of parts (`stem|layer[12]`) or of published keys."""
+    """Parameters that stay fixed: a pattern of parts (`stem|layer[12]`) or of published keys."""
     freeze_epochs: float | None = None
-    """So long `freeze` holds: a new head learns before the body does; None: to the end."""
+    """How long `freeze` applies, so that a new head learns first; None: to the end."""
     freeze_norms: str | None = None
-    """Which batch norms use their stored statistics, to the end; None: those in `freeze`."""
+    """Pattern of batch norms that always use stored statistics; None: those in `freeze`."""
     eval_every_epochs: float = 1.0
     test_when_done: bool = False
     """Evaluate the best checkpoint on `data.test_split` when training ends."""
     log_every: int = 50
     max_nonfinite: int = 0
-    """So many updates in a row are left out where loss or gradient is not finite, before the run
-    stops; 0: it stops at the first."""
+    """Number of consecutive updates that are skipped because loss or gradient is not finite, before
+    the run stops; 0: it stops at the first."""
     loss_scale: str = NONE
-    """none | dynamic | a number: what the loss is multiplied by while float16 computes its
-    gradient."""
+    """none | dynamic | a number: factor of the loss while its gradient is computed in float16."""
     deterministic: bool = False
-    """On GPUs: the same numbers again from the same run, more slowly. Elsewhere they always are."""
+    """Make runs on GPUs reproducible, and slower. Elsewhere they always are reproducible."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

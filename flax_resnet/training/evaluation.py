@@ -1,4 +1,4 @@
-"""A task's figures over every example of a split, each counted once."""
+"""Metrics of a task over a whole split, with every example counted once."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ Evaluate = Callable[[dict[str, Any], Batch], Metrics]
 
 
 def divisible_eval_batch(config: DataConfig, mesh: Mesh) -> DataConfig:
-    """Round the evaluation batch up to a multiple of the devices: the result does not change."""
+    """Round the evaluation batch up to a multiple of the devices; this does not change metrics."""
     size = -(-config.eval_batch_size // mesh.size) * mesh.size
     return dataclasses.replace(config, eval_batch_size=size)
 
@@ -34,17 +34,16 @@ def evaluate(
     others: Mapping[str, dict[str, Any]] | None = None,
     device_data: DeviceData | None = None,
 ) -> dict[str, float]:
-    """Return count, skipped and the figures of the task (loss, top1, top5) over all of `source`.
+    """Return count, skipped and the metrics of the task (loss, top1, top5) over all of `source`.
 
-    Return nothing where `request` asks for a stop before the end.
+    The result is empty if `request` asks for a stop before the end.
 
-    Padding rows and records that cannot be decoded are masked out of every figure; `skipped`
-    counts the latter. The figures do not depend on batch size, devices or processes.
+    Padding rows and records that cannot be decoded do not count in any metric; `skipped`
+    counts the latter. The metrics do not depend on batch size, devices or processes.
 
     Args:
       on_batch: called after each batch, for a progress bar.
-      others: more variables, under what their figures have before their names: they see the same
-        batches.
+      others: more variables to evaluate on the same batches, by the prefix of their metrics.
       device_data: the examples of `source`, where they are stored on the devices.
     """
     config = divisible_eval_batch(config, mesh)

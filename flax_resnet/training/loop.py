@@ -36,16 +36,16 @@ def train(
     allow_config_change: bool = False,
     mesh: Mesh | None = None,
 ) -> Run:
-    """Train what `config` describes, or go on with the run that is in `workdir`.
+    """Train what `config` describes, or resume the run in `workdir`.
 
-    A run that was stopped, or killed, goes on from its newest checkpoint that is whole, with the
-    batches that it would have seen next. SIGINT and SIGTERM finish the step, save, and leave
-    through `Stopped`.
+    A run that was stopped or killed resumes from its newest undamaged checkpoint, with the batches
+    that it would have seen next. On SIGINT and SIGTERM it finishes the step, saves, and raises
+    `Stopped`.
 
     Args:
       stop_after: stop and save after this step, as if interrupted.
-      allow_config_change: go on although the folder's run had other settings. Where its optimiser
-        was another one, the new one starts afresh.
+      allow_config_change: resume even if the folder's run had other settings. If its optimizer
+        differs, the optimizer state is initialized again.
       mesh: the devices to train on; None takes all.
 
     Returns:
@@ -81,7 +81,7 @@ def train(
 def _start(
     setup: Setup, workdir: Path, manager: ocp.CheckpointManager
 ) -> tuple[Restored, dict[int, str]]:
-    """Return the first state or the newest that is whole, and what is wrong with newer ones."""
+    """Return the initial or the newest undamaged state, and the damage of newer ones by step."""
     data = setup.config.data
     shape = (data.image_size, data.image_size, data.channels)
     state = init_state(
@@ -116,13 +116,13 @@ def _warn(display: Display, workdir: Path, damaged: dict[int, str], restored: Re
             f"{workdir / fallback.DAMAGED}: {reason}"
         )
     if restored.fresh_optimizer:
-        display.say("warning: the checkpoint's optimizer is another one: its memory starts afresh")
+        display.say("warning: the checkpoint's optimizer is another one: its state starts anew")
     if restored.average_change:
         display.say(f"warning: {restored.average_change}")
 
 
 def _go(session: Session, restored: Restored, last: int) -> Run:
-    """Do what was left undone, the updates up to `last`, and the test when all are done."""
+    """Make up for a pending evaluation, train up to `last`, and test at the end of the run."""
     setup, state, position = session.setup, restored.state, restored.run["position"]
     step = position["next_batch"]
     metrics = (session.manager.metrics(step) or {}) if step else {}

@@ -1,4 +1,4 @@
-"""Which layer, and which records, made a loss or a gradient that is not finite."""
+"""Find the layer and the records that caused a loss or gradient that is not finite."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ from flax_resnet.steps.updates.guard import DYNAMIC, current_scale
 from flax_resnet.training.networks import load_teacher
 from flax_resnet.training.setup import Setup
 
-# Records that the message names; the file names all.
+# Number of records in the message; the file names all.
 SHOWN = 3
 CAUSES = {
     "images": "the normalised images are not finite: see config.data.mean and config.data.std",
@@ -48,13 +48,13 @@ CAUSES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Where the numbers of a batch first go wrong.
+    """Where the first value that is not finite occurs.
 
     Attributes:
       cause: a key of `CAUSES`.
-      layer: its published key, where the cause lies in one.
-      loss: of the batch.
-      suspect: bool (rows,), the rows of the batch that are bad there; all, where none stands out.
+      layer: its published key, if the cause is in a layer.
+      loss: the loss of the batch.
+      suspect: bool (rows,), the rows that are not finite there; all, if no row stands out.
       skipped: int32 (rows,), as the loader gives it.
     """
 
@@ -66,13 +66,13 @@ class Finding:
 
 
 def explain_nonfinite(setup: Setup, state: TrainState, number: int, workdir: Path) -> InputError:
-    """Compute batch `number`, that of step `number + 1`, once more and say what went wrong in it.
+    """Compute batch `number`, that of step `number + 1`, again and return an explanation.
 
     Every process of the run has to call this. `nonfinite-STEP.json` in `workdir` gives step,
     epoch, cause, layer and loss, and names all records of the batch.
 
     Args:
-      state: as the step's guard leaves it: with the variables of before the batch.
+      state: the state before the batch, to which the step's guard returns.
     """
     config, step = setup.config, number + 1
     finding = find_cause(setup, state, number)
@@ -102,10 +102,10 @@ def explain_nonfinite(setup: Setup, state: TrainState, number: int, workdir: Pat
 
 
 def find_cause(setup: Setup, state: TrainState, number: int) -> Finding:
-    """Compute a batch once more, with an eye on every layer; see `explain_nonfinite`.
+    """Compute a batch again and check the output of every layer; see `explain_nonfinite`.
 
-    Layers are computed one by one, without `scan_blocks` and `remat`. A scanned network drops
-    other things at random then; what is not finite seldom depends on that.
+    This disables `scan_blocks` and `remat`. A scanned network then has different dropout, which
+    rarely matters here.
     """
     config, names = setup.config, list[str]()
     batch = setup.training_batch(number)
@@ -191,7 +191,7 @@ def _inspection(
 
 
 def _one_by_one(model: Any) -> Any:
-    """Return the network with nothing around its layers that hides their outputs."""
+    """Return the network without transformations that hide the outputs of layers."""
     changes = {name: False for name in ("scan_blocks", "remat") if hasattr(model, name)}
     if hasattr(model, "encoder"):
         changes["encoder"] = _one_by_one(model.encoder)
@@ -208,7 +208,7 @@ def _finite_rows(tree: Any) -> Bool[Array, " n"]:
 
 
 def _finite_layers(variables: Mapping[str, Any]) -> dict[str, Array]:
-    """Return for each layer whether its leaves are finite."""
+    """Return whether the leaves of each layer are finite."""
     layers: dict[str, Array] = {}
     for (_, *path, _), leaf in traverse_util.flatten_dict(dict(variables)).items():
         name = _layer(tuple(path))
@@ -217,7 +217,7 @@ def _finite_layers(variables: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def _records(setup: Setup, number: int, finding: Finding) -> list[dict[str, Any]]:
-    """Say where each row of a batch comes from."""
+    """Return the origin of each row of a batch."""
     config, source = setup.config, setup.train_source
     repeats = config.data.augment.repeats
     records = []

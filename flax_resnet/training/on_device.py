@@ -1,4 +1,4 @@
-"""Data sets that lie on the devices: batches are taken out, shifted and mirrored there.
+"""Data sets stored on the devices, where batches are gathered, shifted and mirrored.
 
 Every device holds all images, as uint8: the data sets that this is for take a hundredth of its
 memory, and no example has to travel to the device whose turn it is. The host says which examples
@@ -25,9 +25,9 @@ from flax_resnet.data.positions import Place, batch_places, process_rows
 from flax_resnet.errors import InputError
 from flax_resnet.steps.mesh import put_batch, put_copies, split
 
-# What the keys of crops and flips differ in from those of drops and mixing.
+# Distinguishes the random keys of crops and flips from those of dropout and mixing.
 _CROPS = 0x63726F70
-# Of a device's memory; the rest is the network's.
+# Share of a device's memory for images; the rest is for the network.
 _SHARE = 0.5
 
 Take = Callable[[jax.Array, jax.Array, jax.Array], dict[str, jax.Array]]
@@ -37,7 +37,7 @@ class DeviceData:
     """A data set on every device of a mesh."""
 
     def __init__(self, data: InMemoryData, mesh: Mesh, take: Take) -> None:
-        """Send it there; `take` makes the rows of a batch."""
+        """Copy `held` to the devices; `take` makes the rows of a batch."""
         self._mesh, self._take = mesh, take
         self._skipped, self._mask = data.skipped, data.mask
         self._images, self._labels = put_copies((data.images, data.labels), mesh)
@@ -103,7 +103,7 @@ def _changed(
     key = jax.random.fold_in(jax.random.key(seed), _CROPS)
     for number in place:
         key = jax.random.fold_in(key, number)
-    # Drawn whether or not they are used, so that switching one off leaves the other as it was.
+    # Always draw all three, so that switching one off does not change the others.
     down, across, mirrored = jax.random.uniform(key, (3,))
     if config.crop == "pad_crop":
         reach = config.crop_padding
@@ -116,7 +116,7 @@ def _changed(
 
 
 def check_room(config: DataConfig, train_count: int, eval_count: int, mesh: Mesh) -> None:
-    """Raise `InputError` where the images would take too much of a device's memory."""
+    """Raise `InputError` if the images need too much of a device's memory."""
     if not config.on_device:
         return
     pixels = train_count * config.image_size**2 + eval_count * config.test_size**2
@@ -137,5 +137,5 @@ def _device_memory(mesh: Mesh) -> int:
     known = [limit for limit in limits if limit]
     if known:
         return min(known)
-    # Those of a CPU share the machine's.
+    # CPU devices share the memory of the machine.
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(devices)

@@ -1,6 +1,6 @@
-"""Batch statistics measured anew from training batches (Wu and Johnson, arXiv:2105.07576).
+"""Batch statistics recomputed from training batches (Wu and Johnson, arXiv:2105.07576).
 
-Training leaves statistics that trail behind the parameters; averaged parameters never had any.
+Running statistics lag behind the parameters, and averaged parameters do not have any.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,12 +24,12 @@ Variables = dict[str, Any]
 
 
 class Moments(flax.struct.PyTreeNode):
-    """What the batches so far say of every batch norm; trees like the batch statistics.
+    """Moments of every batch norm over the batches so far; trees like the batch statistics.
 
     Attributes:
       count: number of batches, int32.
-      mean: of the batches' statistics.
-      spread: sum of the squared deviations from that.
+      mean: mean of the batches' statistics.
+      spread: sum of squared deviations from the mean.
     """
 
     count: Any
@@ -51,7 +51,7 @@ def make_measure(
 ) -> Measure:
     """Return the jitted `((variables, moments, number), batch) -> moments` with the batch in them.
 
-    The network sees batch `number` as in training, drops as it does then, and changes nothing else.
+    The network sees batch `number` as in training, with the same dropout; nothing else changes.
     """
 
     def measure(whole: tuple[Variables, Moments, Any], batch: dict[str, jax.Array]) -> Moments:
@@ -65,7 +65,8 @@ def make_measure(
                 rngs={"dropout": dropout_key(seed, number)},
             )
         found, count = updates["batch_stats"], moments.count + 1
-        # Welford's way: what is the same in all batches, as a frozen norm's, stays as it is.
+        # Welford's algorithm: statistics that are equal in all batches, as of a frozen norm, stay
+        # exact.
         before = jax.tree.map(jnp.subtract, found, moments.mean)
         centre = jax.tree.map(lambda old, delta: old + delta / count, moments.mean, before)
         after = jax.tree.map(jnp.subtract, found, centre)
@@ -97,8 +98,7 @@ def measured_norms(
 ) -> list[Variables]:
     """Return each of `several` with the batch statistics of the training batches after `step`.
 
-    There are `config.average.precise_batches` of them, the same whenever and wherever a run goes
-    on from `step`.
+    There are `config.average.precise_batches` of them, which depend on `step` alone.
     """
     config, whole = setup.config, replicated(setup.mesh)
     batches = setup.training_batches(step, config.average.precise_batches)
@@ -123,7 +123,7 @@ def _nothing(batch_stats: Any, sharding: jax.sharding.Sharding) -> Moments:
 
 
 def _store_moments(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-    """Let a batch norm in training store this batch's mean and variance, nothing of older ones."""
+    """Let a batch norm in training store the mean and variance of this batch alone."""
     result, norm = call(*args, **kwargs), context.module
     trains = kwargs.get("train", args[1] if len(args) > 1 else False)
     if isinstance(norm, BatchNorm) and context.method_name == "__call__" and trains:

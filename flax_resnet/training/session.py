@@ -1,4 +1,4 @@
-"""A run while it goes, and what it does between its steps: evaluate, save, report."""
+"""A running session of training: evaluation, checkpoints and reports between steps."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -24,13 +24,13 @@ from flax_resnet.training.precise_norms import Measure, make_measure, measured_n
 from flax_resnet.training.runs import evaluate_run, restore
 from flax_resnet.training.setup import Setup
 
-# Of a run that has not begun; `save` says what the entries mean.
+# The position of a run that has not begun; see `Session.save`.
 FIRST_POSITION = {"next_batch": 0, "log": None, "evaluation_due": False}
 
 
 @dataclass(frozen=True)
 class Session:
-    """The parts of a run while it goes."""
+    """The parts of a running session of training."""
 
     setup: Setup
     workdir: Path
@@ -46,11 +46,11 @@ class Session:
 
     @property
     def task(self) -> Task:
-        """Return what is learned."""
+        """Return the task of the run."""
         return TASKS[self.config.task]
 
     def greet(self, start: int) -> None:
-        """Say what is trained, on what, where."""
+        """Print the model, the data and the devices."""
         setup, data = self.setup, self.config.data
         self.display.say(
             f"{self.config.model.name} on {setup.train_source.name}: "
@@ -62,13 +62,13 @@ class Session:
             self.display.say(f"going on from step {start}")
 
     def show_images(self, batch: Mapping[str, Any]) -> None:
-        """Write down images of a batch; none where the devices make them themselves."""
+        """Log images of a batch, unless they are made on the devices."""
         shown = self.config.logging.images
         if shown and "image" in batch:
             self.writers.images(0, batch["image"][:shown])
 
     def is_due(self, step: int) -> tuple[bool, bool]:
-        """Say whether an evaluation and whether a checkpoint is due after `step`."""
+        """Return whether an evaluation, and whether a checkpoint, is due after `step`."""
         config, setup = self.config, self.setup
         interval = max(config.eval_every_epochs * setup.steps_per_epoch, 1.0)
         evaluates = step == setup.steps or int(step / interval) > int((step - 1) / interval)
@@ -106,9 +106,9 @@ class Session:
         )
 
     def prepare_evaluation(self, state: TrainState, step: int) -> TrainState:
-        """Return the state that is evaluated and saved: with statistics that fit its parameters.
+        """Return the state to evaluate and save, with batch statistics that fit its parameters.
 
-        A stop waits for it, so that a checkpoint holds what its figures are of.
+        A stop waits for this, so that metrics belong to the state in the checkpoint.
         """
         nothing = not jax.tree.leaves(state.variables["batch_stats"])
         if not self.config.average.precise_batches or nothing:
@@ -121,7 +121,7 @@ class Session:
         return state.replace(variables=found[0], average=average.replace(variables=found[1]))
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Return the figures on the evaluation split; none where a stop cut it short."""
+        """Return the metrics on the evaluation split; empty if a stop interrupts it."""
         average = shown_average(state.average)
         others = {} if average is None else {f"{average.kind}_": average.variables}
         source, data = self.setup.eval_source, self.config.data
@@ -146,7 +146,7 @@ class Session:
         return metrics
 
     def test(self) -> None:
-        """Evaluate the best checkpoint on the test split; a stop cuts it short."""
+        """Evaluate the best checkpoint on the test split; a stop interrupts it."""
         best = restore(self.workdir, "best", self.setup.mesh)
         metrics = evaluate_run(best, mesh=self.setup.mesh, request=self.request)
         if metrics:
@@ -156,11 +156,11 @@ class Session:
     def save(
         self, state: TrainState, step: int, metrics: dict[str, float], log: dict[str, Any]
     ) -> None:
-        """Start to write a checkpoint.
+        """Start writing a checkpoint.
 
         Args:
-          metrics: of the evaluation at this step, if there was one.
-          log: what the log carries over to the next step.
+          metrics: those of the evaluation at this step, if there was one.
+          log: the state of the log.
         """
         evaluates, _ = self.is_due(step)
         position = {"next_batch": step, "log": log, "evaluation_due": evaluates and not metrics}

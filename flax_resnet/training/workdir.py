@@ -1,4 +1,4 @@
-"""A run's folder belongs to one config, which `config.json` says, and to one run at a time."""
+"""A run's folder, which belongs to one config (`config.json`) and to one run at a time."""
 
 import contextlib
 import datetime
@@ -22,7 +22,7 @@ from flax_resnet.training.parsing import rename_stored
 CONFIG = "config.json"
 LOCK = "run.lock"
 OWNER = "owner.json"
-# Settings that a rerun may change freely: they do not touch what is computed.
+# Settings that a resumed run may change: they do not affect what is computed.
 FREE = (
     "log_every",
     "checkpoint.",
@@ -34,7 +34,7 @@ FREE = (
     "max_nonfinite",
     "test_when_done",
 )
-# What an optimiser does not read touches nothing either; its default was another one in old runs.
+# Settings that an optimizer does not read; their defaults were different in old runs.
 UNREAD = {"sgd": ("optimizer.epsilon",), "lars": ("optimizer.epsilon",)}
 
 
@@ -42,22 +42,22 @@ UNREAD = {"sgd": ("optimizer.epsilon",), "lars": ("optimizer.epsilon",)}
 def claimed_workdir(
     workdir: Path, config: TrainConfig, allow_config_change: bool = False
 ) -> Iterator[None]:
-    """Hold the folder of a run: a new one gets the config, an old one must have the same.
+    """Lock the folder of a run: a new one gets the config, an old one must have the same.
 
-    Every process of a run calls this; the first of them acts for all. The claim ends with the
-    process, however that ends.
+    Every process of a run calls this; the first one acts for all. The lock ends with the
+    process, even if it is killed.
 
     Raises:
       InputError: another run holds the folder (the message says where it runs), the run in it has
         other settings (the message lists them), or it cannot be written to.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         failure = ""
         if jax.process_index() == 0:
             advice = "Take another --workdir, make room in it or change its permissions"
             try:
                 with writable(workdir, advice):
-                    held.enter_context(_locked(workdir))
+                    stack.enter_context(_locked(workdir))
                     _settle_config(workdir, config, allow_config_change)
             except InputError as error:
                 failure = str(error)
@@ -72,7 +72,7 @@ def claimed_workdir(
 @contextlib.contextmanager
 def _locked(workdir: Path) -> Iterator[None]:
     workdir.mkdir(parents=True, exist_ok=True)
-    # The system frees this lock when its owner dies, so a killed run leaves nothing to clear away.
+    # The system frees this lock when its owner dies, so a killed run leaves nothing to remove.
     lock = filelock.FileLock(workdir / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -94,7 +94,7 @@ def _owner(workdir: Path) -> str:
     try:
         owner = json.loads((workdir / OWNER).read_text())
         return f"process {owner['process']} on host {owner['host']}, since {owner['since']}"
-    except (OSError, ValueError, KeyError):  # It is just starting.
+    except (OSError, ValueError, KeyError):  # The other run is just starting.
         return "its process is not known yet"
 
 
@@ -123,7 +123,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _differences(before: dict[str, Any], config: TrainConfig) -> list[str]:
-    # A setting that came later had its default then.
+    # A setting that was added later had its default value in old runs.
     then = _flatten(_as_read(TrainConfig())) | _flatten(before)
     now = _flatten(_as_read(config))
     free = FREE + UNREAD.get(config.optimizer.name, ())

@@ -1,4 +1,4 @@
-"""Past damaged checkpoints to one that is whole."""
+"""Fall back from damaged checkpoints to an undamaged one."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ Found = TypeVar("Found")
 def first_whole(
     steps: Sequence[int], restore: Callable[[int], Found]
 ) -> tuple[Found | None, dict[int, str]]:
-    """Return what `restore` makes of the first step that is not damaged.
+    """Return the result of `restore` for the first step that is not damaged.
 
     Returns:
-      That, or None; and what is wrong with the steps before it. All processes agree on it.
+      That or None, and the damage of the steps before it. All processes return the same.
     """
     damaged: dict[int, str] = {}
     for step in steps:
@@ -37,7 +37,7 @@ def first_whole(
 
 
 def none_whole(folder: Path, damaged: dict[int, str]) -> InputError:
-    """Return the error for checkpoints of which none can be used."""
+    """Return the error to raise if no checkpoint can be used."""
     listed = "".join(f"\n  {step}: {reason}" for step, reason in damaged.items())
     return InputError(
         f"no checkpoint in {folder} can be read:{listed}\nNothing was changed. Put back a copy of "
@@ -46,7 +46,7 @@ def none_whole(folder: Path, damaged: dict[int, str]) -> InputError:
 
 
 def set_aside(workdir: Path, steps: Sequence[int]) -> None:
-    """Move damaged checkpoints out of the way of those that will have their numbers."""
+    """Move damaged checkpoints away, so that new ones can have their numbers."""
     if jax.process_index() == 0:
         for step in steps:
             target = workdir / DAMAGED / str(step)
@@ -59,10 +59,10 @@ def set_aside(workdir: Path, steps: Sequence[int]) -> None:
 
 
 def set_aside_unrankable(workdir: Path) -> dict[int, str]:
-    """Move the checkpoints away whose figures Orbax cannot read, for it would open none then.
+    """Move away checkpoints whose metrics cannot be read: Orbax could not open the others.
 
     Returns:
-      What is wrong with them, in the process that moves them.
+      Their damage, in the process that moves them.
 
     Raises:
       InputError: there are no others.

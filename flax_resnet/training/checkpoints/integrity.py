@@ -1,4 +1,4 @@
-"""Digests of a checkpoint's arrays and files, taken as it is saved, checked as it is read."""
+"""Digests of a checkpoint's arrays and files, computed when saving, verified when reading."""
 
 import hashlib
 import json
@@ -17,11 +17,11 @@ Digests = dict[str, str]
 def array_digests(tree: Any) -> Digests:
     """Return `{path: "dtype shape digest"}` of the arrays of a tree.
 
-    The digest is of two sums of the array's words modulo 2^32, one of them weighted by position: a
+    The digest consists of two sums of the array's words modulo 2^32, one weighted by position: a
     single changed bit always changes it, and any other change all but one time in 2^32.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    # All are started before the first is waited for.
+    # Start all before waiting for the first.
     sums = [_sums(leaf) for _, leaf in leaves]
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): f"{_kind(leaf)} {_hex(pair)}"
@@ -38,12 +38,12 @@ def array_kinds(tree: Any) -> Digests:
 
 
 def kind_of(digest: str) -> str:
-    """Return "dtype shape" of an entry of `array_digests`."""
+    """Return the "dtype shape" of an entry of `array_digests`."""
     return digest.rsplit(" ", 1)[0]
 
 
 def text_digest(values: Any) -> str:
-    """Return the digest of JSON values; they have the same when they come back from a file."""
+    """Return the digest of JSON values, which does not change when they are stored and read."""
     text = json.dumps(values, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -72,7 +72,7 @@ LIST = "files.json"
 
 
 class ListingHandler(ocp.StandardCheckpointHandler):
-    """Save arrays as Orbax does, and a list of their files before the checkpoint counts as one."""
+    """Save arrays as Orbax does, and a list of their files before the checkpoint is committed."""
 
     def finalize(self, directory: Any) -> None:
         """Write the list; Orbax calls this in one process, when all have written theirs."""
@@ -82,7 +82,7 @@ class ListingHandler(ocp.StandardCheckpointHandler):
 
 
 def handlers() -> ocp.handlers.CheckpointHandlerRegistry:
-    """Return who writes and reads the items of a checkpoint."""
+    """Return the handlers that write and read the items of a checkpoint."""
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     for item in ARRAYS:
         handler = ListingHandler()
@@ -92,7 +92,7 @@ def handlers() -> ocp.handlers.CheckpointHandlerRegistry:
 
 
 def damage(checkpoint: Path, items: Iterable[str]) -> str:
-    """Return what is wrong with the files of `items`, the first thing; "" where nothing is."""
+    """Return the first difference between the files of `items` and their list, or ""."""
     for item in items:
         try:
             expected = json.loads((checkpoint / item / LIST).read_text())

@@ -1,4 +1,4 @@
-"""From a checkpoint back to a state, having made sure that it is what was saved."""
+"""Restore a state from a checkpoint and verify that it is what was saved."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,18 +27,18 @@ from flax_resnet.training.checkpoints.store import quiet_orbax, stored, stored_a
 
 
 class DamagedError(Exception):
-    """Say what is wrong with a checkpoint."""
+    """A checkpoint is not what was saved."""
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a run goes on from.
+    """What a run resumes from.
 
     Attributes:
       run: JSON values: the config, the class names, the position in the data.
       history: the rows of metrics so far, as lines.
-      fresh_optimizer: the checkpoint's optimiser is another one, so its memory starts anew.
-      average_change: what became of the average, where the checkpoint's is another; "" otherwise.
+      fresh_optimizer: the checkpoint's optimizer differs, so the optimizer state starts anew.
+      average_change: what happened to the average if the checkpoint's differs; "" otherwise.
     """
 
     state: TrainState
@@ -55,7 +55,7 @@ def restore_state(
 
     Raises:
       DamagedError: something in it is not what was saved.
-      InputError: it is of a network with other arrays than `like`.
+      InputError: its network has other arrays than `like`.
     """
     run = restore_run_values(manager, step)
     wanted = stored(like)
@@ -105,7 +105,7 @@ def restore_variables(
 def restore_average(
     manager: ocp.CheckpointManager, step: int, like: dict[str, Any], kind: str, mesh: Mesh
 ) -> Average | None:
-    """Return the average of a checkpoint; None where it has none of this kind.
+    """Return the average of a checkpoint; None if it has none of this kind.
 
     Args:
       like: its variables.

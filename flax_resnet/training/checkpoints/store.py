@@ -1,9 +1,9 @@
-"""Checkpoints with Orbax: written in the background, the newest and the best kept side by side.
+"""Checkpoints with Orbax, written in the background; the newest and the best are kept.
 
-A step's folder holds five items, so that evaluation reads nothing it does not need: `variables`,
+A step's folder holds separate items, so that evaluation reads only what it needs: `variables`,
 `optimizer`, `run` (the config, the class names, the position in the data, and digests of
-everything), `history` (the rows of metrics so far) and the metrics that rank it. A sixth is
-`average`, where the run keeps one.
+everything), `history` (the rows of metrics so far), the metrics that rank it, and `average` if
+the run keeps one.
 
 Orbax keeps "the newest N or the best k" only through a preservation policy; `max_to_keep` with
 `best_fn` deletes the newest. And `best_step()` answers with the newest unless `best_fn` is set
@@ -39,7 +39,7 @@ from flax_resnet.training.config import CheckpointConfig
 
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Keep what Orbax logs from the screen while this lasts: it logs an exception and raises it."""
+    """Hide the log messages of Orbax, which logs exceptions that it also raises."""
     absl = logging.getLogger("absl")
 
     def from_elsewhere(record: logging.LogRecord) -> bool:
@@ -53,12 +53,14 @@ def quiet_orbax() -> Iterator[None]:
 
 
 def trim_heap() -> None:
-    """Give freed memory back, where the C library is glibc.
+    """Return freed memory to the system, if the C library is glibc.
 
-    Saving happens in many threads, and glibc keeps what each of them freed for itself: a third of
-    what a small run holds, and more from hour to hour.
+    Saving uses many threads, and glibc keeps the memory that each of them freed: a third of the
+    memory of a small run, growing from hour to hour.
     """
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # Another library has no such.
+    with contextlib.suppress(
+        AttributeError, OSError, TypeError
+    ):  # Other C libraries do not have it.
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -69,8 +71,8 @@ def open_checkpoints(workdir: Path, keep: CheckpointConfig | None = None) -> ocp
     """Open the checkpoints of a run.
 
     Args:
-      keep: what to keep of what will be saved; also make the folder, and clear away what a dead
-        run left half-written. None opens them for reading alone.
+      keep: which checkpoints to keep; also create the folder, and remove what a killed run left
+        half-written. None opens the checkpoints read-only.
     """
     keep_policies: list[PreservationPolicy] = []
     if keep is not None:
@@ -90,7 +92,7 @@ def open_checkpoints(workdir: Path, keep: CheckpointConfig | None = None) -> ocp
 
 @contextlib.contextmanager
 def writing(workdir: Path, keep: CheckpointConfig) -> Iterator[ocp.CheckpointManager]:
-    """Open the checkpoints of a run to write them; wait at the end for the last one.
+    """Open the checkpoints of a run for writing; at the end, wait for the last one.
 
     Raises:
       InputError: one could not be written.
@@ -117,12 +119,12 @@ def save(
     history: list[str],
     metrics: dict[str, float],
 ) -> None:
-    """Start to write a checkpoint of `state`; the arrays are copied before this returns.
+    """Start writing a checkpoint of `state`; the arrays are copied before this returns.
 
     Args:
       run: JSON values: the config, the class names, the position in the data.
       history: the rows of metrics so far, as lines.
-      metrics: of the evaluation at this step; empty where there was none.
+      metrics: those of the evaluation at this step; empty if there was none.
 
     Raises:
       InputError: this or the checkpoint before could not be written.
@@ -142,7 +144,7 @@ def save(
 
 
 def wait(manager: ocp.CheckpointManager) -> None:
-    """Wait until all is on disk.
+    """Wait until all checkpoints are on disk.
 
     Raises:
       InputError: a checkpoint could not be written.
@@ -152,21 +154,21 @@ def wait(manager: ocp.CheckpointManager) -> None:
 
 
 def add_metrics(manager: ocp.CheckpointManager, step: int, metrics: dict[str, float]) -> None:
-    """Let `metrics` rank a checkpoint that was saved before its evaluation was done."""
+    """Add `metrics` to a checkpoint that was saved before its evaluation was done."""
     if jax.process_index() == 0:
         replace_text(_metrics_file(Path(manager.directory) / str(step)), json.dumps(metrics))
     manager.reload()
 
 
 def stored(state: TrainState) -> dict[str, Any]:
-    """Return the trees of arrays that a checkpoint holds."""
+    """Return the trees of arrays that a checkpoint of `state` stores."""
     memory = {"memory": state.optimizer, "guard": state.guard}
     trees = {"variables": state.variables, "optimizer": memory}
     return trees if state.average is None else trees | {"average": stored_average(state.average)}
 
 
 def stored_average(average: Average) -> dict[str, Any]:
-    """Return the tree of arrays of an average, under its kind: one kind is not taken for another.
+    """Return the tree of arrays of an average, under its kind, so that kinds are not confused.
 
     Its inverse is `Average(kind=kind, **tree[kind])`.
     """
@@ -179,7 +181,7 @@ def step_folders(workdir: Path) -> list[Path]:
 
 
 def unrankable(workdir: Path) -> dict[int, str]:
-    """Return the steps whose ranking figures cannot be read, and why: Orbax fails at these."""
+    """Return the steps whose metrics cannot be read, and why; Orbax would fail at these."""
     found = {}
     for folder in step_folders(workdir):
         path = _metrics_file(folder)
@@ -192,10 +194,9 @@ def unrankable(workdir: Path) -> dict[int, str]:
 
 
 def candidates(manager: ocp.CheckpointManager, step: str | int) -> list[int]:
-    """Return the checkpoint that `best`, `latest` or a number names, and those in its place.
+    """Return the steps to try for `best`, `latest` or a number: the next if one is damaged.
 
-    A place is taken where the ones before are damaged. `best` is the newest one where no
-    checkpoint was evaluated.
+    `best` is the newest step if no checkpoint was evaluated.
 
     Raises:
       InputError: there is no such checkpoint; the message lists those that are there.
@@ -217,11 +218,11 @@ def candidates(manager: ocp.CheckpointManager, step: str | int) -> list[int]:
 
 
 def _rank(metrics: dict[str, float]) -> float:
-    # A folder is opened before its task is known, but no two tasks have a figure in common. The
-    # figures of an average go before those of the raw variables, as what `restore` gives.
+    # A folder is opened before its task is known, but no two tasks are ranked by the same metric.
+    # The metrics of an average come first, as `restore` returns it by default.
     names = (prefix + task.ranked_by for prefix in (*PREFIXES, "") for task in TASKS.values())
     found = (float(metrics[name]) for name in names if name in metrics)
-    return next(found, -1.0)  # behind every accuracy, where none was measured
+    return next(found, -1.0)  # worse than every accuracy, if none was measured
 
 
 def _best(count: int) -> BestN:

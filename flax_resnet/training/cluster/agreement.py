@@ -1,4 +1,4 @@
-"""What the processes of a run agree on: values, and when to stop."""
+"""Agreement among the processes of a run: on values, and on when to stop."""
 
 import contextlib
 import signal as signals
@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from flax_resnet.steps.mesh import device_rows, put_batch
 
-# Of the text that is sent: a list of settings that differ may be long.
+# Length of the text that is sent: a list of differing settings can be long.
 _BYTES = 2**14
 
 
@@ -30,14 +30,14 @@ def from_first(text: str) -> str:
 
 
 def all_say(yes: bool) -> bool:
-    """Say whether every process says so."""
+    """Return whether `yes` is true in every process."""
     if jax.process_count() == 1:
         return yes
     return bool(np.all(multihost_utils.process_allgather(np.asarray(yes))))
 
 
 def meet(name: str) -> None:
-    """Wait here until every process is here."""
+    """Wait until every process has called this."""
     multihost_utils.sync_global_devices(name)
 
 
@@ -50,7 +50,7 @@ class Stopped(SystemExit):
 
 
 class StopRequest:
-    """Whether training was asked to stop."""
+    """A request to stop training, by a signal to any process."""
 
     def __init__(self) -> None:
         self.signal: signals.Signals | None = None
@@ -58,7 +58,7 @@ class StopRequest:
 
     @property
     def asked(self) -> bool:
-        """Say whether to stop now; the same in every process."""
+        """Return whether to stop now; the same in every process."""
         return self._agreed if jax.process_count() > 1 else self.signal is not None
 
     def put_batch(self, batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
@@ -75,7 +75,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Collect SIGINT and SIGTERM instead of dying of them; other threads get an idle request."""
+    """Collect SIGINT and SIGTERM, which then do not end the process; only in the main thread."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

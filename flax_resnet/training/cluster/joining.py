@@ -1,8 +1,8 @@
-"""Several processes that train as one, on one machine or many, and what they do when one is lost.
+"""Several processes that train together, and what they do when one is lost.
 
-JAX ends the others when a process dies: a minute or two later, and by an abort. Here every
-process sends signs of life to the first one, which tells all when one has gone silent; each then
-says which it was and exits. Nobody waits for ever in a sum that the lost one would have to join.
+When a process dies, JAX aborts the others a minute or two later. Here every process sends
+heartbeats to the first one, which announces the loss of a silent process; each of the others then
+prints which one was lost and exits, instead of waiting forever in a collective operation.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from flax_resnet.training.cluster.agreement import meet
 
 @contextlib.contextmanager
 def before_abort(tell: Callable[[], None]) -> Iterator[None]:
-    """Call `tell` when the process aborts while this lasts; where it returns, that goes on.
+    """Call `tell` when the process aborts inside this context; the abort follows if it returns.
 
     JAX aborts from C++ where the first process of a cluster cannot be reached. The callback that
     it could be given instead cannot be written in Python (its argument has no conversion, jax
@@ -42,10 +42,10 @@ def before_abort(tell: Callable[[], None]) -> Iterator[None]:
         set_handler(int(signal.SIGABRT), ctypes.c_void_p(0))  # SIG_DFL
 
 
-# EX_UNAVAILABLE of sysexits.h: what this needs is gone; start all processes again.
+# EX_UNAVAILABLE of sysexits.h: another process is gone; start all processes again.
 EXIT_LOST = 69
 PATIENCE = 30
-MEETING_TIME = 180  # seconds for all processes to come, from the start of the first
+MEETING_TIME = 180  # seconds that the first process waits for the others
 OFF = "off"
 _ADVICE = (
     ".\nStart all processes again: the run goes on from its newest checkpoint, also with another "
@@ -61,10 +61,10 @@ def joined(
     *,
     patience: int = PATIENCE,
 ) -> Iterator[None]:
-    """Be one process of a cluster while this lasts; a lone one where there is no cluster.
+    """Join a cluster for the length of this context; without a cluster, run alone.
 
-    Without arguments the environment tells: SLURM, Open MPI, Cloud TPU and Kubernetes announce
-    themselves to JAX. Call it before anything else of JAX.
+    Without arguments the environment decides: SLURM, Open MPI, Cloud TPU and Kubernetes announce
+    themselves to JAX. Call this before any other function of JAX.
 
     When another process is lost, or stops with an error, this one prints which and why, and exits
     with status 69.
@@ -94,7 +94,7 @@ def joined(
 
 
 def _join(coordinator: str | None, process_id: int | None, process_count: int | None) -> bool:
-    """Join the cluster that is named or announced; say whether there is one."""
+    """Join the cluster that is named or announced; return whether there is one."""
     if coordinator == OFF:
         return False
     given = {"coordinator": coordinator, "process_id": process_id, "process_count": process_count}
@@ -144,7 +144,7 @@ def _answers(address: str) -> bool:
 
 
 class _Watch:
-    """Send signs of life, and look for the loss of others, on a thread of its own."""
+    """Send heartbeats and watch for the loss of other processes, in a thread."""
 
     def __init__(self, patience: int) -> None:
         self._patience, self._pause = patience, min(patience / 10, 2.0)
@@ -171,7 +171,7 @@ class _Watch:
         jax.distributed.shutdown()
 
     def fail(self, error: BaseException) -> NoReturn:
-        """Tell the others that this process ends, unless one of them is what ended it."""
+        """Announce that this process ends, unless it ends because another was lost."""
         if not isinstance(error, InputError | KeyboardInterrupt):
             # A lost process shows first as a failing sum. The watch finds out which it was, and
             # ends this one.
@@ -182,7 +182,7 @@ class _Watch:
         self._quit(str(error), 2 if isinstance(error, InputError) else 1)
 
     def note_abort(self) -> None:
-        """Say that the first process is lost, where that is why JAX aborts."""
+        """Report the loss of the first process, if that is why JAX aborts."""
         if not _answers(str(distributed.global_state.coordinator_address)):
             self._quit(f"{self._names[0]} was lost{_ADVICE}", EXIT_LOST)
 

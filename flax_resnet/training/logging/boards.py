@@ -1,4 +1,4 @@
-"""Where people watch a run: TensorBoard, and Weights & Biases for those who ask for it."""
+"""Logging to TensorBoard and to Weights & Biases."""
 
 import logging
 import uuid
@@ -19,7 +19,7 @@ _IMAGES = "train/images"
 
 
 class Writer(Protocol):
-    """A sink of what a run has to tell."""
+    """A destination of what a run logs."""
 
     def write(self, row: Row) -> None:
         """Take a row: `kind`, `step`, and names with numbers."""
@@ -28,17 +28,17 @@ class Writer(Protocol):
         """Take images as the network saw them at a step."""
 
     def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take the values of named arrays, of which their distribution is shown."""
+        """Take named arrays, whose distributions are shown."""
 
     def close(self) -> None:
-        """Finish what is still to be written."""
+        """Finish writing."""
 
 
 class TensorBoard:
     """Write numbers as scalars called `kind/name`; later ones replace those past `start`."""
 
     def __init__(self, folder: Path, start: int) -> None:
-        # Its own warnings are of values that are not finite, which the run tells of itself.
+        # It warns of values that are not finite, which the run reports itself.
         logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
         self._writer = SummaryWriter(str(folder), purge_step=start + 1)
 
@@ -48,7 +48,7 @@ class TensorBoard:
             self._writer.add_scalar(name, value, row["step"])
 
     def images(self, step: int, images: Images) -> None:
-        """Write one picture of all images."""
+        """Write all images as one grid."""
         self._writer.add_images(_IMAGES, images, step, dataformats="NHWC")
 
     def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
@@ -64,12 +64,12 @@ class TensorBoard:
 class WeightsAndBiases:
     """Send numbers, images and histograms to a project, as one run across restarts.
 
-    A run that goes on from a checkpoint does steps again that it told of before. W&B drops those,
-    and as they are the same, nothing is lost.
+    A run that resumes from a checkpoint may repeat steps that it has already logged. W&B drops
+    these; as they are the same, nothing is lost.
     """
 
     def __init__(self, project: str, workdir: Path, config: Mapping[str, Any]) -> None:
-        """Start, or go on with, the run whose name is in the folder.
+        """Start or resume the run whose id is stored in the folder.
 
         Raises:
           InputError: wandb is not installed, or will not start.
@@ -103,7 +103,7 @@ class WeightsAndBiases:
         self._log(row["step"], _numbers(row))
 
     def images(self, step: int, images: Images) -> None:
-        """Send images, each by itself."""
+        """Send images one by one."""
         self._log(step, {_IMAGES: [self._wandb.Image(image.squeeze()) for image in images]})
 
     def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
@@ -112,7 +112,7 @@ class WeightsAndBiases:
         self._log(step, {name: self._wandb.Histogram(values.tolist()) for name, values in found})
 
     def close(self) -> None:
-        """Send what is left."""
+        """Finish sending."""
         self._run.finish()
 
     def _log(self, step: int, values: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""From metrics on the device to rows and bars, without making a step wait."""
+"""Log metrics from the device without making a step wait."""
 
 import contextlib
 import math
@@ -21,7 +21,7 @@ MEANS = ("loss", "accuracy")
 
 
 class NonFiniteError(Exception):
-    """Updates have stopped, for the batch that made `step` gave numbers that are not finite."""
+    """The loss or gradient of the update that made `step` is not finite."""
 
     def __init__(self, step: int) -> None:
         super().__init__(step)
@@ -43,7 +43,7 @@ class TrainingLog:
         max_nonfinite: int = 0,
         carried: dict[str, Any] | None = None,
     ) -> None:
-        """Begin where `carried`, the state of the log at a checkpoint, left off."""
+        """Continue from `carried`, the state of the log at a checkpoint."""
         self._writers, self._display, self._request = writers, display, request
         self._every, self._batch_size, self._epoch_steps = every, batch_size, epoch_steps
         self._max_nonfinite = max_nonfinite
@@ -51,12 +51,12 @@ class TrainingLog:
         carried = carried or {"window": [], "skipped": 0}
         self._window: list[dict[str, float]] = list(carried["window"])
         self._skipped = int(carried["skipped"])
-        # Of the steps before a restart nobody knows how long they took.
+        # The duration of steps before a restart is unknown.
         self._untimed = len(self._window)
         self._since = time.perf_counter()
 
     def carried(self) -> dict[str, Any]:
-        """Return what the next row will need of the steps so far, as JSON values."""
+        """Return the state of the log, as JSON values."""
         return {"window": list(self._window), "skipped": self._skipped}
 
     def add(self, step: int, metrics: Metrics, skipped: int = 0) -> None:
@@ -71,13 +71,13 @@ class TrainingLog:
             self._read()
 
     def flush(self) -> None:
-        """Read what is still on the device; returns when the last step is done."""
+        """Read all metrics from the device; return when the last step is done."""
         while self._pending:
             self._read()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave the time that passes inside out of the images per second."""
+        """Exclude the time in this context from the images per second."""
         began = time.perf_counter()
         yield
         self._since += time.perf_counter() - began
@@ -98,7 +98,7 @@ class TrainingLog:
         timed = len(self._window) - self._untimed
         row = dict(self._window[-1])
         for key in MEANS:
-            # Of an update that was skipped there is none.
+            # A skipped update has no finite value.
             finite = [values[key] for values in self._window if math.isfinite(values[key])]
             row[key] = sum(finite) / len(finite) if finite else math.nan
         row["epoch"] = step / self._epoch_steps

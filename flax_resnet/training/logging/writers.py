@@ -1,4 +1,4 @@
-"""All that a run writes down as it goes: `metrics.jsonl`, and the boards that people watch."""
+"""All logs of a run: `metrics.jsonl`, TensorBoard and Weights & Biases."""
 
 import contextlib
 import json
@@ -18,8 +18,8 @@ from flax_resnet.training.logging.boards import Images, Row, TensorBoard, Weight
 class JsonLines:
     """Append rows to a file, one JSON object a line.
 
-    It starts with the rows of the checkpoint that the run goes on from: what a dead run wrote
-    after it will be written again.
+    It starts with the rows of the checkpoint that the run resumes from: later rows of a killed run
+    will be written again.
     """
 
     def __init__(self, path: Path, history: list[str]) -> None:
@@ -28,8 +28,8 @@ class JsonLines:
         self.lines = list(history)
 
     def write(self, row: Row) -> None:
-        """Write a row at once: a run that dies loses no line."""
-        # JSON has no word for what is not finite.
+        """Write a row immediately, so that a killed run loses none."""
+        # JSON cannot represent values that are not finite.
         line = json.dumps(
             {
                 name: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -41,10 +41,10 @@ class JsonLines:
         self._file.flush()
 
     def images(self, step: int, images: Images) -> None:
-        """Leave images to the boards."""
+        """Ignore images."""
 
     def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Leave distributions to the boards."""
+        """Ignore distributions."""
 
     def close(self) -> None:
         """Close the file."""
@@ -52,7 +52,7 @@ class JsonLines:
 
 
 class Writers:
-    """All sinks of a run as one; none where this process is not the one that writes."""
+    """All logs of a run together; none in processes that do not write."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Writers:
         history: list[str] | None = None,
         active: bool = True,
     ) -> None:
-        """Open the sinks for a run that goes on from step `start` and the rows so far.
+        """Open the logs of a run that resumes from step `start` with the rows `history`.
 
         Raises:
           InputError: one cannot be opened.
@@ -85,7 +85,7 @@ class Writers:
         return list(self._rows.lines) if self._rows else []
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Send a row to every sink.
+        """Send a row to every log.
 
         Raises:
           InputError: it cannot be written.
@@ -93,17 +93,17 @@ class Writers:
         self._each(lambda writer: writer.write({"kind": kind, "step": step, **values}))
 
     def images(self, step: int, images: Images) -> None:
-        """Send images to every sink, with the errors of `write`."""
+        """Send images to every log, with the errors of `write`."""
         self._each(lambda writer: writer.images(step, images))
 
     def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Send the values of arrays to every sink, with the errors of `write`."""
+        """Send the values of arrays to every log, with the errors of `write`."""
         self._each(lambda writer: writer.histograms(step, arrays))
 
     def close(self) -> None:
-        """Close every sink."""
+        """Close every log."""
         for writer in self._writers:
-            with contextlib.suppress(OSError):  # What cannot be written was told by `write`.
+            with contextlib.suppress(OSError):  # `write` has reported the error.
                 writer.close()
 
     def _each(self, send: Callable[[Writer], None]) -> None:
@@ -123,7 +123,7 @@ class Writers:
 
 
 def read_rows(workdir: Path) -> list[Row]:
-    """Return the rows of a run's metrics; what a dying run tore is left out."""
+    """Return the rows of a run's metrics; an incomplete line of a killed run is left out."""
     rows = []
     for line in (workdir / "metrics.jsonl").read_text().splitlines():
         try:

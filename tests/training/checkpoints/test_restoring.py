@@ -207,7 +207,7 @@ def test_another_optimizer_starts_afresh_and_another_network_is_refused(
     with pytest.raises(InputError, match=r"optimizer\.name: 'sgd' there, 'adamw' here"):
         train(adam, run, mesh=devices(1))
     assert train(adam, run, allow_config_change=True, mesh=devices(1)).step == 12
-    assert "its memory starts afresh" in capsys.readouterr().out
+    assert "its state starts anew" in capsys.readouterr().out
     padded = tiny_config(**settings, model__shortcut="zero_pad")
     with pytest.raises(InputError, match=r"of another network:\n .*downsample"):
         train(padded, run, allow_config_change=True, mesh=devices(1))
