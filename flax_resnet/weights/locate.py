@@ -1,4 +1,4 @@
-"""Where weights lie, and what is known of the model and the images that they are for."""
+"""Find weights, and what is known of the model and the images that they are for."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from flax_resnet.weights.published import OWNER, Published, find_published, list
 
 
 def locate(source: str | os.PathLike[str], revision: str | None = None) -> tuple[Path, Description]:
-    """Return the path of a source's weights, downloaded where need be, and what is known of them.
+    """Return the path of a source's weights, downloaded if necessary, and their description.
 
     Arguments and errors are those of `load_pretrained`.
     """
@@ -34,7 +34,7 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> tuple
 
 
 def describe(source: str | os.PathLike[str], revision: str | None = None) -> Description:
-    """Return what is known of the weights of a source, without reading or downloading them.
+    """Return the description of a source's weights, without reading or downloading them.
 
     Arguments and errors are those of `load_pretrained`.
     """
@@ -45,7 +45,7 @@ def describe(source: str | os.PathLike[str], revision: str | None = None) -> Des
     if path.is_file():
         return _of_file(path)
     if path.suffix in SUFFIXES or not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", source):
-        raise InputError(f"there is no file or folder {path}: check the path of the weights")
+        raise InputError(f"{path} does not exist: check the path of the weights")
     if row := _published(source):
         return Description(
             row.architecture,
@@ -58,24 +58,22 @@ def describe(source: str | os.PathLike[str], revision: str | None = None) -> Des
         return _read_config(download_config(source, revision))
     except InputError as error:
         published = [OWNER + name for name in list_pretrained()] if source.startswith(OWNER) else []
-        near = (
-            f". Of the published weights {expected_names(source, published)}" if published else ""
-        )
-        raise InputError(f"{source} is no file or folder, and {error}{near}") from error
+        near = f". Published weights: {expected_names(source, published)}" if published else ""
+        raise InputError(f"{source} is not a file or folder, and {error}{near}") from error
 
 
 def _local(source: str | os.PathLike[str]) -> Path:
-    """Return a source as a path, whether or not anything is there."""
+    """Return a source as a path, whether or not it exists."""
     try:
         path = Path(source).expanduser()
         path.exists()
-    except (OSError, RuntimeError) as error:  # A name too long, a locked folder, no such user.
-        raise InputError(f"{source} cannot be looked for: {error}") from error
+    except (OSError, RuntimeError) as error:  # a name too long, a locked folder, an unknown user
+        raise InputError(f"{source} cannot be looked up: {error}") from error
     return path
 
 
 def _published(source: str) -> Published | None:
-    """Return the row of a published name; another hub repository has none."""
+    """Return the row of a published name; None for other repositories of the hub."""
     if "/" in source and source.removeprefix(OWNER) not in list_pretrained():
         return None
     return find_published(source)
@@ -85,14 +83,14 @@ def _weights_in(folder: Path) -> Path:
     path = next((folder / n for n in (WEIGHTS, TORCH_WEIGHTS) if (folder / n).is_file()), None)
     if path is None:
         raise InputError(
-            f"the folder {folder} holds no {WEIGHTS}: expected one that save_pretrained wrote, or "
-            "the path of a file"
+            f"the folder {folder} has no {WEIGHTS}: expected a folder that save_pretrained wrote, "
+            "or the path of a file"
         )
     return path
 
 
 def _of_file(path: Path) -> Description:
-    """Read what a file, or else the `config.json` beside it, says of its model."""
+    """Return the description in a file, or else in the `config.json` beside it."""
     text, beside = read_metadata(path).get(METADATA), path.with_name(CONFIG)
     if text is not None:
         return parse_config(read_fields(text, str(path)))

@@ -1,4 +1,4 @@
-"""A model with its weights, from the hub or from files; and back, in the hub's form."""
+"""Load a model with its weights from the hub or from files, and save it in the hub's format."""
 
 import json
 import os
@@ -60,26 +60,26 @@ def open_weights(
 def _check_arguments(
     architecture: str, arguments: Mapping[str, Any], arrays: int, source: str | os.PathLike[str]
 ) -> None:
-    """Refuse arguments of a `config.json` that are wrong, or that would keep us busy for ever."""
+    """Refuse arguments of a `config.json` that are wrong, or would take forever to build."""
     try:
-        # Every block of a stage, and every level of a U-Net, has an array at least.
+        # Every block of a stage and every level of a U-Net has at least one array.
         parts = sum(arguments.get("stage_sizes", ())) + arguments.get("depth", 0)
         if parts > arrays:
-            raise ValueError(f"they ask for {parts} parts and the file has {arrays} arrays")
+            raise ValueError(f"they describe {parts} blocks, but the file has {arrays} arrays")
         variable_shapes(unrolled(create_model(architecture, **arguments)))
     except InputError:
         raise
-    except Exception as error:  # whatever a network says of arguments that it does not know
+    except Exception as error:  # whatever a network raises for arguments that it does not know
         raise InputError(
-            f"the {CONFIG} of {source} gives arguments {dict(arguments)!s:.200} that make no "
-            f"network ({type(error).__name__}: {error}): mend them, or pass the right ones"
+            f"the arguments {dict(arguments)!s:.200} in the {CONFIG} of {source} do not make a "
+            f"network ({type(error).__name__}: {error}): correct them, or pass the right ones"
         ) from error
 
 
 def read_pretrained(
     source: str | os.PathLike[str], revision: str | None = None
 ) -> tuple[dict[str, np.ndarray], Description]:
-    """Return weights as a torch state dict in float32, and what is known of their model.
+    """Return weights as a torch state dict in float32, and the description of their model.
 
     Arguments and errors are those of `load_pretrained`.
     """
@@ -90,14 +90,14 @@ def read_pretrained(
 def preprocessing(
     source: str | os.PathLike[str], test: bool = False, revision: str | None = None
 ) -> Preprocessing:
-    """Return how to prepare images for weights: the published ones, a folder's or a hub's.
+    """Return how to prepare images for published weights, a folder or a hub repository.
 
     Args:
       source: as in `load_pretrained`.
-      test: take the size at which the weights do best, where that is another than their own.
+      test: use the size at which the weights do best, if it differs from the training size.
 
     Raises:
-      InputError: there are no such weights, or nothing is written down about their images.
+      InputError: the weights do not exist, or do not say how their images were prepared.
     """
     return known_preprocessing(describe(source, revision), source, test)
 
@@ -113,7 +113,7 @@ def known_preprocessing(
     images = found.test_preprocessing if test else found.preprocessing
     if images is None:
         raise InputError(
-            f"nothing says how images for {source} were prepared: expected a published name, or a "
+            f"{source} does not say how its images were prepared: expected a published name, or a "
             f"folder or repository with a {CONFIG}"
         )
     return images
@@ -127,20 +127,20 @@ def save_pretrained(
     architecture: str | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> None:
-    """Write `model.safetensors` and `config.json`, the form of the hub's repositories.
+    """Write `model.safetensors` and `config.json`, the format of the hub's repositories.
 
     `load_pretrained(folder)` reads them back exactly, and where timm has the architecture
     `timm.create_model("local-dir:FOLDER", pretrained=True)` does too. To publish them:
     `hf upload OWNER/NAME FOLDER`.
 
     Args:
-      architecture: row of the table that the model was made from; default: the row that it equals.
-        Arguments in which it differs are kept for `load_pretrained`; timm does not know them.
-      preprocessing: how images were prepared; default: with ImageNet's mean and standard deviation
-        at the model's image size, or with 0.5 and 0.5 for other than three channels.
+      architecture: the row of the table that the model was made from; default: the row that it
+        equals. Arguments that differ are stored for `load_pretrained`; timm ignores them.
+      preprocessing: how images were prepared; default: ImageNet's mean and standard deviation
+        at the model's image size, or 0.5 and 0.5 if there are not three channels.
 
     Raises:
-      InputError: the model equals no row, or variables or preprocessing are not for this model.
+      InputError: no row equals the model, or variables or preprocessing do not fit it.
     """
     config = make_config(model, architecture, preprocessing)
     state_dict = to_torch(model, variables)
@@ -151,5 +151,5 @@ def save_pretrained(
 
 
 def _float32(value: np.ndarray) -> np.ndarray:
-    # Integers are counters. bfloat16, which is not numpy's own, counts as no kind of number there.
+    # Integers are counters. NumPy does not know bfloat16 as a kind of number.
     return value if value.dtype.kind in "biu" else value.astype(np.float32, copy=False)

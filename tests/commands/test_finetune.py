@@ -116,7 +116,7 @@ def test_bad_input_is_one_error_with_status_2(
         (photos / "dark", (), "has no class folders"),
         (photos, ("--validation", "2"), "expected one between 0 and 1"),
         (photos, ("--weights", "none", "--model", "tinny"), "Did you mean 'tiny'"),
-        (photos, ("--weights", "./gone"), "there is no file or folder"),
+        (photos, ("--weights", "./gone"), "does not exist"),
     ):
         capsys.readouterr()
         with pytest.raises(SystemExit, match="2"):

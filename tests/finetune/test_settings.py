@@ -106,5 +106,5 @@ def test_a_saved_folder_brings_its_preprocessing(tiny_config: Config, tmp_path: 
 
 
 def test_weights_that_nobody_knows_are_an_error() -> None:
-    with pytest.raises(InputError, match="there is no file or folder"):
+    with pytest.raises(InputError, match="does not exist"):
         finetune_config("csv:x", Counts(20, 5), "./no/such/weights")

@@ -200,7 +200,7 @@ def test_weights_of_torch_are_used_if_there_are_no_others(answers: Any) -> None:
     [
         (
             "no repository",
-            r"someone/none is no file or folder, and .*http\S+/someone/none does not exist, or",
+            r"someone/none is not a file or folder, and .*http\S+/someone/none does not exist, or",
         ),
         ("misspelt", r"the repository \S+ does not exist.*Did you mean 'timm/resnet18\.tv_in1k'"),
         ("no revision", r"someone/digits has no revision 'v3': expected a branch, a tag or a"),

@@ -144,7 +144,7 @@ def test_preprocessing_for_other_channels_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["./none", "a/b/c", "weights.pth", "none/model.safetensors"])
 def test_a_missing_path_is_an_error(source: str) -> None:
-    with pytest.raises(InputError, match=re.escape(f"no file or folder {Path(source)}:")):
+    with pytest.raises(InputError, match=re.escape(f"{Path(source)} does not exist:")):
         load_pretrained(source)
 
 
@@ -157,7 +157,7 @@ def test_names_are_checked_before_anything_is_downloaded() -> None:
 
 def test_other_folders_are_errors_that_say_what_was_expected(tmp_path: Path, file: Path) -> None:
     with pytest.raises(
-        InputError, match=r"holds no model\.safetensors: expected one that save_pre"
+        InputError, match=r"has no model\.safetensors: expected a folder that save_pre"
     ):
         load_pretrained(tmp_path)
     file.rename(tmp_path / "model.safetensors")
