@@ -51,7 +51,7 @@ SMALL = [
     "resnet18",
     "cifar_resnet20",
     "mnist_resnet",
-    "densenet121",
+    "test_resnet",
     "highway10",
     "unet",
     "unet_resnet18",
