@@ -165,7 +165,7 @@ def test_a_pre_activation_projection_uses_the_output_of_the_first_norm(
     assert not block.apply(variables, X).any()
     same, variables = build(shape, 8, order="pre", zero_init_last=True)
     variables["batch_stats"]["norm1"]["mean"] = jnp.full(8, 2.0)
-    np.testing.assert_array_equal(same.apply(variables, X), X)  # the identity is taken before it
+    np.testing.assert_array_equal(same.apply(variables, X), X)  # the identity skips the norm
 
 
 @BOTH

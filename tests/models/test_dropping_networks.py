@@ -80,7 +80,7 @@ def test_each_block_of_a_network_is_dropped_at_its_own_rate(scan: bool) -> None:
     np.testing.assert_allclose(patterns[nearest].mean(0), 1 - rates, atol=0.04)
 
 
-def test_drop_block_has_small_squares_in_the_third_stage_and_smaller_ones_in_the_fourth() -> None:
+def test_drop_block_is_larger_in_the_third_stage_than_in_the_fourth() -> None:
     found = calls(TINY.clone(drop_block=0.1), DropBlock)
     assert [
         (module.path[0], module.rate, module.size, module.scale) for module, _ in found

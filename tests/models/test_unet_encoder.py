@@ -66,7 +66,7 @@ def same(first: Any, second: Any) -> bool:
 
 
 @every_encoder
-def test_the_encoder_has_the_variables_that_it_has_alone(name: str) -> None:
+def test_the_encoder_has_its_own_variables(name: str) -> None:
     model = TINY.clone(encoder=ENCODERS[name])
     alone = variable_shapes(ENCODERS[name].clone(num_classes=0))
     shapes = variable_shapes(model)
@@ -74,7 +74,7 @@ def test_the_encoder_has_the_variables_that_it_has_alone(name: str) -> None:
 
 
 @every_encoder
-def test_the_encoder_has_the_maps_that_it_has_alone(name: str) -> None:
+def test_the_encoder_has_the_same_maps_without_a_decoder(name: str) -> None:
     encoder = ENCODERS[name].clone(num_classes=0)
     model = TINY.clone(encoder=encoder)
     variables, images = random_variables(model), images_of(2, 16, 16, 3)

@@ -39,21 +39,21 @@ def variables(dtype: str = "float64") -> dict[str, Any]:
 def train(
     x: jax.typing.ArrayLike, group_size: int | None = None
 ) -> tuple[jax.Array, dict[str, Any]]:
-    """Normalise in float64 and return the output and the new running statistics."""
+    """Normalize in float64 and return the output and the new running statistics."""
     norm = BatchNorm(group_size, dtype=jnp.float64)
     y, new = norm.apply(variables(), jnp.asarray(x), train=True, mutable=["batch_stats"])
     return y, new["batch_stats"]
 
 
 @pytest.mark.usefixtures("x64")
-def test_training_normalises_by_the_batch(images: np.ndarray) -> None:
+def test_training_normalizes_by_the_batch(images: np.ndarray) -> None:
     mean, var = images.mean((0, 1, 2)), images.var((0, 1, 2))
     expected = (images - mean) / np.sqrt(var + 1e-5) * SCALE + BIAS
     np.testing.assert_allclose(train(images)[0], expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
-def test_inference_normalises_by_the_running_statistics(images: np.ndarray) -> None:
+def test_inference_normalizes_by_the_running_statistics(images: np.ndarray) -> None:
     expected = (images - MEAN) / np.sqrt(VAR + 1e-5) * SCALE + BIAS
     found = BatchNorm(dtype=jnp.float64).apply(variables(), jnp.asarray(images))
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
@@ -123,20 +123,20 @@ def test_a_group_size_below_one_is_an_error(size: int) -> None:
 
 
 @pytest.mark.parametrize(("batch", "size"), [(1, None), (4, 1)])
-def test_one_value_a_channel_is_an_error_in_training(batch: int, size: int | None) -> None:
+def test_one_value_per_channel_is_an_error_in_training(batch: int, size: int | None) -> None:
     norm, x = BatchNorm(size), jnp.ones((batch, 1, 1, 3))
     with pytest.raises(InputError, match=r"more than one value per channel.*train=False"):
         norm.apply(variables("float32"), x, True)
     assert norm.apply(variables("float32"), x, False).shape == x.shape
 
 
-def test_initialising_in_training_mode_leaves_the_running_statistics(init: Any) -> None:
+def test_initialization_in_training_mode_leaves_the_running_statistics(init: Any) -> None:
     statistics = init(BatchNorm(), jnp.ones((4, 2, 2, 3)), True)["batch_stats"]
     assert not statistics["mean"].any()
     assert (statistics["var"] == 1).all()
 
 
-def test_training_mode_without_mutable_statistics_normalises_by_the_batch() -> None:
+def test_training_mode_without_mutable_statistics_normalizes_by_the_batch() -> None:
     x = jnp.arange(24.0).reshape(2, 2, 2, 3)
     found = BatchNorm().apply(variables("float32"), x, True)
     expected, _ = BatchNorm().apply(variables("float32"), x, True, mutable=["batch_stats"])
@@ -144,7 +144,7 @@ def test_training_mode_without_mutable_statistics_normalises_by_the_batch() -> N
 
 
 @pytest.mark.parametrize("offset", [1e3, 1e6])
-def test_a_constant_channel_normalises_to_its_bias(offset: float) -> None:
+def test_a_constant_channel_normalizes_to_its_bias(offset: float) -> None:
     """Rounding must not turn the variance of a far channel negative, and its root to NaN."""
     found = BatchNorm().apply(variables("float32"), jnp.full((4, 3, 3, 3), offset * 1.1), True)
     np.testing.assert_allclose(found, np.broadcast_to(BIAS, found.shape), atol=1e-3)
