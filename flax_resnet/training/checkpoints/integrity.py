@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from flax_resnet.files import replace_text
+
 Digests = dict[str, str]
 
 
@@ -78,7 +80,7 @@ class ListingHandler(ocp.StandardCheckpointHandler):
         """Write the list; Orbax calls this in one process, when all have written theirs."""
         super().finalize(directory)
         folder = Path(directory)
-        (folder / LIST).write_text(json.dumps(_listed(folder)))
+        replace_text(folder / LIST, json.dumps(_listed(folder)))
 
 
 def handlers() -> ocp.handlers.CheckpointHandlerRegistry:
