@@ -111,7 +111,7 @@ def test_bad_input_is_one_error_with_status_2(
 ) -> None:
     (tmp_path / "one" / "cat").mkdir(parents=True)
     for folder, arguments, message in (
-        (tmp_path / "gone", (), "which is no folder"),
+        (tmp_path / "gone", (), "which is not a folder"),
         (tmp_path / "one", (), "cat has no images"),
         (photos / "dark", (), "has no class folders"),
         (photos, ("--validation", "2"), "expected one between 0 and 1"),

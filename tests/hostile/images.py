@@ -105,7 +105,8 @@ IMAGES = [
     Case(
         "a named pipe called .jpg",
         image("2.jpg", os.mkfifo),
-        "2.jpg is a named pipe; expected a file, for its name is an image's. Rename or remove it.",
+        "2.jpg is a named pipe; expected a file, because its name is that of an image. Rename or "
+        "remove it.",
     ),
     Case("a folder called .jpg", image("2.jpg", Path.mkdir), "2.jpg is a folder; expected a file"),
     Case(
@@ -145,7 +146,7 @@ IMAGES = [
     Case(
         "a folder that is not there",
         lambda folder: read(f"folder:{folder}/gone"),
-        "gone', which is no folder; expected PATH/train/CLASS/*.jpg",
+        "gone', which is not a folder; expected PATH/train/CLASS/*.jpg",
     ),
     Case(
         "a path of 5,000 letters",
@@ -155,13 +156,13 @@ IMAGES = [
     Case(
         "a table that lists a file outside of its folder",
         table("file,label\n/etc/hostname,ant\n"),
-        "labels.csv lists /etc/hostname, which lies outside of ~. Set "
+        "labels.csv lists /etc/hostname, which is outside of ~. Set "
         "config.data.follow_links=True if you trust it, or remove the row.",
     ),
     Case(
         "a table that is no text",
         table("\0\xff\0"),
-        "labels.csv begins with ~; expected a first line 'file,label'",
+        "labels.csv begins with ~; expected a header 'file,label'",
     ),
     Case(
         "a mask that is a decompression bomb",

@@ -1,7 +1,7 @@
-"""From an index to a finished example, and from a batch number to a finished batch.
+"""Loaders that make the batch of a given number.
 
-Both loaders are functions of the batch number alone. They are frozen and can be pickled, so that
-threads, worker processes and a rerun all make the same batch from the same number.
+They depend on the batch number alone. They are frozen and can be pickled, so that threads, worker
+processes and a resumed run all make the same batch from the same number.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class Batch(TypedDict):
     """The rows of one global batch that one process prepares."""
 
     image: np.ndarray
-    """uint8 (rows, size, size, channels); of masks' evaluation whole images."""
+    """uint8 (rows, size, size, channels); whole images in the evaluation of masks."""
     label: np.ndarray
-    """int32 (rows,); of masks uint8 (rows, height, width), IGNORED where a pixel does not count."""
+    """int32 (rows,); for masks uint8 (rows, height, width), IGNORED where a pixel is ignored."""
     skipped: np.ndarray
-    """int32 (rows,): how many records that cannot be decoded came before this one."""
+    """int32 (rows,): the number of undecodable records that were skipped before this one."""
     mask: NotRequired[np.ndarray]
-    """bool (rows,), of evaluation alone: False where a row is padding or cannot be decoded."""
+    """bool (rows,), only in evaluation: False for padding and undecodable records."""
     weight: NotRequired[np.ndarray]
-    """float32 (rows, height, width), of training on masks alone: how much each pixel counts."""
+    """float32 (rows, height, width), only when training on masks: the weight of each pixel."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class TrainLoader:
         return batch
 
     def empty(self, rows: int) -> Batch:
-        """Return a batch to be filled."""
+        """Return an empty batch."""
         return empty_batch(self.config, rows, self.config.image_size)
 
     def put(self, batch: Batch, at: int, example: Example, rng: np.random.Generator) -> None:
@@ -71,7 +71,7 @@ class TrainLoader:
         batch["label"][at] = example["label"]
 
     def _decodable(self, index: int) -> tuple[Example, int]:
-        """Load example `index`, or the next one that can be decoded when errors are skipped."""
+        """Return example `index` or, if errors are skipped, the next valid one; and their count."""
         limit = min(self.config.max_errors + 1, len(self.source))
         skipped = 0
         while True:
@@ -116,7 +116,7 @@ class EvalLoader:
         return batch
 
     def empty(self, rows: int) -> Batch:
-        """Return a batch to be filled."""
+        """Return an empty batch."""
         return empty_batch(self.config, rows, self.config.test_size)
 
     def put(self, batch: Batch, at: int, example: Example) -> None:
@@ -126,7 +126,7 @@ class EvalLoader:
 
 
 class RecordError(Exception):
-    """Name a record that cannot be read or decoded, and say why."""
+    """A record that cannot be read or decoded, and the reason."""
 
 
 def load_example(source: Source, index: int, channels: int) -> Example:
@@ -137,11 +137,11 @@ def load_example(source: Source, index: int, channels: int) -> Example:
     except (DecodeError, OSError) as error:
         raise RecordError(f"{source.describe(index)} cannot be decoded: {error}") from error
     label = example["label"]
-    # The classes of pixels were checked when they were made from a mask's values.
+    # The classes of pixels are checked when they are computed from a mask's values.
     if not isinstance(label, np.ndarray) and not 0 <= label < source.num_classes:
         raise InputError(
             f"{source.describe(index)} has label {label}; expected 0 .. {source.num_classes - 1}, "
-            f"for {source.name} has {source.num_classes} classes. Repair or remove the record."
+            f"because {source.name} has {source.num_classes} classes. Repair or remove the record."
         )
     return {"image": image, "label": label}
 
@@ -158,7 +158,7 @@ def empty_batch(config: DataConfig, rows: int, size: int) -> Batch:
 
 def _explained(error: RecordError, config: DataConfig) -> InputError:
     if config.on_error == "skip":
-        advice = f"More than config.data.max_errors = {config.max_errors} in a row are like this."
+        advice = f"More than config.data.max_errors = {config.max_errors} in a row failed."
     else:
         advice = "Repair or remove it, or set config.data.on_error='skip'."
     return InputError(f"{error}. {advice}")

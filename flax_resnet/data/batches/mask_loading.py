@@ -15,18 +15,18 @@ from flax_resnet.data.sources.source import Example, Source
 from flax_resnet.errors import InputError
 from flax_resnet.models import IGNORED
 
-# OpenCV counts the pixels that it moves about in 16 bits.
+# cv2.remap stores coordinates in 16 bits.
 _LONGEST_BENT = 2**15 - 1
 
 
 @dataclass(frozen=True)
 class MaskTrainLoader(TrainLoader):
-    """Make the training batch of a given number: crops, their classes and weights."""
+    """Make the training batch of a given number: crops with the classes and weights of pixels."""
 
     source: MaskSource
 
     def empty(self, rows: int) -> Batch:
-        """Return a batch to be filled; it has weights only where the config asks for some."""
+        """Return an empty batch, with weights if the config has any."""
         side = self.config.image_size
         batch = _empty(rows, (side, side), self.config.channels)
         if _is_weighted(self.config.masks):
@@ -48,11 +48,11 @@ class MaskEvalLoader(EvalLoader):
     source: MaskSource
 
     def empty(self, rows: int) -> Batch:
-        """Return a batch to be filled."""
+        """Return an empty batch."""
         return _empty(rows, self.source.largest, self.config.channels)
 
     def put(self, batch: Batch, at: int, example: Example) -> None:
-        """Write an example into a row; the pixels of its padding do not count."""
+        """Write an example into a row; pixels of the padding are ignored."""
         image, label = np.asarray(example["image"]), np.asarray(example["label"])
         batch["image"][at] = pad_to(image, *self.source.largest)
         batch["label"][at, : label.shape[0], : label.shape[1]] = label
@@ -61,7 +61,7 @@ class MaskEvalLoader(EvalLoader):
 def train_loader(
     source: Source, config: DataConfig, seed: int, process_index: int, process_count: int
 ) -> TrainLoader:
-    """Return what makes the training batches of a source of either kind."""
+    """Return the training loader for a source with or without masks."""
     if isinstance(source, MaskSource):
         _check_sides(source, config)
         return MaskTrainLoader(source, config, seed, process_index, process_count)
@@ -71,7 +71,7 @@ def train_loader(
 def eval_loader(
     source: Source, config: DataConfig, process_index: int, process_count: int
 ) -> EvalLoader:
-    """Return what makes the evaluation batches of a source of either kind."""
+    """Return the evaluation loader for a source with or without masks."""
     if isinstance(source, MaskSource):
         _check_largest(source)
         return MaskEvalLoader(source, config, process_index, process_count)
@@ -79,9 +79,9 @@ def eval_loader(
 
 
 def pixel_weights(labels: np.ndarray, masks: MaskConfig) -> np.ndarray:
-    """Return how much each pixel of a crop counts: its class's weight, and more in narrow gaps.
+    """Return the weight of each pixel of a crop: its class's weight plus its border weight.
 
-    Things are told apart as the crop shows them.
+    Objects are the connected components within the crop.
     """
     table = np.ones(256, np.float32)
     table[: len(masks.class_weights)] = masks.class_weights
@@ -96,18 +96,18 @@ def _check_sides(source: MaskSource, config: DataConfig) -> None:
     if config.masks.elastic > 0 and side > _LONGEST_BENT:
         raise InputError(
             f"an image of {source.name} has a side of {side} pixels; expected at most "
-            f"{_LONGEST_BENT} where config.data.masks.elastic bends them. Cut it, or set that to 0."
+            f"{_LONGEST_BENT} with config.data.masks.elastic. Crop it, or set that to 0."
         )
 
 
 def _check_largest(source: MaskSource) -> None:
-    # One image may be a wide strip and another a tall one: the frame of both is neither's size.
+    # The frame of a wide and a tall image is larger than both.
     height, width = source.largest
     if height * width > MAX_PIXELS:
         raise InputError(
             f"the images of {source.name} are up to {width} pixels wide and {height} high, and "
-            f"evaluation pads all to that; expected at most {MAX_PIXELS} pixels. Cut the longest "
-            "ones."
+            f"evaluation pads all to that; expected at most {MAX_PIXELS} pixels. Crop the "
+            "largest ones."
         )
 
 
@@ -116,7 +116,7 @@ def _is_weighted(masks: MaskConfig) -> bool:
 
 
 def _empty(rows: int, size: tuple[int, int], channels: int) -> Batch:
-    """Return black images none of whose pixels count."""
+    """Return black images whose pixels are all ignored."""
     return {
         "image": np.zeros((rows, *size, channels), np.uint8),
         "label": np.full((rows, *size), IGNORED, np.uint8),

@@ -1,4 +1,4 @@
-"""Read and decode image files: plain files alone, and never without bound."""
+"""Read and decode image files, with limits on their type and size."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
-# An ImageNet photograph has 0.2 megapixels, a large camera's 100; a few kilobytes of PNG that
-# unfold to gigabytes are an attack or a mistake.
+# An ImageNet image has 0.2 megapixels, one of a large camera 100. A PNG of a few kilobytes that
+# expands to gigabytes is an attack or an error.
 MAX_PIXELS = 2**27
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 _JPEG = b"\xff\xd8\xff"
-# Frame headers: SOF0 .. SOF15, without the three codes in between that mean other things.
+# Frame headers: SOF0 .. SOF15, except three codes with other meanings.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# What may come before them and carries a length: tables, application data and comments.
+# Segments with a length that may precede them: tables, application data and comments.
 _SEGMENTS = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)})
 
 
 class DecodeError(ValueError):
-    """Say what is wrong with the bytes of an image; the loader adds which image it is."""
+    """An error in the bytes of an image; the loader adds the name of the image."""
 
 
 def decode_image(data: bytes, channels: int) -> np.ndarray:
     """Decode JPEG, PNG, WebP, BMP or GIF bytes to uint8 (height, width, channels).
 
-    Greyscale, palette, CMYK and 16-bit images become plain grey (1 channel) or RGB (3), turned as
-    their EXIF tag says. An alpha channel is dropped, as Pillow's `convert("RGB")` and TensorFlow
-    do, so that a network sees what published ones saw.
+    Grayscale, palette, CMYK and 16-bit images become gray (1 channel) or RGB (3), rotated by their
+    EXIF tag. An alpha channel is dropped, as by Pillow's `convert("RGB")` and by TensorFlow, which
+    published networks were trained with.
 
-    Raises `DecodeError` for anything else, for truncated data and above `MAX_PIXELS`.
+    Raises:
+      DecodeError: the format is another one, the data are truncated, or the image has more than
+        `MAX_PIXELS`.
     """
     check_pixels(*image_size(data))
     flags = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
@@ -57,7 +59,7 @@ def check_pixels(height: int, width: int) -> None:
 
 
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Convert uint8 (height, width, 1 or 3) between grey and RGB."""
+    """Convert uint8 (height, width, 1 or 3) between gray and RGB."""
     if image.shape[-1] == channels:
         return image
     if channels == 3:
@@ -66,7 +68,7 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Read (height, width) from an image's header, before any EXIF rotation."""
+    """Return (height, width) of an image's header, before any EXIF rotation."""
     try:
         size = _header_size(data)
     except struct.error:
@@ -82,7 +84,7 @@ def image_size(data: bytes) -> tuple[int, int]:
 
 
 def jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
-    """Return (height, width, colour components) of a JPEG, None where it has no frame header."""
+    """Return (height, width, color components) of a JPEG, or None without a frame header."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], struct.unpack_from(">H", data, at + 2)[0]
@@ -93,16 +95,16 @@ def jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
             at += 2 + length
         elif marker == 0xFF:  # A fill byte.
             at += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # Markers that carry no length.
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # Markers without a length.
             at += 2
         else:
-            # libjpeg passes over other codes in its own way, and would find another frame.
+            # libjpeg skips other codes differently, and could find another frame.
             return None
     return None
 
 
 def is_rgb_or_grey_jpeg(data: bytes) -> bool:
-    """Tell whether the bytes are a JPEG that every reader shows in the same colours."""
+    """Return whether the bytes are an RGB or gray JPEG, which all readers decode alike."""
     frame = jpeg_frame(data) if data.startswith(_JPEG) else None
     return frame is not None and frame[2] in (1, 3)
 
@@ -136,7 +138,7 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _still(data: bytes) -> bytes:
-    """Leave the animation out of a PNG: OpenCV crashes where the first frame is damaged."""
+    """Return a PNG without its animation: OpenCV crashes if the first frame is damaged."""
     if not data.startswith(_PNG) or not any(kind in data for kind in _ANIMATION):
         return data
     chunks = [chunk for kind, chunk in _png_chunks(data) if kind not in _ANIMATION]
@@ -149,7 +151,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     while at + 8 <= len(data):
         end = at + 12 + struct.unpack_from(">I", data, at)[0]
         if end > len(data):
-            # OpenCV would make room for what a chunk says it has, up to 2 GiB, before it looks.
+            # OpenCV would allocate the declared length of the chunk, up to 2 GiB.
             raise DecodeError(f"the {len(data)} bytes are truncated or damaged")
         yield data[at + 4 : at + 8], view[at:end]
         at = end
@@ -169,7 +171,7 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-# A photograph has a few megabytes, a large scan that is not compressed a hundred.
+# A photograph has a few megabytes, a large uncompressed scan a hundred.
 MAX_BYTES = 2**28
 
 _KINDS: dict[str, Callable[[int], bool]] = {
@@ -181,20 +183,20 @@ _KINDS: dict[str, Callable[[int], bool]] = {
 
 
 def read_file(path: Path) -> bytes:
-    """Return the bytes of an image's file.
+    """Return the bytes of a file.
 
     Raises:
-      DecodeError: it is no plain file, or has more than `MAX_BYTES`.
-      OSError: it has gone, or may not be read.
+      DecodeError: it is not a regular file, or has more than `MAX_BYTES`.
+      OSError: it does not exist or cannot be read.
     """
     with open_plain(path) as file:
-        # Not all that comes: a file may grow while it is read.
+        # With a limit, since the file may grow while it is read.
         return file.read(os.fstat(file.fileno()).st_size)
 
 
 @contextmanager
 def open_plain(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for as long as a block runs; raise as `read_file` does."""
+    """Open a regular file as a context manager; raise as `read_file` does."""
     with open(path, "rb", opener=_at_once) as file:
         status = os.fstat(file.fileno())
         if kind := special_kind(status.st_mode):
@@ -205,10 +207,10 @@ def open_plain(path: Path) -> Iterator[BinaryIO]:
 
 
 def special_kind(mode: int) -> str | None:
-    """Say what is there instead of a plain file, given its `st_mode`."""
+    """Return the kind of a special file with this `st_mode`, or None for a regular one."""
     return next((kind for kind, holds in _KINDS.items() if holds(mode)), None)
 
 
 def _at_once(path: str, mode: int) -> int:
-    # Opening a named pipe would wait for a writer. Windows has neither.
+    # Without O_NONBLOCK, opening a named pipe waits for a writer. Windows has neither.
     return os.open(path, mode | getattr(os, "O_NONBLOCK", 0))

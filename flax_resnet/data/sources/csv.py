@@ -1,4 +1,4 @@
-"""Images that a table lists: a row each, with its file, its class and perhaps its split."""
+"""Images listed in a table, with the file, the class and optionally the split in each row."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from flax_resnet.files import replace_text
 
 _COLUMNS = ("file", "label", "split")
 _SPLITS = ("train", "validation", "test")
-_LAYOUT = "expected a first line 'file,label' or 'file,label,split', and a line for each image"
+_LAYOUT = "expected a header 'file,label' or 'file,label,split', and a line for each image"
 
 
 class Row(NamedTuple):
     """An image of a table."""
 
     file: str
-    """Its path; one that is not absolute starts from the table's folder."""
+    """Its path, absolute or relative to the table's folder."""
     label: str
     split: str = "train"
     """train | validation | test"""
 
 
 def open_csv(config: DataConfig, rest: str, split: str) -> FolderSource:
-    """Open a split of "csv:PATH".
+    """Return a split of "csv:PATH".
 
-    Without a column `split` all images are the train split; slices make the others, as of folders.
-    The sorted labels of the train split are the classes.
+    Without a column `split`, all images are the train split, and slices of it serve as the others,
+    as for folders. The sorted labels of the train split are the classes.
     """
     rows, name = read_table(Path(rest)), f"{config.source} {split}"
     root = table_folder(Path(rest))
@@ -70,15 +70,15 @@ def open_csv(config: DataConfig, rest: str, split: str) -> FolderSource:
 
 
 def read_table(path: Path) -> list[Row]:
-    """Return the rows of a table, in its order; their files need not be there.
+    """Return the rows of a table, in order; their files need not exist.
 
-    Commas, semicolons or tabs part the columns, whichever the first line has most of.
+    The delimiter is the most frequent of comma, semicolon and tab in the first line.
 
     Raises:
-      InputError: it cannot be read, lacks a column, or has a row that is none.
+      InputError: the table cannot be read, lacks a column, or has an invalid row.
     """
     try:
-        # What spreadsheets put in front of UTF-8 goes; what is none in a file's name stays.
+        # Drops the byte order mark of spreadsheets and keeps file names that are not UTF-8.
         text = read_file(path.expanduser()).decode("utf-8-sig", "surrogateescape")
         first = text.partition("\n")[0]
         delimiter = max(",;\t", key=first.count)
@@ -102,7 +102,7 @@ def read_table(path: Path) -> list[Row]:
 
 
 def write_table(path: Path, rows: Iterable[Row]) -> None:
-    """Write a table so that a reader finds it whole or not at all."""
+    """Write a table atomically."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -111,9 +111,9 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
 
 
 def table_folder(path: Path) -> Path:
-    """Return where the paths of a table start from, with all links resolved.
+    """Return the folder to which the paths of a table are relative, with all links resolved.
 
-    A path may go up, and the folder above a link is not the one above its name.
+    Paths may contain "..", and the parent of a link's target differs from that of the link.
     """
     return Path(os.path.realpath(path.expanduser().parent))
 
@@ -132,6 +132,6 @@ def _check_inside(rows: list[Row], root: Path, table: str) -> None:
     for row in rows:
         if not Path(os.path.realpath(root / row.file)).is_relative_to(root):
             raise InputError(
-                f"{table} lists {printable(row.file)}, which lies outside of {printable(root)}. "
+                f"{table} lists {printable(row.file)}, which is outside of {printable(root)}. "
                 "Set config.data.follow_links=True if you trust it, or remove the row."
             )

@@ -1,4 +1,4 @@
-"""scikit-learn's 1,797 handwritten digits as a TFDS builder, on the same road as ImageNet."""
+"""scikit-learn's 1,797 handwritten digits as a TFDS data set."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from flax_resnet.data.config import DataConfig
 from flax_resnet.data.sources.tfds import TfdsSource, open_builder
 from flax_resnet.errors import InputError
 
-# Stratified: one fifth of each class, 360 in all.
+# Stratified: one fifth of each class, 360 images in total.
 _TEST_FRACTION = 0.2
 _SPLIT_SEED = 0
 
 
 class FlaxResnetDigits(tfds.core.GeneratorBasedBuilder):
-    """Prepare the digits; the PNGs are encoded by OpenCV, so TensorFlow is not needed."""
+    """Prepare the digits without TensorFlow: OpenCV encodes the PNGs."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012, TFDS reads it from the class.
@@ -27,7 +27,7 @@ class FlaxResnetDigits(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Handwritten digits of 43 people, 8 x 8 pixels in 17 greys.",
+            description="Handwritten digits of 43 people, 8 x 8 pixels with 17 gray levels.",
             homepage="https://archive.ics.uci.edu/dataset/80",
             features=tfds.features.FeaturesDict(
                 {
@@ -40,7 +40,7 @@ class FlaxResnetDigits(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Any]]]:
         del dl_manager  # The images come with scikit-learn.
-        # Imported here: a run on any other data set needs no scikit-learn.
+        # Imported here because other data sets do not need scikit-learn.
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
@@ -66,7 +66,7 @@ class FlaxResnetDigits(tfds.core.GeneratorBasedBuilder):
 
 
 def open_digits(config: DataConfig, rest: str, split: str) -> TfdsSource:
-    """Open a split of the digits, train (1,437) or test (360), prepared on first use."""
+    """Return a split of the digits, train (1,437) or test (360), prepared on first use."""
     if rest:
         raise InputError(
             f"config.data.source is {config.source!r}; expected 'digits' alone. Splits and slices "

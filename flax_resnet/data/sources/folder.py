@@ -1,4 +1,4 @@
-"""Images in folders, one folder a class, as people have them."""
+"""Images in one folder per class."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LAYOUT = "expected PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg, or PATH/CLAS
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Read the files of a split."""
+    """The image files of a split."""
 
     name: str
     root: str
     files: np.ndarray
-    """bytes (n,): paths below `root`. An array costs a tenth of the strings, for 1.3 million."""
+    """bytes (n,): paths relative to `root`. An array needs a tenth of the memory of strings."""
     labels: np.ndarray
     class_names: tuple[str, ...]
 
@@ -44,7 +44,7 @@ class FolderSource:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Example:
-        """Read the bytes of a file."""
+        """Return the bytes and the label of a file."""
         return {"image": read_file(self._path(index)), "label": int(self.labels[index])}
 
     def describe(self, index: int) -> str:
@@ -56,10 +56,10 @@ class FolderSource:
 
 
 def open_folder(config: DataConfig, rest: str, split: str) -> FolderSource:
-    """Open a split of "folder:PATH".
+    """Return a split of "folder:PATH".
 
-    Without any split folders the classes below PATH are the train split; slices make the others.
-    Slices cut a fixed shuffled order, for a prefix of the sorted files would miss classes.
+    Without split folders, the classes below PATH are the train split, and slices of it serve as
+    the others. Slices refer to a fixed shuffled order: a prefix of the sorted files lacks classes.
     """
     tree = open_tree(config, rest, LAYOUT)
     name = f"{config.source} {split}"
@@ -85,11 +85,11 @@ def open_folder(config: DataConfig, rest: str, split: str) -> FolderSource:
 
 
 def split_folders(tree: Tree, name: str, layout: str) -> dict[str, Path]:
-    """Return {"train": folder, "validation": folder, ...} as far as they exist.
+    """Return {"train": folder, "validation": folder, ...} of the existing splits.
 
     Args:
-      name: of the source and the split, for errors.
-      layout: what was expected, for errors.
+      name: the source and the split, for errors.
+      layout: the expected contents, for errors.
     """
     found = {}
     for split, aliases in _ALIASES.items():
@@ -105,7 +105,7 @@ def split_folders(tree: Tree, name: str, layout: str) -> dict[str, Path]:
 
 
 def canonical_split(split: str) -> str:
-    """Write val and valid as validation, wherever they stand in a spec."""
+    """Return a spec with all aliases of splits replaced, such as val by validation."""
     parts = []
     for part in split.split("+"):
         name, bracket, rest = part.strip().partition("[")
@@ -117,7 +117,7 @@ def canonical_split(split: str) -> str:
 def _listing(
     tree: Tree, folder: Path, classes: list[str], names_classes: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sorted files, bytes (n,) below `root`, and labels, int64 (n,), of a split."""
+    """Return the sorted files, bytes (n,) relative to `root`, and labels, int64 (n,)."""
     extra = sorted(set(tree.folders(folder)) - set(classes))
     if extra:
         raise InputError(
@@ -141,5 +141,5 @@ def _listing(
 
 
 def shuffled(length: int, positions: range) -> np.ndarray:
-    """Return the examples of a slice of a split: slices cut one fixed shuffled order."""
+    """Return the examples of a slice of a split, in a fixed shuffled order."""
     return permutation(0, 0, length)[positions.start : positions.stop]

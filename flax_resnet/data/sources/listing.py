@@ -1,4 +1,4 @@
-"""List the folders and images of a source, without being led out of it."""
+"""List the folders and images of a source, without following links out of it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
 
 @dataclass(frozen=True)
 class Tree:
-    """A source's folder with all that is below it."""
+    """The folder of a source."""
 
     root: Path
     follow_links: bool
     """Whether symbolic links may lead out of `root`."""
 
     def is_folder(self, path: Path) -> bool:
-        """Tell whether there is a folder at a path."""
+        """Return whether a path is a folder."""
         with _clear_errors(path):
             if path.is_symlink():
                 self._check_link(path)
             return path.is_dir()
 
     def folders(self, path: Path) -> list[str]:
-        """Return the sorted names of the folders in a folder; hidden ones are passed over."""
+        """Return the sorted names of the folders in a folder, without hidden ones."""
         found = []
         for entry in self._entries(path):
             with _clear_errors(entry):
@@ -41,10 +41,10 @@ class Tree:
         return found
 
     def images(self, path: Path) -> list[str]:
-        """Return the sorted paths of the images in a folder; hidden files are passed over.
+        """Return the sorted paths of the images in a folder, without hidden files.
 
         Raises:
-          InputError: one is no plain file, or a link that leads out of the source.
+          InputError: one is not a regular file, or is a link that leads out of the source.
         """
         found = []
         for entry in self._entries(path):
@@ -60,14 +60,14 @@ class Tree:
             return sorted(shown, key=lambda entry: entry.name)
 
     def _check_entry(self, entry: os.DirEntry[str]) -> None:
-        # The folder's listing says what is a link: a million plain files cost no further look.
+        # scandir reports links without another system call per file.
         if entry.is_symlink():
             self._check_link(Path(entry.path))
 
     def _check_link(self, link: Path) -> None:
         if self.follow_links:
             return
-        # `Path.resolve` raises for a link to itself; this leaves it to whoever opens it.
+        # Unlike `Path.resolve`, this does not raise for a link to itself; opening it does.
         target, root = (Path(os.path.realpath(path)) for path in (link, self.root))
         if not target.is_relative_to(root):
             raise InputError(
@@ -78,32 +78,35 @@ class Tree:
 
 
 def open_tree(config: DataConfig, rest: str, layout: str) -> Tree:
-    """Return the folder that "folder:PATH" or "masks:PATH" names.
+    """Return the folder of "folder:PATH" or "masks:PATH".
 
     Args:
       rest: PATH.
-      layout: what was expected in it, for the error.
+      layout: the expected contents, for the error.
     """
-    reason = "which is no folder"
+    reason = "which is not a folder"
     try:
         root = Path(rest).expanduser()
         if rest and root.is_dir():
             return Tree(root, config.follow_links)
-    except (OSError, RuntimeError) as error:  # A name too long, a locked folder, no such user.
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # The name is too long, the folder is not readable, or the user is unknown.
         reason = f"which cannot be opened ({getattr(error, 'strerror', None) or error})"
     raise InputError(f"config.data.source is {config.source!r}, {reason}; {layout}.")
 
 
 def _check_plain(entry: os.DirEntry[str]) -> None:
     try:
-        # The listing itself tells plain files, and `stat` is for the rest.
+        # scandir identifies regular files; only others need `stat`.
         kind = None if entry.is_file() else special_kind(entry.stat().st_mode)
-    except OSError:  # It has gone, or is a link to nothing: the loader names it, or skips it.
+    except OSError:  # Deleted, or a broken link: the loader reports it or skips it.
         return
     if kind is not None:
         raise InputError(
-            f"{printable(entry.path)} is a {kind}; expected a file, for its name is an image's. "
-            "Rename or remove it."
+            f"{printable(entry.path)} is a {kind}; expected a file, because its name is that of "
+            "an image. Rename or remove it."
         )
 
 

@@ -1,4 +1,4 @@
-"""Images with a class for every pixel, in folders, as people have them."""
+"""Images with a class for every pixel, as folders of images and masks."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from flax_resnet.errors import InputError, printable
 from flax_resnet.models import IGNORED
 
 IMAGES, MASKS = "images", "masks"
-# What stores pixels as they are: JPEG and WebP would blur one class's value into another's.
+# Lossless formats: JPEG and WebP would change the values at edges.
 _LOSSLESS = (".png", ".bmp", ".gif")
-# Modes of Pillow whose pixels are one number of 8 bits: grey, palette index, black and white.
+# Modes of Pillow with one value of at most 8 bits per pixel: gray, palette index, 1 bit.
 _MODES = ("L", "P", "1")
 
 
@@ -42,10 +42,10 @@ class Pair(NamedTuple):
 
 
 def find_pairs(tree: Tree, folder: Path) -> list[Pair]:
-    """Return folder/images/NAME.* with folder/masks/NAME.*, in natural order: 1, 2, ..., 10.
+    """Return the pairs of folder/images/NAME.* and folder/masks/NAME.*, in natural order.
 
     Raises:
-      InputError: there are none, or one lacks its partner.
+      InputError: there are no images, or one has no mask or vice versa.
     """
     images, masks = _by_stem(tree, folder / IMAGES), _by_stem(tree, folder / MASKS)
     if not images:
@@ -62,30 +62,30 @@ def find_pairs(tree: Tree, folder: Path) -> list[Pair]:
     for mask in masks.values():
         if mask.suffix.lower() not in _LOSSLESS:
             raise InputError(
-                f"{mask} is no {', '.join(_LOSSLESS)}; expected a format that keeps the value of "
-                "every pixel. Make the masks anew: compression has changed them."
+                f"{mask} is not one of {', '.join(_LOSSLESS)}; expected a lossless format. "
+                "Create the masks again: compression has changed them."
             )
     return [Pair(images[stem], masks[stem]) for stem in sorted(images, key=natural_key)]
 
 
 def natural_key(text: str) -> list[tuple[int, str]]:
-    """Sort text by the numbers in it: slice 9 comes before slice 10."""
+    """Return a key that sorts text by the numbers in it: slice 9 before slice 10."""
     parts = re.split(r"(\d+)", text)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Return the values of a mask, uint8 (height, width); of a palette image its indices.
+    """Return the values of a mask, or the indices of a palette image: uint8 (height, width).
 
     Raises:
-      InputError: the file is damaged, or its pixels are not one number of 8 bits.
+      InputError: the file is damaged, or does not have one value of 8 bits per pixel.
     """
     with _opened(path) as mask:
         if mask.mode in _MODES:
             return np.asarray(mask.convert("L") if mask.mode == "1" else mask)
         raise InputError(
-            f"{path} has pixels of mode {mask.mode}; expected 8-bit grey (L), palette (P) or black "
-            "and white (1), one value a class. Convert the masks."
+            f"{path} has pixels of mode {mask.mode}; expected 8-bit gray (L), palette (P) or 1 "
+            "bit (1), with one value per class. Convert the masks."
         )
 
 
@@ -103,27 +103,27 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield mask
     except InputError:
         raise
-    except Exception as error:  # Pillow has no exception of its own for damaged files.
+    except Exception as error:  # Pillow raises various exceptions for damaged files.
         unknown = isinstance(error, UnidentifiedImageError)
-        reason = "its header is none of an image" if unknown else error
+        reason = "it has no image header" if unknown else error
         raise InputError(
-            f"{printable(path)} cannot be decoded: {reason}. Make this mask anew."
+            f"{printable(path)} cannot be decoded: {reason}. Create this mask again."
         ) from error
 
 
 def check_sizes(pair: Pair, mask: tuple[int, int]) -> None:
-    """Compare an image's header with its mask's (height, width); damaged ones are the loader's."""
+    """Raise `InputError` if an image's header does not match its mask's (height, width)."""
     try:
         image = image_size(read_file(pair.image))
     except (DecodeError, OSError):
-        return
-    # A photograph may lie on its side until its EXIF tag is obeyed.
+        return  # The loader reports it or skips it.
+    # The EXIF tag may rotate the image by 90 degrees.
     if sorted(image) != sorted(mask):
         raise sizes_differ(pair, image, mask)
 
 
 def sizes_differ(pair: Pair, image: tuple[int, ...], mask: tuple[int, ...]) -> InputError:
-    """Return the error for a mask that is not of its image's size."""
+    """Return the error for a mask whose size differs from that of its image."""
     return InputError(
         f"{pair.image} has {image[1]} x {image[0]} pixels and {pair.mask} {mask[1]} x {mask[0]}; "
         "expected the same. Replace one of them."
@@ -131,7 +131,7 @@ def sizes_differ(pair: Pair, image: tuple[int, ...], mask: tuple[int, ...]) -> I
 
 
 def found_values(pairs: list[Pair], ignored: int | None) -> tuple[int, ...]:
-    """Return the values that occur in masks, increasing, without the ignored one."""
+    """Return the values in the masks, in increasing order, without the ignored one."""
     present = np.zeros(256, np.bool_)
     for pair in pairs:
         present |= np.bincount(read_mask(pair.mask).ravel(), minlength=256) > 0
@@ -141,12 +141,12 @@ def found_values(pairs: list[Pair], ignored: int | None) -> tuple[int, ...]:
 def _by_stem(tree: Tree, folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     if not tree.is_folder(folder):
-        raise InputError(f"there is no folder {folder}; expected {IMAGES} and {MASKS} side by side")
+        raise InputError(f"{folder} does not exist; expected the folders {IMAGES} and {MASKS}")
     for path in map(Path, tree.images(folder)):
         if path.stem in found:
             raise InputError(
-                f"{found[path.stem]} and {path} have the same name; expected one file of each "
-                "name, for images and masks are paired by it. Rename one of them."
+                f"{found[path.stem]} and {path} have the same name; expected one file per "
+                "name, because images and masks are paired by name. Rename one of them."
             )
         found[path.stem] = path
     return found
@@ -156,30 +156,30 @@ _LAYOUT = (
     "expected PATH/images/NAME.png with PATH/masks/NAME.png, or both folders in PATH/train and "
     "PATH/val"
 )
-# So many masks are read when the source is opened (a few seconds), to find values and mistakes.
+# Up to this number, masks are read when the source is opened, to find values and errors.
 _READ_AT_ONCE = 1000
-# Decoded examples are kept up to this size, all together.
+# Decoded examples are cached if all together fit into this size.
 _MEMORY_BYTES = 2**28
 
 
 @dataclass(frozen=True)
 class MaskSource:
-    """Read pairs of an image and a mask; labels are uint8 (height, width), IGNORED or a class."""
+    """Pairs of an image and a mask; labels are uint8 (height, width), IGNORED or a class."""
 
     name: str
     pairs: tuple[Pair, ...]
     values: tuple[int, ...]
-    """The value in the masks of each class."""
+    """The value of each class in the masks."""
     class_names: tuple[str, ...]
     ignore_value: int | None
     channels: int
     largest: tuple[int, int]
-    """(height, width) that no image of the split exceeds."""
+    """The maximum height and the maximum width of the split's images."""
     _kept: dict[int, Example] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def num_classes(self) -> int:
-        """Return the number of values that stand for a class."""
+        """Return the number of classes."""
         return len(self.values)
 
     def __len__(self) -> int:
@@ -187,7 +187,7 @@ class MaskSource:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Example:
-        """Return a decoded pair. Threads that ask at once decode twice, to the same end."""
+        """Return a decoded pair; concurrent threads may decode it twice, with equal results."""
         if index in self._kept:
             return self._kept[index]
         pair = self.pairs[index]
@@ -202,7 +202,7 @@ class MaskSource:
         return example
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the decoded examples out: a worker process decodes its own share."""
+        """Omit the cache: each worker process decodes its own examples."""
         return self.__dict__ | {"_kept": {}}
 
     def describe(self, index: int) -> str:
@@ -210,7 +210,7 @@ class MaskSource:
         return printable(f"{self.pairs[index].image} ({self.name})")
 
     def classes(self, mask: np.ndarray, path: Path) -> np.ndarray:
-        """Turn the values of a mask into classes; `path` is for the error."""
+        """Return the classes of a mask's values; `path` is for the error."""
         table = np.full(256, -1, np.int16)
         table[list(self.values)] = range(len(self.values))
         if self.ignore_value is not None:
@@ -226,13 +226,13 @@ class MaskSource:
 
 
 def open_masks(config: DataConfig, rest: str, split: str) -> MaskSource:
-    """Open a split of "masks:PATH".
+    """Return a split of "masks:PATH".
 
-    Without any split folders all pairs are the train split. Slices cut it in natural order, so
-    that `train[:24]` and `train[24:]` say which images are held out.
+    Without split folders, all pairs are the train split. Slices refer to the natural order, so that
+    `train[:24]` and `train[24:]` determine which images are held out.
 
     Raises:
-      InputError: a file lacks its partner, differs from it in size or has an unknown value.
+      InputError: a pair is incomplete, differs in size, or has an unknown value.
     """
     tree = open_tree(config, rest, _LAYOUT)
     name = f"{config.source} {split}"
@@ -261,7 +261,7 @@ def open_masks(config: DataConfig, rest: str, split: str) -> MaskSource:
 def _values_of(config: DataConfig, pairs: list[Pair]) -> tuple[int, ...]:
     if len(pairs) > _READ_AT_ONCE:
         raise InputError(
-            f"{config.source} has {len(pairs)} masks to train on, too many to look for the values "
+            f"{config.source} has {len(pairs)} training masks, too many to search for the values "
             "of their classes: set config.data.masks.values, such as (0,255)."
         )
     values = found_values(pairs, config.masks.ignore_value)
@@ -286,7 +286,7 @@ def _names_of(config: DataConfig, values: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def _inspect(pairs: tuple[Pair, ...]) -> tuple[int, int]:
-    """Return the largest height and the largest width, having checked every pair's sizes."""
+    """Check the sizes of every pair; return the maximum height and the maximum width."""
     largest = np.zeros(2, np.int64)
     for pair in pairs:
         size = mask_size(pair.mask)

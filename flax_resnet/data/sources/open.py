@@ -1,4 +1,4 @@
-"""Which source of examples a name stands for."""
+"""Open a source by its name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flax_resnet.data.sources.synthetic import open_synthetic
 from flax_resnet.data.sources.tfds import open_tfds
 from flax_resnet.errors import InputError, expected_names
 
-# The prefix of `config.source` -> what opens (config, the rest of the name, split).
+# Prefix of `config.source` -> function of (config, rest of the name, split).
 OPENERS: dict[str, Callable[[DataConfig, str, str], Source]] = {
     "csv": open_csv,
     "digits": open_digits,
@@ -27,16 +27,16 @@ OPENERS: dict[str, Callable[[DataConfig, str, str], Source]] = {
 
 
 def open_source(config: DataConfig, split: str) -> Source:
-    """Open a split, or a slice such as "train[:90%]", of the source that the config names."""
+    """Return a split, or a slice such as "train[:90%]", of the config's source."""
     prefix, _, rest = config.source.partition(":")
     if prefix not in OPENERS:
         raise InputError(
             f"config.data.source is {config.source!r}: {expected_names(prefix, OPENERS)} "
-            "They are written digits, tfds:NAME, folder:PATH, csv:PATH, masks:PATH and "
+            "The forms are digits, tfds:NAME, folder:PATH, csv:PATH, masks:PATH and "
             "synthetic:CLASSES."
         )
     source = OPENERS[prefix](config, rest, split)
     if len(source) == 0:
         raise InputError(f"{source.name} has no examples; expected at least one. Widen the slice.")
-    # What lies on the devices is decoded once as it is.
+    # Data sets on the devices are decoded only once anyway.
     return source if config.on_device else keep_decoded(source, config.channels)

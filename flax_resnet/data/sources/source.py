@@ -1,4 +1,4 @@
-"""What a source of examples is, and how its splits are sliced."""
+"""The interface of sources, and the slices of their splits."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from flax_resnet.errors import InputError, expected_names
 
 
 class Example(TypedDict):
-    """One labelled image, encoded (JPEG, PNG, ...) or as uint8 (height, width, channels)."""
+    """A labeled image, encoded (JPEG, PNG, ...) or as uint8 (height, width, channels)."""
 
     image: bytes | np.ndarray
     label: int | np.ndarray
-    """The class of the image, or of every pixel: uint8 (height, width)."""
+    """The class of the image, or uint8 (height, width) with the class of each pixel."""
 
 
 class Source(Protocol):
-    """Labelled images with random access; a source can be pickled for worker processes."""
+    """Labeled images with random access; sources can be pickled for worker processes."""
 
     @property
     def name(self) -> str:
-        """Return what errors call it, such as "tfds:mnist train[:90%]"."""
+        """Return the name used in errors, such as "tfds:mnist train[:90%]"."""
         ...
 
     @property
@@ -47,7 +47,7 @@ class Source(Protocol):
         ...
 
     def describe(self, index: int) -> str:
-        """Say where an example comes from: a file, or "record 17 of tfds:mnist train"."""
+        """Return the origin of an example: a file, or "record 17 of tfds:mnist train"."""
         ...
 
 
@@ -55,7 +55,7 @@ _SLICES = "https://www.tensorflow.org/datasets/splits"
 
 
 def check_split(source: str, spec: str, known: Mapping[str, object]) -> None:
-    """Raise `InputError` when a spec names a split that the source does not have."""
+    """Raise `InputError` if a spec names a split that the source does not have."""
     for part in spec.split("+"):
         name = re.split(r"\[", part.strip())[0]
         if name not in known and name != "all":
@@ -66,14 +66,14 @@ def check_split(source: str, spec: str, known: Mapping[str, object]) -> None:
 
 
 def resolve_split(source: str, spec: str, sizes: Mapping[str, int]) -> list[tuple[str, range]]:
-    """Return the (split, positions) that a spec stands for, of splits of the given sizes."""
+    """Return the (split, positions) that a spec selects from splits of the given sizes."""
     check_split(source, spec, sizes)
     infos = {name: tfds.core.SplitInfo(name, [size], 0) for name, size in sizes.items()}
     try:
         parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(infos)
     except (ValueError, AssertionError, NotImplementedError) as error:
         raise InputError(f"{source} cannot be sliced by {spec!r}: {error} See {_SLICES}.") from None
-    # TFDS leaves out a bound that is the split's own.
+    # TFDS uses None for a bound that equals the split's own.
     ends = [sizes[part.splitname] if part.to is None else part.to for part in parts]
     return [
         (part.splitname, range(part.from_ or 0, end)) for part, end in zip(parts, ends, strict=True)

@@ -1,4 +1,4 @@
-"""Images made up on the spot, to try any config on a machine without data."""
+"""Random images with learnable classes, to try any config without data."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from flax_resnet.data.sources.source import Example, resolve_split
 from flax_resnet.errors import InputError
 
 _CLASSES = 10
-# Every split has as many: an evaluation of ImageNet's config on it ends within a minute on a CPU.
+# The size of every split. An evaluation with the ImageNet config takes less than a minute on a CPU.
 _EXAMPLES = 1024
-# A class is a coarse colour grid, the same in every split; half of a pixel is noise.
+# A class is a coarse color grid, the same in every split, blended equally with noise.
 _GRID = 4
 
 
 @dataclass(frozen=True)
 class SyntheticSource:
-    """Draw example `index` from the generator of (split, index) alone."""
+    """Images generated from the split and the index alone."""
 
     name: str
     split: str
@@ -33,7 +33,7 @@ class SyntheticSource:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Name the classes by their numbers."""
+        """Return the names of the classes, which contain their numbers."""
         return tuple(f"pattern {label}" for label in range(self.num_classes))
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class SyntheticSource:
         return len(self.positions)
 
     def __getitem__(self, index: int) -> Example:
-        """Return the class pattern under noise that no other example has."""
+        """Return the pattern of the class, blended with the noise of this example."""
         position = int(self.positions[index])
         label = position % self.num_classes
         size = (self.image_size, self.image_size)
@@ -53,12 +53,12 @@ class SyntheticSource:
         return {"image": image[..., : self.channels], "label": label}
 
     def describe(self, index: int) -> str:
-        """Say which draw an example is."""
+        """Return the position of an example in its split."""
         return f"example {self.positions[index]} of {self.name}"
 
 
 def open_synthetic(config: DataConfig, rest: str, split: str) -> SyntheticSource:
-    """Open "synthetic" or "synthetic:CLASSES"; any split name will do, and slices of it."""
+    """Return a split of "synthetic" or "synthetic:CLASSES"; any name and slice is a split."""
     if rest and not (rest.isdecimal() and int(rest) >= 1):
         raise InputError(
             f"config.data.source is 'synthetic:{rest}'; expected a number of classes after the "

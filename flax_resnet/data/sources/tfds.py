@@ -1,4 +1,4 @@
-"""Data sets of TFDS, read from ArrayRecord without TensorFlow."""
+"""TFDS data sets, read from ArrayRecord without TensorFlow."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from flax_resnet.data.config import DataConfig
 from flax_resnet.data.sources.source import Example, resolve_split, split_size
 from flax_resnet.errors import InputError, expected_names
 
-# Splits up to this size are read into memory once: a record of MNIST then takes 8 microseconds
-# to get, against 170 from its file.
+# Data sets up to this size are read into memory: reading a record of MNIST then takes 8
+# microseconds instead of 170.
 _IN_MEMORY_BYTES = 2**28
 
 
 @dataclass(frozen=True)
 class TfdsSource:
-    """Read serialised examples and take the image and the label out of them."""
+    """Serialized examples, from which the image and the label are read."""
 
     name: str
     records: Sequence[bytes]
@@ -45,8 +45,8 @@ class TfdsSource:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Example:
-        """Parse a record. The image stays encoded: decoding is the loader's."""
-        # TFDS's own parser builds arrays through the features' specs, at four times the time.
+        """Return the encoded image and the label of a record."""
+        # TFDS's own parser takes four times as long.
         try:
             feature = tf_example_pb2.Example.FromString(self.records[index]).features.feature
             image = feature[self.image_key].bytes_list.value[0]
@@ -55,7 +55,7 @@ class TfdsSource:
             raise OSError(str(error)) from error
 
     def describe(self, index: int) -> str:
-        """Name the record and its data set."""
+        """Return the name of the record and its data set."""
         return f"record {index} of {self.name}"
 
 
@@ -81,7 +81,7 @@ def find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
 
 
 def open_builder(builder: tfds.core.DatasetBuilder, source: str, split: str) -> TfdsSource:
-    """Open a split of a builder's data set, preparing it when need be."""
+    """Return a split of a builder's data set, preparing it if necessary."""
     image_key, label_key = _keys(builder.info, source)
     prepare(builder, source)
     sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
@@ -99,7 +99,7 @@ def open_builder(builder: tfds.core.DatasetBuilder, source: str, split: str) -> 
 def _in_memory(records: Any, name: str) -> list[bytes]:
     try:
         return records.__getitems__(range(len(records)))
-    except RuntimeError as error:  # What array_record raises.
+    except RuntimeError as error:  # The exception of array_record.
         raise InputError(
             f"The files of {name} are damaged or missing: {error}. Delete its folder and prepare "
             "it again: python -m flax_resnet prepare"
@@ -111,7 +111,7 @@ def _keys(info: tfds.core.DatasetInfo, source: str) -> tuple[str, str]:
     features = info.features
     images = [key for key, feature in features.items() if _is_image(feature)]
     labels = [key for key, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
-    # A data set such as cifar100 has two labels: the supervised pair says which is meant.
+    # Some data sets, such as cifar100, have two labels: the supervised pair selects one.
     pair = info.supervised_keys or ()
     image_keys = [key for key in images if key in pair] or images
     label_keys = [key for key in labels if key in pair] or labels
@@ -128,7 +128,7 @@ def _is_image(feature: tfds.features.FeatureConnector) -> bool:
 
 
 def prepare(builder: tfds.core.DatasetBuilder, source: str) -> None:
-    """Download and prepare a data set unless it lies in its folder as ArrayRecord already."""
+    """Download and prepare a data set unless it already exists as ArrayRecord."""
     if builder.data_path.exists() and builder.is_prepared():
         _check_format(builder, source)
         return
@@ -152,22 +152,22 @@ def prepare(builder: tfds.core.DatasetBuilder, source: str) -> None:
         if not (builder.data_path.exists() and builder.is_prepared()):
             raise InputError(
                 f"{source} could not be prepared in {builder.data_dir}: {error}. Check the "
-                "network and the disk, or set config.data.data_dir to where it lies prepared."
+                "network and the disk, or set config.data.data_dir to where it is prepared."
             ) from error
 
 
 def missing_package(source: str, error: ImportError) -> InputError:
-    """Return the error for a builder of TFDS that needs what is not installed."""
+    """Return the error for a TFDS builder that needs a package that is not installed."""
     return InputError(
         f"TFDS's builder of {source} needs a package that is missing ({error}). Install it with: "
-        'pip install "flax_resnet[prepare]", then run this again; what has been downloaded is kept.'
+        'pip install "flax_resnet[prepare]", then run this again; finished downloads are kept.'
     )
 
 
 def _download(builder: tfds.core.DatasetBuilder) -> str:
-    """Say what will be downloaded, from where and where to."""
+    """Return a description of the download: size, sources and destination."""
     files = sorted(builder.url_infos)
-    # A builder of several configs lists the files of all of them.
+    # A builder with several configs lists the files of all of them.
     listed = sum(info.size for info in builder.url_infos.values())
     size = units.Size(builder.info.download_size or listed)
     more = ", ..." if len(files) > 3 else ""
@@ -175,7 +175,7 @@ def _download(builder: tfds.core.DatasetBuilder) -> str:
 
 
 def _prepare_quietly(builder: tfds.core.DatasetBuilder) -> None:
-    """Prepare data that TFDS need not download, such as the digits, without its progress bars."""
+    """Prepare data that need no download, such as the digits, without TFDS's progress bars."""
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -188,7 +188,7 @@ def _check_format(builder: tfds.core.DatasetBuilder, source: str) -> None:
     formats = {str(found.value) for found in builder.info.available_file_formats()}
     if "array_record" not in formats:
         raise InputError(
-            f"{source} lies in {builder.data_dir} as {', '.join(sorted(formats))}; expected "
+            f"{source} is in {builder.data_dir} as {', '.join(sorted(formats))}; expected "
             'array_record. Convert it with: pip install "flax_resnet[prepare]"; '
             f"tfds convert_format --dataset_version_dir={builder.data_dir} "
             "--out_file_format=array_record"

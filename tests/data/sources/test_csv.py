@@ -75,8 +75,8 @@ def test_any_name_survives_being_written(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "begins with nothing; expected a first line 'file,label'"),
-        ("path,class\na,b\n", "begins with path, class; expected a first line"),
+        ("", "begins with nothing; expected a header 'file,label'"),
+        ("path,class\na,b\n", "begins with path, class; expected a header"),
         ("file,label\n", "lists no images"),
         ("file,label\na.png\n", r"row 2 has the file 'a.png' and the label ''; expected both"),
         ("file,label,split\na.png,x,trian\n", "row 2: the split is 'trian'; .*'train'"),
@@ -100,7 +100,7 @@ def test_files_outside_of_the_folder_have_to_be_trusted(folder, tmp_path):
     tables = tmp_path / "tables"
     tables.mkdir()
     (tables / "t.csv").write_text("file,label\n../images/train/bee/0.png,bee\n")
-    with pytest.raises(InputError, match=r"lies outside of .*Set config.data.follow_links=True"):
+    with pytest.raises(InputError, match=r"is outside of .*Set config.data.follow_links=True"):
         opened(tables / "t.csv")
     assert values(opened(tables / "t.csv", follow_links=True)) == [(40, 0)]
     # The way up starts from where the file is, not from where a link to its folder is.

@@ -157,7 +157,7 @@ def spoil_names(folder: Path) -> None:
         (spoil_value, r"masks/7\.png has pixels of value 77; expected the classes' values 10, 200"),
         (spoil_mode, r"masks/7\.png has pixels of mode RGB; expected 8-bit grey"),
         (spoil_bytes, r"masks/7\.png cannot be decoded"),
-        (spoil_format, r"masks/7\.jpg is no \.png"),
+        (spoil_format, r"masks/7\.jpg is not one of \.png"),
         (spoil_names, r"7\.PNG and .*7\.png have the same name"),
     ],
 )
@@ -170,8 +170,8 @@ def test_a_mistake_is_an_error_that_names_the_file(circles: Path, spoil, message
 @pytest.mark.parametrize(
     ("path", "settings", "message"),
     [
-        ("nowhere", {}, "which is no folder; expected PATH/images"),
-        ("circles/images", {}, "there is no folder"),
+        ("nowhere", {}, "which is not a folder; expected PATH/images"),
+        ("circles/images", {}, "does not exist"),
         ("circles", {"class_names": ("a",)}, "class_names has 1 entries and .* 2 classes"),
         ("circles", {"class_weights": (1.0,) * 3}, "class_weights has 3 entries"),
     ],

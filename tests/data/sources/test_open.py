@@ -16,8 +16,8 @@ from flax_resnet.errors import InputError
         ("synthetic:many", "expected a number of classes"),
         ("synthetic:0", "expected a number of classes"),
         ("tfds:", "expected a name"),
-        ("folder:", "which is no folder"),
-        ("folder:no/such/place", "which is no folder; expected PATH/train/CLASS"),
+        ("folder:", "which is not a folder"),
+        ("folder:no/such/place", "which is not a folder; expected PATH/train/CLASS"),
     ],
 )
 def test_a_name_that_means_nothing_is_an_error(name, message):
