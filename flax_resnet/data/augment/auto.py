@@ -1,7 +1,7 @@
 """The policies that AutoAugment found for ImageNet (https://arxiv.org/abs/1805.09501).
 
-A policy is 25 pairs of operations: one pair is drawn for an image, and each of its operations is
-applied with its own probability at its own magnitude, 0 .. 10.
+A policy consists of 25 pairs of operations. One pair is drawn per image, and each of its operations
+is applied with its own probability and magnitude, 0 .. 10.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 Choice = tuple[str, float, int]
 """A name in SEVERITIES, a probability and a magnitude."""
 
-# Version 0 of the EfficientNet code, which later recipes mean by AutoAugment. A few of its
-# operations have probability or magnitude 0: so it was found.
+# Version 0 of the EfficientNet code, which later recipes call AutoAugment. A few of its operations
+# have probability or magnitude 0 in the original.
 AUTO: tuple[tuple[Choice, Choice], ...] = (
     (("equalize", 0.8, 1), ("shear_y", 0.8, 4)),
     (("colour", 0.4, 9), ("equalize", 0.6, 3)),
@@ -39,7 +39,7 @@ AUTO: tuple[tuple[Choice, Choice], ...] = (
     (("colour", 0.8, 6), ("rotate", 0.4, 5)),
 )
 
-# Table 9 of the paper, where some pairs come twice.
+# Table 9 of the paper, which contains some pairs twice.
 AUTO_PAPER: tuple[tuple[Choice, Choice], ...] = (
     (("posterize_paper", 0.4, 8), ("rotate", 0.6, 9)),
     (("solarize", 0.6, 5), ("autocontrast", 0.6, 5)),

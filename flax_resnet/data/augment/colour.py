@@ -1,4 +1,4 @@
-"""Operations on colours and on neighbouring pixels, bit by bit as Pillow's."""
+"""Operations on colors and on neighboring pixels, equal to Pillow's bit for bit."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from flax_resnet.data.augment.canvas import to_array, to_pillow
 
-# Pillow's ImageFilter.SMOOTH. A sum of whole numbers over 13 is never half-way between two
-# numbers, so both libraries round to the same one; Pillow takes ten times as long.
+# Pillow's ImageFilter.SMOOTH. An integer over 13 is never halfway between two integers, so both
+# libraries round alike; Pillow takes ten times as long.
 _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
 
 
 def saturation(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blend with the grey image; factor 1 leaves the image, and grey images stay."""
+    """Blend with the gray image; factor 1 is the identity, and gray images do not change."""
     if image.shape[2] == 1:
         return image
     return to_array(ImageEnhance.Color(to_pillow(image)).enhance(factor))
 
 
 def hue(image: np.ndarray, turn: float) -> np.ndarray:
-    """Turn the colours by a fraction of their circle, -0.5 .. 0.5; grey images stay."""
+    """Rotate the hue by a fraction of the circle, -0.5 .. 0.5; gray images do not change."""
     if image.shape[2] == 1:
         return image
     bands = np.array(to_pillow(image).convert("HSV"))
-    bands[..., 0] += np.uint8(int(turn * 255) % 256)  # goes around
+    bands[..., 0] += np.uint8(int(turn * 255) % 256)  # modulo 256
     return to_array(Image.fromarray(bands, "HSV").convert("RGB"))
 
 
 def grey(image: np.ndarray) -> np.ndarray:
-    """Take the colours away."""
-    # Pillow's weights of red, green and blue: OpenCV rounds them otherwise.
+    """Convert to gray, as RGB."""
+    # Pillow's weights of red, green and blue, which OpenCV rounds differently.
     return cv2.cvtColor(np.asarray(to_pillow(image).convert("L")), cv2.COLOR_GRAY2RGB)
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blend with the smoothed image; factor 1 leaves the image, above it sharpens."""
+    """Blend with the smoothed image; factor 1 is the identity, larger ones sharpen."""
     smooth = image.copy()
-    if min(image.shape[:2]) >= 3:  # The outermost pixels stay.
+    if min(image.shape[:2]) >= 3:  # The border does not change.
         filtered = cv2.filter2D(image, -1, _SMOOTH).reshape(image.shape)
         smooth[1:-1, 1:-1] = filtered[1:-1, 1:-1]
     return to_array(Image.blend(to_pillow(smooth), to_pillow(image), factor))
 
 
 def blur(image: np.ndarray, radius: float) -> np.ndarray:
-    """Blur by a Gaussian whose standard deviation is `radius` pixels."""
+    """Apply a Gaussian blur with a standard deviation of `radius` pixels."""
     return to_array(to_pillow(image).filter(ImageFilter.GaussianBlur(radius)))

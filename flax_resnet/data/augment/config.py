@@ -1,4 +1,4 @@
-"""The settings of what is done to single training images beyond crops and flips."""
+"""Settings of the augmentation of single training images after crops and flips."""
 
 from __future__ import annotations
 
@@ -12,70 +12,69 @@ from flax_resnet.errors import InputError, require_known
 POLICY_NAMES = ("", "auto", "auto_paper", "rand", "trivial")
 FILLS = ("mean", "black")
 ERASE_MODES = ("const", "rand", "pixel")
-# The settings that switch something on, in the order in which images go through them.
+# The settings that switch a stage on, in the order of the stages.
 STAGE_NAMES = ("policy", "jitter", "grey", "blur", "solarize", "erase")
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Say how training images are changed after crop and flip; nothing is on by default.
+    """Augmentation of training images after crop and flip; off by default.
 
-    Images go through policy, jitter, grey, blur, solarize and erase, in this order.
+    The stages are policy, jitter, grey, blur, solarize and erase, in this order.
     """
 
     policy: str = ""
     """"" (none) | auto (AutoAugment's policy v0 of the EfficientNet code) | auto_paper (that of
     arXiv:1805.09501, table 9) | rand (RandAugment) | trivial (TrivialAugment-Wide, whose shifts
-    of up to 32 pixels are meant for images of 224). What bends or moves images interpolates as
-    config.data.interpolation says, bilinearly for area, smooth and aliased."""
+    of up to 32 pixels are meant for images of 224). Geometric operations interpolate as set by
+    config.data.interpolation, bilinearly for area, smooth and aliased."""
     operations: int = 2
-    """How many operations rand draws for an image (N of arXiv:1909.13719)."""
+    """The number of operations of rand per image (N of arXiv:1909.13719)."""
     magnitude: float = 9.0
-    """How strong those of rand are (M of arXiv:1909.13719): 0 .. magnitude_max."""
+    """The magnitude of rand (M of arXiv:1909.13719): 0 .. magnitude_max."""
     magnitude_std: float = 0.0
-    """Standard deviation of normal noise on each magnitude of rand and auto; published recipes
-    that have some take 0.5."""
+    """Standard deviation of normal noise on each magnitude of rand and auto; published recipes with
+    noise use 0.5."""
     magnitude_max: float = 10.0
-    """Where noise is cut off. 10 is the scale's nominal end; stronger recipes go beyond."""
+    """Upper limit of noisy magnitudes. 10 is the nominal maximum; some recipes exceed it."""
     probability: float = 0.5
-    """That each operation of rand is applied; 1.0 in arXiv:1909.13719."""
+    """Probability of each operation of rand; 1.0 in arXiv:1909.13719."""
     increasing: bool = False
-    """Let every operation of rand become stronger with the magnitude. The original ranges leave
-    posterize and solarize weaker, and the enhancements weakest in the middle."""
+    """Make every operation of rand stronger with the magnitude. In the original ranges, posterize
+    and solarize become weaker, and the enhancements are weakest in the middle."""
     fill: str = "mean"
-    """What fills the corners that rotations and shifts leave: mean (config.data.mean) | black"""
+    """Color of the area that rotations and shifts uncover: mean (config.data.mean) | black"""
 
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    """Strengths of brightness, contrast, saturation and hue: a factor from 1 - x to 1 + x each,
-    for hue a turn from -x to x with x <= 0.5. They come in random order."""
+    """Strengths x of brightness, contrast, saturation and hue, in random order: factors from 1 - x
+    to 1 + x, and for hue a rotation from -x to x with x <= 0.5."""
     jitter_probability: float = 1.0
     grey: float = 0.0
-    """Probability that an image loses its colour."""
+    """Probability of conversion to gray."""
     blur: float = 0.0
     """Probability of a Gaussian blur."""
     blur_radius: tuple[float, float] = (0.1, 2.0)
     """The range of its standard deviation, in pixels."""
     solarize: float = 0.0
-    """Probability that values from 128 on are inverted."""
+    """Probability of inverting values of at least 128."""
 
     erase: float = 0.0
-    """Probability that a rectangle is overwritten (arXiv:1708.04896)."""
+    """Probability of erasing a rectangle (arXiv:1708.04896)."""
     erase_mode: str = "const"
-    """const (config.data.mean, which normalising turns into 0 up to half a grey level) | rand (one
-    normal colour a rectangle) | pixel (normal noise). Colours are those that pixels can have:
-    where others erase normalised images, noise goes beyond white and black, and here it ends
-    there."""
+    """const (config.data.mean, which is normalized to 0 up to rounding) | rand (one normally
+    distributed color per rectangle) | pixel (normal noise). Colors are clipped to black and white,
+    unlike in implementations that erase normalized images."""
     erase_scale: tuple[float, float] = (0.02, 1 / 3)
     """The range of its area, as a fraction of the image."""
     erase_ratio: tuple[float, float] = (0.3, 1 / 0.3)
     """The range of its height over its width."""
 
     repeats: int = 1
-    """How often an image comes in a batch, each time changed otherwise (arXiv:1901.09335). An epoch
-    has as many batches as ever, and sees one in so many images."""
+    """Occurrences of an image in a batch, each augmented differently (arXiv:1901.09335). The number
+    of batches per epoch stays the same, so an epoch contains 1 / repeats of the images."""
 
     def __post_init__(self) -> None:
-        """Turn lists, as they come out of JSON, into tuples; refuse values that cannot work."""
+        """Turn lists, as read from JSON, into tuples; refuse invalid values."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Iterable) and not isinstance(value, str):
@@ -101,12 +100,12 @@ class AugmentConfig:
 
     @functools.cached_property
     def stages(self) -> tuple[str, ...]:
-        """Return the names of the stages that are on, in order."""
+        """Return the names of the active stages, in order."""
         on = self.__dict__ | {"jitter": any(self.jitter) and self.jitter_probability > 0}
         return tuple(name for name in STAGE_NAMES if on[name])
 
     def check_use(self, source: str, channels: int) -> None:
-        """Raise `InputError` where images of this source and kind cannot go through the stages."""
+        """Raise `InputError` if the stages do not support this source and these channels."""
         if self.stages and source.startswith("masks:"):
             raise InputError(
                 f"config.data.augment.{self.stages[0]} is {getattr(self, self.stages[0])!r}; "

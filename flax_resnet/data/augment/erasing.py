@@ -15,10 +15,10 @@ _TRIES = 10
 def draw_rectangle(
     height: int, width: int, rng: np.random.Generator, config: AugmentConfig
 ) -> tuple[int, int, int, int] | None:
-    """Draw (top, left, height, width), or None where the image is left alone.
+    """Draw (top, left, height, width), or None if nothing is erased.
 
-    The area is uniform in erase_scale and the logarithm of height over width in erase_ratio's. Of
-    ten tries the first is taken that is smaller than the image both ways; then it is left alone.
+    The area is uniform in erase_scale, and the logarithm of height over width is uniform too. The
+    first of ten attempts that is smaller than the image in both dimensions is used.
     """
     if rng.random() >= config.erase:
         return None
@@ -42,11 +42,11 @@ def erase(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> np.ndarray:
-    """Overwrite (top, left, height, width) of a uint8 image.
+    """Return a uint8 image with the rectangle (top, left, height, width) overwritten.
 
     Args:
-      mode: const (the mean), rand (one colour) or pixel (noise); the latter normal with this mean
-        and standard deviation per channel of images in 0..1, cut off at black and white.
+      mode: const (the mean), rand (one color) or pixel (noise). The last two are normal with this
+        mean and standard deviation per channel of images in 0..1, clipped to black and white.
     """
     top, left, rows, columns = rectangle
     channels = image.shape[2]

@@ -1,6 +1,6 @@
-"""Operations that move pixels, by Pillow: what OpenCV interpolates differs in the last bits.
+"""Geometric operations, by Pillow, since OpenCV's interpolation differs in the last bits.
 
-Moves by whole pixels need no interpolation, and OpenCV makes the same of them.
+Translations by whole pixels need no interpolation; OpenCV gives the same result.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from flax_resnet.data.augment.canvas import Canvas, to_array, to_pillow
 
 
 def rotate(image: np.ndarray, degrees: float, canvas: Canvas) -> np.ndarray:
-    """Turn counter-clockwise about the centre."""
+    """Rotate counterclockwise about the center."""
     turned = to_pillow(image).rotate(
         degrees, resample=canvas.resample, fillcolor=canvas.pillow_fill
     )
@@ -55,9 +55,9 @@ def translate_y_relative(image: np.ndarray, fraction: float, canvas: Canvas) -> 
 
 
 def _affine(image: np.ndarray, matrix: tuple[float, ...], canvas: Canvas) -> np.ndarray:
-    picture = to_pillow(image)
+    source = to_pillow(image)
     kind, colour = Image.Transform.AFFINE, canvas.pillow_fill
-    bent = picture.transform(picture.size, kind, matrix, canvas.resample, fillcolor=colour)
+    bent = source.transform(source.size, kind, matrix, canvas.resample, fillcolor=colour)
     return to_array(bent)
 
 

@@ -19,9 +19,9 @@ CHANGES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 
 
 def draw_jitter(rng: np.random.Generator, config: AugmentConfig) -> list[tuple[str, float]]:
-    """Draw names and arguments, in the order in which they are applied; strengths of 0 are none.
+    """Draw the names and arguments of changes, in random order; strengths of 0 are omitted.
 
-    Factors are uniform from max(0, 1 - x) to 1 + x, and turns of hue from -x to x.
+    Factors are uniform from max(0, 1 - x) to 1 + x, and rotations of hue from -x to x.
     """
     if rng.random() >= config.jitter_probability:
         return []

@@ -1,7 +1,7 @@
-"""The operations that policies are made of, by name.
+"""The operations of policies, by name.
 
 Each takes uint8 (height, width, 1 or 3), an argument in its own unit and a `Canvas`, and returns
-a new image of that shape. Arguments mean what they mean to Pillow.
+a new image of that shape. Arguments have the same meaning as in Pillow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a magnitude means to each operation of a policy."""
+"""The arguments of the operations of policies at each magnitude."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Severity:
     end: float = 0.0
     """The argument at the nominal end of the scale."""
     signed: bool = False
-    """Go either way from the start, at random."""
+    """Negate the distance from the start, at random."""
     whole: Callable[[float], int] | None = None
-    """How the distance from the start becomes a whole number."""
+    """The rounding of the distance from the start to an integer."""
     low: float = -math.inf
     high: float = math.inf
 
@@ -41,7 +41,7 @@ SEVERITIES: dict[str, Severity] = {
     "invert": Severity("invert"),
     "rotate": Severity("rotate", 0, 30, signed=True),
     "posterize": Severity("posterize", 0, 4, whole=int),
-    # The paper keeps 4 to 8 bits, the code that everyone runs 0 to 4.
+    # The paper keeps 4 to 8 bits, the common code 0 to 4.
     "posterize_paper": Severity("posterize", 4, 8, whole=int),
     "solarize": Severity("solarize", 0, 256, whole=int, high=256),
     "solarize_add": Severity("solarize_add", 0, 110, whole=int, high=128),
@@ -69,8 +69,8 @@ RAND_INCREASING: dict[str, Severity] = RAND | {
     "sharpness": Severity("sharpness", 1, 1.9, signed=True, low=0.1),
 }
 
-# TrivialAugment's wide ranges in the form that torchvision gave them: 31 magnitudes, 0 .. 30
-# (https://arxiv.org/abs/2103.10158, table 2). Translations are in pixels, whatever the size.
+# TrivialAugment's wide ranges as in torchvision: 31 magnitudes, 0 .. 30
+# (https://arxiv.org/abs/2103.10158, table 2). Translations are in pixels for any image size.
 TRIVIAL_LEVELS = 31
 TRIVIAL_WIDE: dict[str, Severity] = {
     "identity": Severity("identity"),

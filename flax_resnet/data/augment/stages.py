@@ -1,4 +1,4 @@
-"""One image's way through everything that is switched on."""
+"""The stages of augmentation, applied to one image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flax_resnet.data.augment.jitter import CHANGES, draw_jitter
 from flax_resnet.data.augment.operations import OPERATIONS
 from flax_resnet.data.augment.policies import POLICIES
 
-if TYPE_CHECKING:  # DataConfig holds this room's config, and so imports it.
+if TYPE_CHECKING:  # DataConfig imports this package's config.
     from flax_resnet.data.config import DataConfig
 
 _FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
@@ -23,9 +23,9 @@ _SOLARIZE_FROM = 128.0
 
 
 def augment(image: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
-    """Change a uint8 (height, width, channels) image as config.augment says, at random.
+    """Return a uint8 (height, width, channels) image, augmented at random by config.augment.
 
-    Nothing is drawn for a stage that is off.
+    Inactive stages draw no random numbers.
     """
     if not config.augment.stages:
         return image

@@ -16,6 +16,8 @@ import numpy as np
 # An ImageNet image has 0.2 megapixels, one of a large camera 100. A PNG of a few kilobytes that
 # expands to gigabytes is an attack or an error.
 MAX_PIXELS = 2**27
+# A photograph has a few megabytes, a large uncompressed scan a hundred.
+MAX_BYTES = 2**28
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
@@ -25,9 +27,50 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Segments with a length that may precede them: tables, application data and comments.
 _SEGMENTS = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)})
 
+_KINDS: dict[str, Callable[[int], bool]] = {
+    "folder": stat.S_ISDIR,
+    "named pipe": stat.S_ISFIFO,
+    "socket": stat.S_ISSOCK,
+    "device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
+}
+
 
 class DecodeError(ValueError):
     """An error in the bytes of an image; the loader adds the name of the image."""
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+      DecodeError: it is not a regular file, or has more than `MAX_BYTES`.
+      OSError: it does not exist or cannot be read.
+    """
+    with open_plain(path) as file:
+        # With a limit, since the file may grow while it is read.
+        return file.read(os.fstat(file.fileno()).st_size)
+
+
+@contextmanager
+def open_plain(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file as a context manager; raise as `read_file` does."""
+    with open(path, "rb", opener=_at_once) as file:
+        status = os.fstat(file.fileno())
+        if kind := special_kind(status.st_mode):
+            raise DecodeError(f"it is a {kind}; expected a file")
+        if status.st_size > MAX_BYTES:
+            raise DecodeError(f"its {status.st_size} bytes are more than the limit of {MAX_BYTES}")
+        yield file
+
+
+def special_kind(mode: int) -> str | None:
+    """Return the kind of a special file with this `st_mode`, or None for a regular one."""
+    return next((kind for kind, holds in _KINDS.items() if holds(mode)), None)
+
+
+def _at_once(path: str, mode: int) -> int:
+    # Without O_NONBLOCK, opening a named pipe waits for a writer. Windows has neither.
+    return os.open(path, mode | getattr(os, "O_NONBLOCK", 0))
 
 
 def decode_image(data: bytes, channels: int) -> np.ndarray:
@@ -169,48 +212,3 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
         width, height = struct.unpack_from("<HH", data, 26)
         return height & 0x3FFF, width & 0x3FFF
     return None
-
-
-# A photograph has a few megabytes, a large uncompressed scan a hundred.
-MAX_BYTES = 2**28
-
-_KINDS: dict[str, Callable[[int], bool]] = {
-    "folder": stat.S_ISDIR,
-    "named pipe": stat.S_ISFIFO,
-    "socket": stat.S_ISSOCK,
-    "device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
-}
-
-
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a file.
-
-    Raises:
-      DecodeError: it is not a regular file, or has more than `MAX_BYTES`.
-      OSError: it does not exist or cannot be read.
-    """
-    with open_plain(path) as file:
-        # With a limit, since the file may grow while it is read.
-        return file.read(os.fstat(file.fileno()).st_size)
-
-
-@contextmanager
-def open_plain(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file as a context manager; raise as `read_file` does."""
-    with open(path, "rb", opener=_at_once) as file:
-        status = os.fstat(file.fileno())
-        if kind := special_kind(status.st_mode):
-            raise DecodeError(f"it is a {kind}; expected a file")
-        if status.st_size > MAX_BYTES:
-            raise DecodeError(f"its {status.st_size} bytes are more than the limit of {MAX_BYTES}")
-        yield file
-
-
-def special_kind(mode: int) -> str | None:
-    """Return the kind of a special file with this `st_mode`, or None for a regular one."""
-    return next((kind for kind, holds in _KINDS.items() if holds(mode)), None)
-
-
-def _at_once(path: str, mode: int) -> int:
-    # Without O_NONBLOCK, opening a named pipe waits for a writer. Windows has neither.
-    return os.open(path, mode | getattr(os, "O_NONBLOCK", 0))

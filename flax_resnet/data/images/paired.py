@@ -1,6 +1,6 @@
-"""Crops, flips, turns and elastic deformations that an image and its mask go through together.
+"""Joint crops, flips, rotations and elastic deformations of an image and its mask.
 
-Every random choice comes from the generator that is passed in.
+Random choices use the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from flax_resnet.models import IGNORED
 def paired_transform(
     image: np.ndarray, label: np.ndarray, rng: np.random.Generator, config: DataConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cut the same random square of image_size out of both, bent, mirrored and turned alike.
+    """Return the same random crop of both, deformed, flipped and rotated alike.
 
-    An image smaller than the square is continued by its reflection. Images are interpolated,
-    labels take the nearest pixel.
+    Smaller images are padded by reflection. Images are interpolated bilinearly, labels take the
+    nearest pixel.
     """
     size, masks = config.image_size, config.masks
-    # Drawn whether or not they are used, so that switching one off leaves the others as they were.
+    # Always drawn, so that switching one off does not change the others.
     *where, across, down, turn = rng.random(5).tolist()
     top, left = (
         _offset(side, size, uniform) for side, uniform in zip(label.shape, where, strict=True)
@@ -47,26 +47,26 @@ def paired_transform(
 def displacements(
     rng: np.random.Generator, size: int, spacing: int, deviation: float
 ) -> np.ndarray:
-    """Draw a smooth field, float32 (size, size, 2) of (down, right) in pixels.
+    """Draw a smooth field of displacements, float32 (size, size, 2) of (down, right) in pixels.
 
-    Displacements at the nodes of a grid are normal; between them a bicubic spline goes through
+    Displacements at the nodes of a grid are normal, with bicubic interpolation between them
     (Simard et al. 2003; Ronneberger et al., arXiv:1505.04597, section 3.1).
     """
     spline = _spline(size, spacing)
     nodes = rng.standard_normal((spline.shape[1],) * 2 + (2,), np.float32) * np.float32(deviation)
-    # Not by a matrix product: what that sums first may depend on the number of threads.
+    # Not a matrix product, whose order of summation may depend on the number of threads.
     rows = np.einsum("in,nmk->imk", spline, nodes)
     return np.einsum("jm,imk->ijk", spline, rows)
 
 
 def pad_to(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Continue an image below and to the right by its reflection."""
+    """Return an image padded below and to the right by reflection."""
     sides = [(0, height - array.shape[0]), (0, width - array.shape[1])]
     return np.pad(array, sides + [(0, 0)] * (array.ndim - 2), mode="reflect")
 
 
 def _offset(side: int, size: int, uniform: float) -> int:
-    """Return where a crop of `size` starts: before the image where that is smaller."""
+    """Return the start of a crop of `size`, which is negative for smaller images."""
     return int(uniform * (side - size + 1)) if side >= size else (side - size) // 2
 
 
@@ -110,16 +110,16 @@ def _spline(size: int, spacing: int) -> np.ndarray:
 
 
 def border_weights(labels: np.ndarray, weight: float, sigma: float) -> np.ndarray:
-    """Return weight * exp(-(d1 + d2)^2 / (2 sigma^2)) of the background, float32 (height, width).
+    """Return weight * exp(-(d1 + d2)^2 / (2 sigma^2)) in the background, float32 (height, width).
 
-    d1 and d2 are the distances to the nearest and the second nearest thing: equation 2 of
-    Ronneberger et al., arXiv:1505.04597, without its class weights. A thing is a connected piece
-    of pixels that are not of class 0, the background; pieces that touch only at corners are two.
+    d1 and d2 are the distances to the nearest and the second nearest object: equation 2 of
+    Ronneberger et al., arXiv:1505.04597, without its class weights. Objects are the 4-connected
+    components of the pixels that are not of class 0, the background.
     """
-    things = ((labels > 0) & (labels != IGNORED)).astype(np.uint8)
-    count, pieces, boxes, _ = cv2.connectedComponentsWithStats(things, connectivity=4)
+    objects = ((labels > 0) & (labels != IGNORED)).astype(np.uint8)
+    count, pieces, boxes, _ = cv2.connectedComponentsWithStats(objects, connectivity=4)
     height, width = labels.shape
-    # Farther off a term is below weight * exp(-8).
+    # At larger distances the result is below weight * exp(-8).
     reach = math.ceil(4 * sigma)
     first = np.full(labels.shape, np.inf, np.float32)
     second = first.copy()
@@ -134,4 +134,4 @@ def border_weights(labels: np.ndarray, weight: float, sigma: float) -> np.ndarra
         second[near] = np.minimum(second[near], np.maximum(first[near], distance))
         first[near] = np.minimum(first[near], distance)
     gaps = weight * np.exp(-np.square(first + second) / (2 * sigma**2))
-    return np.where(things == 0, gaps, 0).astype(np.float32)
+    return np.where(objects == 0, gaps, 0).astype(np.float32)

@@ -1,7 +1,7 @@
 """Crops, resizes and flips of uint8 (height, width, channels) images.
 
-Every random choice comes from the generator that is passed in. What else happens to one image is
-in the room `augment`; normalising and mixing run on the device, in the training step.
+Random choices use the generator that is passed in. Further augmentation is in `data.augment`;
+normalization and mixing run on the device, in the training step.
 """
 
 from __future__ import annotations
@@ -17,34 +17,32 @@ from flax_resnet.data.augment.stages import augment
 from flax_resnet.data.config import DataConfig
 
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-# An image's long side over its short one, above which evaluation cuts the ends off.
+# Aspect ratio above which evaluation crops the long side first.
 _LONGEST = 16
-# Where `smooth` shrinks a side to less than one in so many, it averages to twice the size first:
-# kernels stay small.
+# Factor of shrinking above which `smooth` first averages to twice the size, to keep kernels small.
 _FAR = 4
 Crop = Callable[[np.ndarray, np.random.Generator, DataConfig], np.ndarray]
 
 
 def train_transform(image: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
-    """Crop, flip and augment at random to (image_size, image_size, channels)."""
+    """Return a random crop, flipped and augmented: (image_size, image_size, channels)."""
     image = CROPS[config.crop](image, rng, config)
-    # Drawn whether or not it is used, so that switching flips off leaves the crops as they were.
+    # Always drawn, so that crops do not depend on config.flip.
     mirrored = rng.random() < 0.5
     if config.flip and mirrored:
-        # A view with steps backwards would take 30 times as long to copy into the batch.
+        # A view with a negative stride would take 30 times as long to copy into the batch.
         image = cv2.flip(image, 1).reshape(image.shape)
     return augment(image, rng, config)
 
 
 def eval_transform(image: np.ndarray, config: DataConfig) -> np.ndarray:
-    """Resize the short side to test_size / eval_crop, then cut the central square."""
-    # A line of 1 x 100,000 pixels would become an image of 256 x 25,600,000: what lies far beyond
-    # the square goes first.
+    """Resize the short side to test_size / eval_crop and return the central square."""
+    # An image of 1 x 100,000 pixels would become one of 256 x 25,600,000, so it is cropped first.
     reach = _LONGEST * min(image.shape[:2])
     image = _centre(image, min(image.shape[0], reach), min(image.shape[1], reach))
     height, width = image.shape[:2]
     short = math.floor(config.test_size / config.eval_crop)
-    # The rounding of timm and torchvision, so that accuracies of published weights compare.
+    # Rounded as in timm and torchvision, to reproduce the accuracies of published weights.
     if height <= width:
         size = short, int(short * width / height)
     else:
@@ -56,30 +54,29 @@ def eval_transform(image: np.ndarray, config: DataConfig) -> np.ndarray:
 def random_resized_crop(
     image: np.ndarray, rng: np.random.Generator, config: DataConfig
 ) -> np.ndarray:
-    """Cut a random rectangle and resize it to a square (https://arxiv.org/abs/1409.4842)."""
+    """Crop a random rectangle and resize it to a square (https://arxiv.org/abs/1409.4842)."""
     top, left, height, width = random_rectangle(
         image.shape[0], image.shape[1], rng, config.crop_scale, config.crop_ratio
     )
-    # The crop comes first: what is cut off need not be resized.
     rectangle = image[top : top + height, left : left + width]
     return resize(rectangle, (config.image_size,) * 2, _drawn_filter(rng, config))
 
 
 def pad_crop(image: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
-    """Shift by up to crop_padding pixels each way (https://arxiv.org/abs/1512.03385, 4.2).
+    """Shift by up to crop_padding pixels in each direction (https://arxiv.org/abs/1512.03385, 4.2).
 
-    The border is black, which is how that recipe is commonly reproduced, not reflected.
+    The border is black, as in common reproductions of that recipe.
     """
     size, reach = config.image_size, config.crop_padding
     padded = np.zeros((size + 2 * reach, size + 2 * reach, config.channels), np.uint8)
     padded[reach : reach + size, reach : reach + size] = whole(image, rng, config)
-    # One draw: for images this small, two calls would cost as much as the rest.
+    # One call: for small images, two would take as long as everything else.
     top, left = (int(uniform * (2 * reach + 1)) for uniform in rng.random(2).tolist())
     return padded[top : top + size, left : left + size]
 
 
 def whole(image: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
-    """Keep the whole image, resized where its size differs."""
+    """Return the whole image, resized if necessary."""
     return resize(image, (config.image_size,) * 2, _drawn_filter(rng, config))
 
 
@@ -91,7 +88,7 @@ CROPS: dict[str, Crop] = {
 
 
 def _drawn_filter(rng: np.random.Generator, config: DataConfig) -> str:
-    """Return the interpolation of a training image; nothing is drawn where the config says it."""
+    """Return the interpolation of a training image, drawn at random only for "random"."""
     if config.interpolation != "random":
         return config.interpolation
     return "bicubic" if rng.random() < 0.5 else "bilinear"
@@ -106,8 +103,8 @@ def random_rectangle(
 ) -> tuple[int, int, int, int]:
     """Draw (top, left, height, width) as torchvision's RandomResizedCrop does.
 
-    Ten tries at a random area and aspect ratio; then the largest central rectangle whose ratio
-    lies in the range.
+    After ten failed attempts at a random area and aspect ratio, return the largest central
+    rectangle whose ratio is in the range.
     """
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
@@ -127,13 +124,13 @@ def random_rectangle(
 
 
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: str = "area") -> np.ndarray:
-    """Resize to `size` = (height, width); images of that size already are returned as they are.
+    """Return the image resized to `size` = (height, width), or itself if it has that size.
 
-    `bilinear` and `bicubic` are Pillow's filters. The others come near to `bilinear` where images
-    shrink; this is by how many grey levels (root mean square), and the ms that a 224-pixel crop of
-    a photograph takes: `smooth`, which blurs and interpolates, 1.6 and 0.2; `area`, which averages,
-    1.8 and 0.5; `aliased`, which interpolates between neighbours, 3.9 and 0.1; `bilinear` itself
-    takes 0.8. Where the image grows, all are Pillow's bilinear filter.
+    `bilinear` and `bicubic` are Pillow's filters. When enlarging, the others equal `bilinear`. When
+    shrinking, they approximate it, with these differences in gray levels (root mean square) and
+    times for a 224-pixel crop of a photograph: `smooth`, which blurs and interpolates, 1.6 and
+    0.2 ms; `area`, which averages, 1.8 and 0.5 ms; `aliased`, which interpolates between
+    neighbors, 3.9 and 0.1 ms. `bilinear` takes 0.8 ms.
     """
     if image.shape[:2] == size:
         return image
@@ -151,7 +148,7 @@ def resize(image: np.ndarray, size: tuple[int, int], interpolation: str = "area"
 
 
 def _blurred(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Blur an image so far that interpolating it at `size` gives what Pillow's filter gives."""
+    """Return a blurred image whose interpolation at `size` approximates Pillow's filter."""
     sides = image.shape[:2]
     near = tuple(2 * to if side > _FAR * to else side for side, to in zip(sides, size, strict=True))
     if near != sides:
@@ -161,10 +158,10 @@ def _blurred(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _gaussian(factor: float) -> tuple[int, float]:
-    """Return size and sigma of the kernel for a side that shrinks by a factor.
+    """Return the size and the sigma of the kernel for a side that shrinks by a factor.
 
-    Pillow's filter is a triangle of variance factor^2 / 6, in pixels. Interpolation between two
-    neighbours has 1 / 6 by itself in the mean; 0.8 / 6 came nearest on photographs.
+    Pillow's filter is a triangle with variance factor^2 / 6, in pixels. Interpolation between two
+    neighbors contributes a mean variance of 1 / 6; 0.8 / 6 was the best fit on photographs.
     """
     if factor <= 1:
         return 1, 1.0
@@ -172,13 +169,13 @@ def _gaussian(factor: float) -> tuple[int, float]:
     sigma = math.sqrt(variance)
     if variance > 0.6:
         return 2 * math.ceil(2 * sigma) + 1, sigma
-    # Three taps, of which the outer ones have half the variance each; OpenCV makes them
-    # exp(-1 / (2 sigma^2)) of the middle one.
+    # Three taps whose outer weights are variance / 2; in OpenCV they are the middle one times
+    # exp(-1 / (2 sigma^2)).
     return 3, math.sqrt(0.5 / math.log((1 - variance) / (variance / 2)))
 
 
 def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """Cut the central (size, size); the image is at least that large."""
+    """Return the central (size, size) of an image that is at least that large."""
     return _centre(image, size, size)
 
 

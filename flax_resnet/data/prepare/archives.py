@@ -1,6 +1,6 @@
-"""The official ImageNet archives, as lists of images addressed by offset.
+"""The official ImageNet archives, as lists of images with their offsets.
 
-Nothing is unpacked: a worker process opens the archive and reads the bytes it was told of.
+Archives are not unpacked: worker processes read the images at their offsets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flax_resnet.data.images.decode import MAX_BYTES
 from flax_resnet.errors import InputError, expected_names
 
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
-# Tells how far the scan of an archive is, in bytes.
+# Called with the number of bytes of an archive that have been scanned.
 Progress = Callable[[int], None]
 
 
@@ -32,7 +32,7 @@ class Member:
 
 
 def train_members(archive: Path, progress: Progress) -> list[Member]:
-    """List ILSVRC2012_img_train.tar: one archive for each synset, nXXXXXXXX.tar, in it."""
+    """Return the images of ILSVRC2012_img_train.tar, which contains one archive per synset."""
     synsets = set(_labels("labels.txt"))
     members = []
     for inner in _files(archive, archive.stat().st_size, 0):
@@ -49,7 +49,7 @@ def train_members(archive: Path, progress: Progress) -> list[Member]:
 
 
 def validation_members(archive: Path, progress: Progress) -> list[Member]:
-    """List ILSVRC2012_img_val.tar; the labels are the list that TFDS ships, by image number."""
+    """Return the images of ILSVRC2012_img_val.tar, with the labels that TFDS contains."""
     labels = _labels("validation_labels.txt")
     members = []
     for image in _files(archive, archive.stat().st_size, 0):
@@ -81,7 +81,7 @@ def _member(archive: Path, image: _File, synset: str) -> Member:
 
 
 def _files(archive: Path, size: int, start: int) -> Iterator[_File]:
-    """List the files of the tar archive that lies at `start` of a file; directories are passed."""
+    """Yield the files of the tar archive that starts at byte `start`, without directories."""
     end = start + size
     try:
         with archive.open("rb") as stream:
@@ -91,13 +91,13 @@ def _files(archive: Path, size: int, start: int) -> Iterator[_File]:
                     if info.isdir():
                         continue
                     yield _checked(archive, info, end)
-            # tarfile takes a damaged header for the end of the archive.
+            # tarfile treats a damaged header as the end of the archive.
             stream.seek(tar.offset)
             if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError(f"no member and no end mark at byte {tar.offset}")
     except InputError:
         raise
-    # The last two come from sizes that a header of a long name or a comment may claim.
+    # Invalid sizes in headers of long names or comments cause the last two.
     except (tarfile.TarError, OSError, ValueError, MemoryError) as error:
         reason = str(error) or type(error).__name__
         raise InputError(
@@ -109,13 +109,13 @@ def _files(archive: Path, size: int, start: int) -> Iterator[_File]:
 def _checked(archive: Path, info: tarfile.TarInfo, end: int) -> _File:
     path = PurePosixPath(info.name)
     outside = path.is_absolute() or ".." in path.parts
-    # A negative size leads back to where the header is, for ever.
+    # A negative size would lead back to the header and cause an infinite loop.
     if outside or not info.isfile() or not info.name.isprintable() or info.size < 0:
         raise InputError(
             f"{archive} contains {info.name!r}; expected plain files with paths inside the "
             "archive. It is not the official archive: fetch it again from https://image-net.org."
         )
-    # tarfile counts offsets from the start of the file, also where the archive starts later.
+    # tarfile counts offsets from the start of the file, not of the inner archive.
     if info.offset_data + info.size > end:
         raise InputError(
             f"{archive} ends within {info.name!r}: {info.offset_data + info.size - end} bytes are "

@@ -1,7 +1,7 @@
-"""Pack the official ImageNet archives into what `tfds.builder("imagenet2012")` reads.
+"""Pack the official ImageNet archives for `tfds.builder("imagenet2012")`.
 
-TFDS's own builder needs TensorFlow. The result here is the same: ArrayRecord shards of serialised
-tf.train.Example messages, features.json and dataset_info.json.
+The result equals that of TFDS's own builder, which needs TensorFlow: ArrayRecord shards of
+serialized tf.train.Example messages, features.json and dataset_info.json.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from flax_resnet.data.positions import permutation
 from flax_resnet.data.prepare.archives import Member, train_members, validation_members
 from flax_resnet.errors import InputError
 
-# (what is done, how much of it, of how much): for a progress bar.
+# (task, amount done, total amount), for a progress bar.
 Report = Callable[[str, int, int], None]
 _SHUFFLE_SEED = 0
-# Of images that are resized, or that are no RGB JPEG to begin with.
+# For images that are resized or that are not RGB or gray JPEGs.
 _JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """All that a worker process needs to know to write one file."""
+    """The contents of one file, for the worker process that writes it."""
 
     path: Path
     archive: Path
@@ -52,10 +52,13 @@ def pack_imagenet(
     workers: int = 1,
     report: Report = lambda what, done, total: None,
 ) -> Path:
-    """Pack the archives that are given and return the data set's folder.
+    """Pack the given archives and return the data set's folder.
 
-    `resize_to` is the short side, in pixels, to which larger images shrink. Whole shards of an
-    earlier run with the same archives and options are kept. With one worker nothing is started.
+    Complete shards of an earlier run with the same archives and options are kept.
+
+    Args:
+      resize_to: the short side, in pixels, to which larger images are resized.
+      workers: the number of processes; 1: this process.
     """
     builder = tfds.builder("imagenet2012", data_dir=data_dir)
     folder = Path(builder.data_dir)
@@ -84,7 +87,7 @@ def pack_imagenet(
 def _plan(
     split: str, archive: Path, folder: Path, resize_to: int | None, report: Report
 ) -> list[_Shard]:
-    """Say which member of the archive goes into which file."""
+    """Return the shards with their images."""
     if not archive.is_file():
         raise InputError(f"{archive} is no file; expected the archive of the {split} images.")
     total = archive.stat().st_size
@@ -120,7 +123,7 @@ def _plan_file(folder: Path, split: str) -> Path:
 
 
 def _check_unclaimed(split: str, prepared: bool, folder: Path) -> None:
-    """Refuse to touch files that another program, such as TFDS, has prepared."""
+    """Raise `InputError` if another program, such as TFDS, has prepared the split."""
     if prepared and not _plan_file(folder, split).exists():
         raise InputError(
             f"{folder} already has a {split} split, which was not packed by this command. Use it "
@@ -129,7 +132,7 @@ def _check_unclaimed(split: str, prepared: bool, folder: Path) -> None:
 
 
 def _check_same_plan(path: Path, members: list[Member], resize_to: int | None) -> None:
-    """Refuse to mix the shards of two different packs, which would repeat and lose images."""
+    """Raise `InputError` if an earlier run had other images: mixed shards repeat and lose some."""
     listing = "\n".join(f"{member.name} {member.size}" for member in members)
     plan = {"images": len(members), "crc32": zlib.crc32(listing.encode()), "resize": resize_to}
     text = json.dumps(plan)
@@ -145,7 +148,7 @@ def _check_same_plan(path: Path, members: list[Member], resize_to: int | None) -
 
 
 def _write_all(split: str, shards: list[_Shard], workers: int, report: Report) -> list[int]:
-    """Write the shards that are missing; return the bytes of all."""
+    """Write the missing shards; return the sizes of all in bytes."""
     what, total = f"packing {split}", sum(len(shard.members) for shard in shards)
     done = 0
     for shard in _written(shards, workers):
@@ -155,7 +158,7 @@ def _write_all(split: str, shards: list[_Shard], workers: int, report: Report) -
 
 
 def _written(shards: list[_Shard], workers: int) -> Iterator[_Shard]:
-    """Yield every shard once it is there."""
+    """Yield every shard once it is complete."""
     missing = [shard for shard in shards if not shard.path.exists()]
     yield from (shard for shard in shards if shard.path.exists())
     if workers <= 1 or len(missing) <= 1:
@@ -170,7 +173,7 @@ def _written(shards: list[_Shard], workers: int) -> Iterator[_Shard]:
 
 
 def _start_worker() -> None:
-    # Ctrl-C reaches every process of a terminal; the main one lets the others end their shards.
+    # Ctrl-C reaches every process of a terminal; workers finish their shards.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -181,16 +184,16 @@ def _completed(pool: Executor, shards: list[_Shard]) -> Iterator[_Shard]:
             future.result()
             yield futures[future]
     finally:
-        # An error, or Ctrl-C, ends the run at the shards that are being written.
+        # After an error or Ctrl-C, only the current shards are finished.
         pool.shutdown(cancel_futures=True)
 
 
 def write_shard(shard: _Shard) -> None:
-    """Write one file under a temporary name, and rename it when it is whole."""
+    """Write one file under a temporary name, and rename it when it is complete."""
     cv2.setNumThreads(0)
     features = tfds.builder("imagenet2012", data_dir=shard.path.parents[2]).info.features
     partial = shard.path.with_name(f"incomplete.{shard.path.name}")
-    # One record a group: what random access wants.
+    # One record per group, for random access.
     writer = ArrayRecordWriter(str(partial), "group_size:1")
     try:
         with shard.archive.open("rb") as archive:
@@ -205,9 +208,9 @@ def write_shard(shard: _Shard) -> None:
 
 
 def _encoded(data: bytes, shard: _Shard, member: Member) -> bytes:
-    """Return a JPEG in RGB or grey, of the wanted size.
+    """Return an RGB or gray JPEG of the requested size.
 
-    The training images hold one PNG and 22 CMYK JPEGs, which TFDS turns into RGB JPEGs too.
+    Like TFDS, convert the PNG and the 22 CMYK JPEGs of the training images to RGB JPEGs.
     """
     if shard.resize_to is None and is_rgb_or_grey_jpeg(data):
         return data
@@ -226,7 +229,7 @@ def _encoded(data: bytes, shard: _Shard, member: Member) -> bytes:
 
 
 def shrink(image: np.ndarray, short_side: int | None) -> np.ndarray:
-    """Shrink uint8 (height, width, 3) to the short side; smaller images stay as they are."""
+    """Return uint8 (height, width, 3), resized if its short side is longer than `short_side`."""
     height, width = image.shape[:2]
     if short_side is None or min(height, width) <= short_side:
         return image

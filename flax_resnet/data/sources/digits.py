@@ -27,7 +27,7 @@ class FlaxResnetDigits(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Handwritten digits of 43 people, 8 x 8 pixels with 17 gray levels.",
+            description="Handwritten digits of 43 people, 8 x 8 pixels in 17 greys.",
             homepage="https://archive.ics.uci.edu/dataset/80",
             features=tfds.features.FeaturesDict(
                 {

@@ -32,6 +32,14 @@ IMAGES, MASKS = "images", "masks"
 _LOSSLESS = (".png", ".bmp", ".gif")
 # Modes of Pillow with one value of at most 8 bits per pixel: gray, palette index, 1 bit.
 _MODES = ("L", "P", "1")
+_LAYOUT = (
+    "expected PATH/images/NAME.png with PATH/masks/NAME.png, or both folders in PATH/train and "
+    "PATH/val"
+)
+# Up to this number, masks are read when the source is opened, to find values and errors.
+_READ_AT_ONCE = 1000
+# Decoded examples are cached if all together fit into this size.
+_MEMORY_BYTES = 2**28
 
 
 class Pair(NamedTuple):
@@ -150,16 +158,6 @@ def _by_stem(tree: Tree, folder: Path) -> dict[str, Path]:
             )
         found[path.stem] = path
     return found
-
-
-_LAYOUT = (
-    "expected PATH/images/NAME.png with PATH/masks/NAME.png, or both folders in PATH/train and "
-    "PATH/val"
-)
-# Up to this number, masks are read when the source is opened, to find values and errors.
-_READ_AT_ONCE = 1000
-# Decoded examples are cached if all together fit into this size.
-_MEMORY_BYTES = 2**28
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,9 @@ def test_types_and_shapes(config: DataConfig) -> None:
     assert "weight" not in next(train_batches(source, plain, seed=0, num_batches=1))
 
 
-@pytest.mark.parametrize(("workers", "start"), [(0, 2), (2, 0), (2, 3)])
+@pytest.mark.parametrize(
+    ("workers", "start"), [(0, 2), pytest.param(2, 0, marks=pytest.mark.slow), (2, 3)]
+)
 def test_batches_do_not_depend_on_workers_or_restarts(
     config: DataConfig, workers: int, start: int
 ) -> None:

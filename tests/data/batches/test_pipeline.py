@@ -38,7 +38,7 @@ def uninterrupted(source):
     return digest(train_batches(source, CONFIG, seed=7, num_batches=6))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_worker_processes_make_the_batches_that_threads_make(source, uninterrupted, workers):
     config = dataclasses.replace(CONFIG, workers=workers)
     start = workers - 1  # From the first and from a later batch.
@@ -132,7 +132,7 @@ def test_batches_that_memory_cannot_hold_are_an_error(source):
 @pytest.mark.parametrize(
     "end",
     [
-        pytest.param("sys.exit()", id="exit"),
+        pytest.param("sys.exit()", id="exit", marks=pytest.mark.slow),
         pytest.param("list(batches); batches.close(); batches.close()", id="exhaust and close"),
         pytest.param("del batches", id="drop", marks=pytest.mark.exhaustive),
     ],

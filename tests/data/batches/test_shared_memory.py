@@ -78,6 +78,7 @@ def test_a_worker_that_has_ended_is_named() -> None:
         BlockReader()(lost)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="/dev/shm does not exist")
 def test_workers_use_no_space_in_dev_shm_and_leave_nothing_there() -> None:
     program = """
