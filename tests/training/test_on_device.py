@@ -202,7 +202,7 @@ def test_a_loss_that_is_no_number_is_explained_by_the_batch_that_made_it(
         (dict(crop="random_resized_crop"), "crop is 'random_resized_crop'; expected 'pad_crop'"),
         (dict(interpolation="random"), "interpolation is 'random'; expected one filter"),
         (dict(sizes=((1, 8),)), "sizes is .*; expected .* one size"),
-        (dict(augment=dict(erase=0.5)), r"augment is \('erase',\); expected nothing but repeats"),
+        (dict(augment=dict(erase=0.5)), r"augment is \('erase',\); expected no setting but"),
         (dict(source="masks:somewhere"), "source is 'masks:somewhere'; expected a class"),
     ],
 )
