@@ -91,7 +91,7 @@ def test_a_stochastic_weight_average_is_the_mean_of_what_it_saw(
     assert early.count == 0
 
 
-def test_what_is_taken_whole_is_taken_exactly() -> None:
+def test_a_weight_of_one_copies_exactly() -> None:
     path = np.asarray([[1e8], [1.0]])
     for config in (
         AverageConfig(ema=0.5, ema_from=9),
@@ -100,10 +100,9 @@ def test_what_is_taken_whole_is_taken_exactly() -> None:
         assert followed(config, path).variables["w"] == 1
 
 
-@pytest.mark.parametrize("count", [1, 4])
-def test_a_step_averages_what_it_made_and_leaves_out_a_bad_update(
-    devices: Meshes, count: int
-) -> None:
+@pytest.mark.usefixtures("one_stage")
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 4])
+def test_a_step_averages_its_variables_and_skips_a_bad_update(devices: Meshes, count: int) -> None:
     model, mesh = create_model("tiny", in_channels=1), devices(count)
     rate = optax.constant_schedule(0.1)
     optimizer = optax.sgd(rate, momentum=0.9)
@@ -213,6 +212,6 @@ def test_an_average_can_come_and_go_between_starts(
         ({"swa_from": 1.0}, "precise_batches is 0; expected a number of batches"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse({"average": settings})

@@ -60,7 +60,7 @@ def test_mixed_images_are_those_of_the_papers(per: str) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 6, 8, 12, 16, 40, 48])
-def test_partners_are_each_others_and_lie_near(count: int) -> None:
+def test_partners_are_mutual_and_near(count: int) -> None:
     rows = np.arange(count)
     found = np.asarray(partners(rows))
     np.testing.assert_array_equal(found[found], rows)
@@ -81,7 +81,7 @@ def test_shares_of_mixup_have_the_beta_distribution(alpha: float) -> None:
         assert abs(empirical - np.linspace(0, 1, COUNT)).max() < 1.63 / np.sqrt(COUNT)
 
 
-def test_what_cutmix_pastes_is_counted_after_it_is_cut_off() -> None:
+def test_the_share_of_cutmix_is_that_of_the_clipped_box() -> None:
     draws = drawn(MixConfig(cutmix=1.0, per="element"))
     top, bottom, left, right = draws.box
     assert draws.cuts.all()
@@ -89,8 +89,8 @@ def test_what_cutmix_pastes_is_counted_after_it_is_cut_off() -> None:
     assert (top <= bottom).all() and (left <= right).all() and (right <= WIDTH).all()
     area = (bottom - top) * (right - left) / (HEIGHT * WIDTH)
     np.testing.assert_allclose(draws.share, 1 - area, atol=1e-6)
-    # Before it is cut off a box has a uniform area and sides of its root s; of a side s around a
-    # uniform centre, s - s^2 / 4 lies inside in the mean.
+    # Before clipping, a box has a uniform area, and sides s, its root. On average s - s^2 / 4 of a
+    # side around a uniform center is inside.
     areas = np.linspace(0, 1, 100_001)
     expected = ((np.sqrt(areas) - areas / 4) ** 2).mean()
     assert area.mean() == pytest.approx(expected, abs=0.03)  # whole pixels: a little less
@@ -131,8 +131,8 @@ def test_draws_of_whole_batches_have_the_same_distribution() -> None:
     assert (shares**2).mean() == pytest.approx(0.8 * (0.25 + 1 / 7.2) + 0.2, abs=0.03)
 
 
-@pytest.mark.parametrize("per", ["pair", "element"])
-def test_mixing_is_the_same_on_any_number_of_devices(devices: Meshes, per: str) -> None:
+@pytest.mark.parametrize("per", ["pair", pytest.param("element", marks=pytest.mark.slow)])
+def test_mixing_does_not_depend_on_the_number_of_devices(devices: Meshes, per: str) -> None:
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.standard_normal((48, 8, 8, 1)).astype(np.float32),
@@ -159,7 +159,7 @@ def test_mixing_is_the_same_on_any_number_of_devices(devices: Meshes, per: str) 
         ({"per": "elem"}, r"config.mix.per is 'elem'.*batch, element, pair"),
     ],
 )
-def test_what_is_no_distribution_is_refused(changes: dict[str, float], message: str) -> None:
+def test_invalid_settings_are_refused(changes: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         MixConfig(**changes)
 
@@ -172,7 +172,7 @@ def test_an_odd_batch_has_no_pairs() -> None:
 
 
 def meets_itself(batch_size: int, repeats: int, begin: int) -> bool:
-    """Say whether a batch that begins at a position mixes an example with itself."""
+    """Return whether a batch that begins at a position mixes an example with itself."""
     rows = range(batch_size)
     positions = begin + np.array([position_of_row(0, row, batch_size, repeats) for row in rows])
     examples = positions // repeats
@@ -199,7 +199,9 @@ def test_a_batch_that_would_mix_an_example_with_itself_is_refused(repeats: int) 
 
 
 @pytest.mark.parametrize("repeats", [2, 3, 4, 5, 8])
-def test_a_batch_that_is_too_small_for_its_repeats_is_told_what_would_do(repeats: int) -> None:
+def test_the_error_for_a_batch_too_small_for_its_repeats_names_a_size(
+    repeats: int,
+) -> None:
     found = rf"batch_size is 2 and config.data.augment.repeats is {repeats}; expected .*no image"
     with pytest.raises(InputError, match=rf"{found}.*take {16 * repeats} images or more"):
         check_pairs(2, BOTH, repeats)

@@ -1,4 +1,4 @@
-"""One update and one evaluated batch: the same on any number of devices."""
+"""One update and one evaluated batch, on any number of devices."""
 
 import functools
 from collections.abc import Callable
@@ -13,9 +13,8 @@ import pytest
 from jax.sharding import Mesh
 
 from flax_resnet.models import create_model
-from flax_resnet.models.variants import VARIANTS
 from flax_resnet.steps.gradient import normalize
-from flax_resnet.steps.mesh import put_batch
+from flax_resnet.steps.mesh import data_mesh, put_batch
 from flax_resnet.steps.mixing import MixConfig
 from flax_resnet.steps.state import TrainState, init_state, make_state
 from flax_resnet.steps.step import StepParts, make_eval_step, make_train_step
@@ -23,6 +22,7 @@ from flax_resnet.steps.step import StepParts, make_eval_step, make_train_step
 MEAN, STD = (0.5,), (0.25,)
 KEY = jax.random.key(0)
 Meshes = Callable[[int], Mesh]
+pytestmark = pytest.mark.usefixtures("one_stage")
 
 
 def batch(count: int = 16) -> dict[str, np.ndarray]:
@@ -33,7 +33,10 @@ def batch(count: int = 16) -> dict[str, np.ndarray]:
     }
 
 
-def first_step(mesh: Mesh, **arguments: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+@functools.cache
+def first_step(count: int, **arguments: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Return the outcome of one update on `count` devices."""
+    mesh = data_mesh(jax.devices()[:count])
     model = create_model("tiny", in_channels=1, **arguments)
     rate = optax.constant_schedule(0.1)
     optimizer = optax.sgd(rate)
@@ -41,24 +44,31 @@ def first_step(mesh: Mesh, **arguments: Any) -> tuple[TrainState, dict[str, jax.
     return step(init_state(model, optimizer, 0, (8, 8, 1), mesh), put_batch(batch(), mesh))
 
 
-def test_pixels_become_normalised_floats() -> None:
+def test_pixels_become_normalized_floats() -> None:
     pixels = np.asarray([0, 255], np.uint8).reshape(1, 1, 2, 1)
     np.testing.assert_allclose(normalize(pixels, MEAN, STD).ravel(), [-2, 2], rtol=1e-6)
 
 
-@pytest.mark.parametrize("norm_group", [None, 2], ids=["global", "ghost"])
-@pytest.mark.parametrize("count", [2, 8])
-def test_an_update_is_the_same_on_any_number_of_devices(
-    devices: Meshes, count: int, norm_group: int | None
+@pytest.mark.parametrize(
+    ("count", "norm_group"),
+    [
+        (8, None),
+        (2, 2),
+        pytest.param(2, None, marks=pytest.mark.slow),
+        pytest.param(8, 2, marks=pytest.mark.slow),
+    ],
+)
+def test_an_update_does_not_depend_on_the_number_of_devices(
+    count: int, norm_group: int | None
 ) -> None:
-    alone, metrics = first_step(devices(1), norm_group=norm_group)
-    shared, others = first_step(devices(count), norm_group=norm_group)
+    alone, metrics = first_step(1, norm_group=norm_group)
+    shared, others = first_step(count, norm_group=norm_group)
     for key, value in metrics.items():
         np.testing.assert_allclose(others[key], value, rtol=1e-5, err_msg=key)
     chex.assert_trees_all_close(shared.variables, alone.variables, rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_dropped_depends_on_seed_and_step_alone(devices: Meshes) -> None:
+def test_dropout_depends_only_on_seed_and_step(devices: Meshes) -> None:
     model, rate = create_model("tiny", in_channels=1, dropout=0.5), optax.constant_schedule(0.0)
     optimizer = optax.sgd(rate)
 
@@ -77,11 +87,7 @@ def test_what_is_dropped_depends_on_seed_and_step_alone(devices: Meshes) -> None
     assert losses(1, 1) != first
 
 
-def test_what_is_mixed_depends_on_the_step_and_not_on_the_devices(
-    devices: Meshes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small = dict(stage_sizes=(1,), widths=(8,))
-    monkeypatch.setitem(VARIANTS, "tiny", VARIANTS["tiny"] | small)
+def test_mixing_depends_on_the_step_and_not_on_the_devices(devices: Meshes) -> None:
     model, rate = create_model("tiny", in_channels=1), optax.constant_schedule(0.0)
     optimizer, mixing = optax.sgd(rate), MixConfig(mixup=0.4, cutmix=1.0)
 
@@ -99,7 +105,7 @@ def test_what_is_mixed_depends_on_the_step_and_not_on_the_devices(
     np.testing.assert_allclose(losses(2), first, rtol=1e-5)
 
 
-def test_mixing_that_is_off_leaves_the_program_as_it_is(devices: Meshes) -> None:
+def test_mixing_that_is_off_does_not_change_the_program(devices: Meshes) -> None:
     model, rate, mesh = create_model("tiny"), optax.constant_schedule(0.1), devices(1)
     optimizer = optax.sgd(rate)
     state = jax.eval_shape(functools.partial(make_state, model, optimizer, (8, 8, 3)), KEY)
@@ -124,11 +130,11 @@ def test_the_state_is_donated(devices: Meshes) -> None:
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
 
-def test_bfloat16_computes_in_half_and_keeps_state_and_metrics_in_float32(devices: Meshes) -> None:
-    state, metrics = first_step(devices(1), dtype="bfloat16")
+def test_bfloat16_keeps_state_and_metrics_in_float32() -> None:
+    state, metrics = first_step(1, dtype="bfloat16")
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state.variables)} == {"float32"}
     assert {value.dtype.name for value in metrics.values()} == {"float32"}
-    _, exact = first_step(devices(1))
+    _, exact = first_step(1, norm_group=None)
     np.testing.assert_allclose(metrics["loss"], exact["loss"], rtol=0.05)
 
 

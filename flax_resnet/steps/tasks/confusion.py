@@ -34,7 +34,7 @@ def confusion_metrics(
     metrics = {"pixel_error": 1 - right / pixels if pixels else float("nan")}
     both = np.diag(confusion)
     sums = confusion.sum(0) + confusion.sum(1)
-    # The model may have more outputs than the data classes.
+    # The model may have more outputs than the data has classes.
     present = [(at, name) for at, name in enumerate(class_names) if sums[at] > 0]
     for kind, parts, wholes in (("dice", 2 * both, sums), ("iou", both, sums - both)):
         scores = {f"{kind}/{name}": float(parts[at] / wholes[at]) for at, name in present}

@@ -1,4 +1,4 @@
-"""Segmentation: its loss and its figures, by their definitions."""
+"""Segmentation: its loss and its metrics, by their definitions."""
 
 from typing import Any
 
@@ -95,39 +95,39 @@ def test_the_dice_loss_is_added_with_its_weight() -> None:
     np.testing.assert_allclose(both, expected, rtol=1e-6)
 
 
-def test_figures_are_exact_over_all_batches() -> None:
+def test_metrics_are_exact_over_all_batches() -> None:
     logits, batch = random_batch(4)
-    parts = [slice(0, 3), slice(3, 4)]
+    parts = [slice(0, 2), slice(2, 4)]
     sums = [
         segmentation_sums(logits[part], {key: value[part] for key, value in batch.items()})
         for part in parts
     ]
     totals = {key: sum(np.asarray(each[key], np.float64) for each in sums) for key in sums[0]}
-    figures = segmentation_metrics(totals, NAMES)
+    metrics = segmentation_metrics(totals, NAMES)
 
     counted = batch["label"] != IGNORED
     truth, found = batch["label"][counted], logits.argmax(-1)[counted]
     assert totals["count"] == 4
     assert totals["confusion"].sum() == counted.sum()
-    assert figures["pixel_error"] == pytest.approx(np.mean(truth != found))
-    assert figures["loss"] == pytest.approx(losses_of(logits, batch["label"]).mean(), rel=1e-6)
+    assert metrics["pixel_error"] == pytest.approx(np.mean(truth != found))
+    assert metrics["loss"] == pytest.approx(losses_of(logits, batch["label"]).mean(), rel=1e-6)
     for label, name in enumerate(NAMES):
         both = np.sum((truth == label) & (found == label))
         either = np.sum((truth == label) | (found == label))
         size = np.sum(truth == label) + np.sum(found == label)
-        assert figures[f"dice/{name}"] == pytest.approx(2 * both / size)
-        assert figures[f"iou/{name}"] == pytest.approx(both / either)
-    assert figures["dice"] == pytest.approx(np.mean([figures[f"dice/{name}"] for name in NAMES]))
-    assert figures["iou"] == pytest.approx(np.mean([figures[f"iou/{name}"] for name in NAMES]))
+        assert metrics[f"dice/{name}"] == pytest.approx(2 * both / size)
+        assert metrics[f"iou/{name}"] == pytest.approx(both / either)
+    assert metrics["dice"] == pytest.approx(np.mean([metrics[f"dice/{name}"] for name in NAMES]))
+    assert metrics["iou"] == pytest.approx(np.mean([metrics[f"iou/{name}"] for name in NAMES]))
 
 
-def test_a_class_that_is_neither_there_nor_found_has_no_figure() -> None:
-    figures = confusion_metrics(np.asarray([[3.0, 1, 0], [0, 0, 0], [0, 0, 0]]), NAMES)
-    assert set(figures) == {
+def test_a_class_neither_present_nor_predicted_has_no_metrics() -> None:
+    metrics = confusion_metrics(np.asarray([[3.0, 1, 0], [0, 0, 0], [0, 0, 0]]), NAMES)
+    assert set(metrics) == {
         "pixel_error", "dice", "iou", "dice/sky", "iou/sky", "dice/sea", "iou/sea"
     }  # fmt: skip
-    assert figures["dice/sea"] == 0
-    assert figures["dice"] == pytest.approx(3 / 7)
+    assert metrics["dice/sea"] == 0
+    assert metrics["dice"] == pytest.approx(3 / 7)
 
 
 def test_elements_are_counted_by_true_and_predicted_class_in_any_integer_type() -> None:
@@ -143,27 +143,27 @@ def test_elements_are_counted_by_true_and_predicted_class_in_any_integer_type() 
 def test_outputs_beyond_the_classes_of_the_data_count_as_wrong() -> None:
     confusion = np.zeros((5, 5))
     confusion[0, 0], confusion[0, 4] = 6, 2
-    figures = confusion_metrics(confusion, ("only",))
-    assert figures["pixel_error"] == 0.25
-    assert figures["dice"] == figures["dice/only"] == pytest.approx(12 / 14)
+    metrics = confusion_metrics(confusion, ("only",))
+    assert metrics["pixel_error"] == 0.25
+    assert metrics["dice"] == metrics["dice/only"] == pytest.approx(12 / 14)
 
 
 def test_a_person_sees_dice_iou_and_pixel_error() -> None:
-    figures = dict(loss=0.25, dice=0.5, iou=0.375, pixel_error=0.0625)
+    metrics = dict(loss=0.25, dice=0.5, iou=0.375, pixel_error=0.0625)
     task = TASKS["segmentation"]
-    assert task.line.format_map(figures) == (
+    assert task.line.format_map(metrics) == (
         "loss 0.2500  Dice 0.5000  IoU 0.3750  pixel error 6.25%"
     )
-    shown = [text.format_map(figures) for text in task.columns.values()]
+    shown = [text.format_map(metrics) for text in task.columns.values()]
     assert shown == ["0.2500", "0.5000", "0.3750", "6.25%"]
-    assert task.ranked_by in figures
+    assert task.ranked_by in metrics
 
 
-def test_without_any_pixel_the_figures_are_no_numbers() -> None:
+def test_without_any_pixel_the_metrics_are_nan() -> None:
     totals = {"confusion": np.zeros((3, 3)), "loss": np.zeros(())}
-    figures = segmentation_metrics(totals, NAMES)
-    assert set(figures) == {"loss", "pixel_error", "dice", "iou"}
-    assert np.isnan(list(figures.values())).all()
+    metrics = segmentation_metrics(totals, NAMES)
+    assert set(metrics) == {"loss", "pixel_error", "dice", "iou"}
+    assert np.isnan(list(metrics.values())).all()
 
 
 def test_a_network_of_the_other_task_is_refused() -> None:

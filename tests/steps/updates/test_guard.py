@@ -1,4 +1,4 @@
-"""Updates whose numbers are not finite: left out, counted, and cured by a smaller loss scale."""
+"""Updates that are not finite: skipped, counted, and cured by a smaller loss scale."""
 
 import functools
 from collections.abc import Callable
@@ -25,6 +25,7 @@ GOOD, LEFT_OUT, BAD = 1.0, 0.0, float("nan")
 RATE = optax.linear_schedule(0.2, 0.1, 10)
 LOOK: dict[str, Any] = dict(mean=(0.5,), std=(0.25,))
 Rows = list[dict[str, float]]
+pytestmark = pytest.mark.usefixtures("one_stage")
 
 
 def factor_loss(logits: jax.Array, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -34,7 +35,7 @@ def factor_loss(logits: jax.Array, batch: dict[str, jax.Array]) -> tuple[jax.Arr
 
 @functools.cache
 def trainer(dtype: str = "float32", **settings: Any) -> Callable[..., tuple[TrainState, Rows]]:
-    """Return `(*factors, **guard) -> (state, metrics)`: a run over batches of such factors."""
+    """Return `(*factors, **guard) -> (state, metrics)`: a run whose losses have these factors."""
     mesh, model = data_mesh(jax.devices()[:2]), create_model("tiny", in_channels=1, dtype=dtype)
     optimizer = optax.sgd(RATE, 0.9)
     parts = StepParts(model, optimizer, RATE, loss=factor_loss, **LOOK, **settings)
@@ -91,7 +92,7 @@ def test_good_updates_in_between_begin_the_count_anew() -> None:
     _, metrics = trainer(max_nonfinite=1)(GOOD, BAD, GOOD, BAD, GOOD)
     assert column(metrics, "nonfinite") == [0, 1, 0, 1, 0]
     assert column(metrics, "skipped_updates") == [0, 1, 1, 2, 2]
-    # The learning rate is that of the updates that happened.
+    # The schedule counts only the updates that were applied.
     expected = [RATE(number) for number in (0, 1, 1, 2, 2)]
     np.testing.assert_allclose(column(metrics, "learning_rate"), expected, rtol=1e-6)
 
@@ -119,11 +120,12 @@ def test_either_way_to_choose_takes_all_or_nothing(platform: str, applies: bool)
     optimizer, one = optax.sgd(0.5, 0.9), jnp.ones(())
     variables = {"params": one, "batch_stats": one}
     state = TrainState(0, variables, optimizer.init(one))
-    found, memory = update(state, 2 * one, 3 * one, optimizer, jnp.asarray(applies), mesh)
+    found, optimizer_state = update(state, 2 * one, 3 * one, optimizer, jnp.asarray(applies), mesh)
     assert found == ({"params": 0, "batch_stats": 3} if applies else variables)
-    assert memory[0].trace == (2 if applies else 0)
+    assert optimizer_state[0].trace == (2 if applies else 0)
 
 
+@pytest.mark.slow
 def test_a_bad_batch_of_masks_leaves_the_state_of_a_run_without_it() -> None:
     model = create_model("unet", in_channels=1, num_classes=2, base_width=2, depth=1)
     mesh, optimizer = data_mesh(jax.devices()[:1]), optax.sgd(RATE, 0.9)
@@ -166,17 +168,17 @@ def test_overflows_halve_the_dynamic_scale_until_float16_trains() -> None:
     assert overflows[:3].all() and not overflows[-3:].any()
     halved = np.where(overflows, 0.5, 1.0)
     assert scales == list(2.0**24 * np.cumprod([1.0, *halved[:-1]]))
-    assert column(metrics, "nonfinite") == [0] * 20  # what is cured is no reason to stop
+    assert column(metrics, "nonfinite") == [0] * 20  # cured overflows are not a reason to stop
     assert state.guard.skipped == overflows.sum()
     assert metrics[2]["parameter_norm"] == metrics[0]["parameter_norm"]
     assert metrics[-1]["loss"] < metrics[0]["loss"]
 
 
-def test_what_no_smaller_scale_can_cure_counts() -> None:
+def test_overflows_that_no_smaller_scale_can_cure_count() -> None:
     run = trainer(dtype="float16", loss_scale="dynamic", max_nonfinite=0)
     _, metrics = run(1e9, GOOD, scale=np.float32(1))
     assert column(metrics, "nonfinite") == [1, 2]
-    _, metrics = run(BAD, GOOD)  # the loss itself does not see the scale
+    _, metrics = run(BAD, GOOD)  # the loss itself is not scaled
     assert column(metrics, "nonfinite") == [1, 2]
     assert column(metrics, "loss_scale") == [2**16, 2**16]
 
@@ -191,11 +193,11 @@ def test_good_updates_in_a_row_double_the_dynamic_scale() -> None:
 
 
 @pytest.mark.parametrize("text", ["none", "dynamic", "1024", "0.5"])
-def test_loss_scales_that_can_be(text: str) -> None:
+def test_valid_loss_scales(text: str) -> None:
     check_loss_scale("config.loss_scale", text)
 
 
 @pytest.mark.parametrize("text", ["dynamc", "", "0", "-1", "inf", "nan"])
-def test_loss_scales_that_cannot_be(text: str) -> None:
+def test_invalid_loss_scales_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"config.loss_scale is .*none, dynamic, or a positive"):
         check_loss_scale("config.loss_scale", text)

@@ -1,4 +1,4 @@
-"""Optimisers agree with torch's, or with their authors', step by step in float64."""
+"""Optimizers agree with torch's, or with their authors', step by step in float64."""
 
 import functools
 from pathlib import Path
@@ -172,7 +172,7 @@ def random_like(shapes: Any, seed: int) -> Any:
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("decay_norms", [True, False])
+@pytest.mark.parametrize("decay_norms", [pytest.param(True, marks=pytest.mark.slow), False])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_scanned_blocks_are_updated_as_single_ones(name: str, decay_norms: bool) -> None:
     config = OptimizerConfig(
@@ -204,6 +204,6 @@ def test_what_is_frozen_does_not_move_the_rates_of_other_parts() -> None:
 @pytest.mark.parametrize(
     ("key", "value"), [("epsilon", 0.0), ("clip_norm", -1.0), ("layer_decay", 0.0), ("trust", 0.0)]
 )
-def test_settings_that_cannot_work_are_refused(key: str, value: float) -> None:
+def test_invalid_settings_are_refused(key: str, value: float) -> None:
     with pytest.raises(InputError, match=f"config.optimizer.{key} is {value}"):
         OptimizerConfig(**{key: value})

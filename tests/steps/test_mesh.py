@@ -1,4 +1,4 @@
-"""What makes a GPU repeat itself, and that a step can do without the rest."""
+"""The options that make a GPU deterministic, and that a step needs no others."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def test_gpus_alone_need_options(platform: str, deterministic: bool, options: An
     assert compiler_options(mesh, deterministic) == options
 
 
-def test_nothing_in_a_step_is_without_a_deterministic_form(
+def test_every_operation_of_a_step_has_a_deterministic_form(
     devices: Callable[[int], Mesh],
 ) -> None:
     model, mesh = create_model("tiny", in_channels=1, stem="7x7", image_size=32), devices(1)

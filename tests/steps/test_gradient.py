@@ -1,4 +1,4 @@
-"""A batch in parts gives the gradient and the statistics of the whole."""
+"""Micro-batches give the gradient and the statistics of the whole batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 
 from flax_resnet.errors import InputError
 from flax_resnet.models import create_model
-from flax_resnet.models.variants import VARIANTS
 from flax_resnet.steps.gradient import join_rows, make_gradient, split_rows
 from flax_resnet.steps.mesh import put_batch
 from flax_resnet.steps.mixing import MixConfig
@@ -23,14 +22,8 @@ from flax_resnet.steps.tasks.classification import classification_loss
 from flax_resnet.training.setup import prepare_run
 
 Meshes = Callable[[int], Mesh]
+pytestmark = pytest.mark.usefixtures("one_stage")
 LOOK = dict(mean=(0.5,), std=(0.25,))
-
-
-@pytest.fixture(autouse=True)
-def one_stage(tiny_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave a few layers, for every test compiles a network anew."""
-    small = dict(stage_sizes=(1,), widths=(8,))
-    monkeypatch.setitem(VARIANTS, "tiny", VARIANTS["tiny"] | small)
 
 
 def batch(count: int = 32) -> dict[str, np.ndarray]:
@@ -52,13 +45,13 @@ def outcome(count: int, rows: dict[str, np.ndarray], mixing: Any = None, **argum
 
 
 @pytest.mark.usefixtures("x64")
-def test_parts_of_whole_norm_groups_give_what_the_whole_batch_gives() -> None:
-    whole, parts = (outcome(n, batch(), MixConfig(0.4, 1.0), norm_group=4) for n in (1, 2))
-    chex.assert_trees_all_close(parts, whole, rtol=1e-10, atol=1e-12)
+def test_micro_batches_of_whole_norm_groups_equal_the_whole_batch() -> None:
+    whole, split = (outcome(n, batch(), MixConfig(0.4, 1.0), norm_group=4) for n in (1, 2))
+    chex.assert_trees_all_close(split, whole, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
-def test_without_groups_a_part_is_one() -> None:
+def test_without_groups_a_micro_batch_is_one_group() -> None:
     rows = batch()
     order = np.argsort(np.arange(32) % 2, kind="stable")
     grouped = {key: value[order] for key, value in rows.items()}
@@ -66,7 +59,7 @@ def test_without_groups_a_part_is_one() -> None:
     chex.assert_trees_all_close(outcome(2, rows), whole, rtol=1e-10, atol=1e-12)
 
 
-def test_statistics_that_are_frozen_stay_to_the_last_bit(devices: Meshes) -> None:
+def test_frozen_statistics_stay_bit_identical(devices: Meshes) -> None:
     model = create_model("tiny", in_channels=1, frozen="layer1", norm_group=4)
     state = init_state(model, optax.sgd(0.1), 0, (8, 8, 1), devices(1))
     before = jax.tree.map(lambda leaf: leaf + 0.1, state.variables["batch_stats"])
@@ -77,7 +70,7 @@ def test_statistics_that_are_frozen_stay_to_the_last_bit(devices: Meshes) -> Non
     assert not np.allclose(after["bn1"]["mean"], before["bn1"]["mean"])
 
 
-def test_parts_are_the_same_on_any_number_of_devices(devices: Meshes) -> None:
+def test_accumulation_does_not_depend_on_the_number_of_devices(devices: Meshes) -> None:
     model = create_model("tiny", in_channels=1)
     rate = optax.constant_schedule(0.1)
     optimizer = optax.sgd(rate)
@@ -94,10 +87,10 @@ def test_parts_are_the_same_on_any_number_of_devices(devices: Meshes) -> None:
 @pytest.mark.parametrize("norm_group", [None, 2])
 def test_rows_are_split_by_groups_and_joined_again(norm_group: int | None) -> None:
     rows = np.arange(12)
-    parts = np.asarray(split_rows(rows, 3, norm_group))
+    split = np.asarray(split_rows(rows, 3, norm_group))
     first = [0, 3, 6, 9] if norm_group is None else [0, 1, 6, 7]
-    np.testing.assert_array_equal(parts[0], first)
-    np.testing.assert_array_equal(join_rows(parts, norm_group), rows)
+    np.testing.assert_array_equal(split[0], first)
+    np.testing.assert_array_equal(join_rows(split, norm_group), rows)
 
 
 @pytest.mark.parametrize(
