@@ -1,7 +1,7 @@
 """An average of a run's variables over its updates, kept beside the raw variables.
 
-The average over the last part of training mostly lies in a flatter minimum, and generalizes better,
-than the last iterate.
+The average over the last part of training is in a flatter region of the loss than the last
+variables are, and mostly generalizes better.
 """
 
 import math

@@ -139,8 +139,8 @@ def _beta(key: jax.Array, alpha: float, draws: int) -> Float[Array, " draws"]:
 
 def _edges(key: jax.Array, side: Float[Array, " n"], size: int) -> tuple[Array, Array]:
     length = (size * side).astype(jnp.int32)
-    centre = jax.random.randint(key, side.shape, 0, size)
-    return jnp.clip(centre - length // 2, 0, size), jnp.clip(centre + length // 2, 0, size)
+    center = jax.random.randint(key, side.shape, 0, size)
+    return jnp.clip(center - length // 2, 0, size), jnp.clip(center + length // 2, 0, size)
 
 
 def _for_all(drawn: Array, count: int, per: str) -> Array:

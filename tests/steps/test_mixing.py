@@ -72,7 +72,7 @@ def test_partners_are_mutual_and_near(count: int) -> None:
 def test_shares_of_mixup_have_the_beta_distribution(alpha: float) -> None:
     draws = drawn(MixConfig(mixup=alpha, per="element"))
     assert not draws.cuts.any()
-    # Of Beta(a, a): mean 1/2, variance 1 / (4 (2 a + 1)).
+    # Beta(a, a) has mean 1/2 and variance 1 / (4 (2 a + 1)).
     variance = 1 / (4 * (2 * alpha + 1))
     assert abs(draws.share.mean() - 0.5) < 4 * np.sqrt(variance / COUNT)
     assert draws.share.var() == pytest.approx(variance, rel=0.06)

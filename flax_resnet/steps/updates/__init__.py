@@ -1,1 +1,1 @@
-"""From gradients to new parameters: optimisers, their rates, what stands still, what is refused."""
+"""From gradients to updates: optimizers, learning rates, frozen parameters, skipped updates."""

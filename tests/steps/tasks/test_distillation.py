@@ -1,4 +1,4 @@
-"""Learning from a teacher: the divergence by its definition, and what the teacher sees."""
+"""Distillation: the divergence by its definition, and the images that the teacher sees."""
 
 import functools
 
@@ -29,7 +29,7 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_it_is_the_divergence_times_the_squared_temperature(temperature: float) -> None:
+def test_the_loss_is_the_divergence_times_the_squared_temperature(temperature: float) -> None:
     wanted, found = (probabilities(logits / temperature) for logits in (TAUGHT, LOGITS))
     expected = temperature**2 * (wanted * np.log(wanted / found)).sum(-1)
     losses = distillation(LOGITS, TAUGHT, temperature)
@@ -41,9 +41,9 @@ def test_gradients_keep_their_size_at_high_temperatures() -> None:
     def gradient(temperature: float) -> jax.Array:
         return jax.grad(lambda x: distillation(x, TAUGHT, temperature).sum())(LOGITS)
 
-    # In the limit they are the differences of the centred logits over the classes (Hinton et al.).
-    centred = [x - x.mean(-1, keepdims=True) for x in (LOGITS, TAUGHT)]
-    np.testing.assert_allclose(gradient(1e3), (centred[0] - centred[1]) / 4, atol=0.02)
+    # In the limit they are the differences of the centered logits over the classes (Hinton et al.).
+    centered = [x - x.mean(-1, keepdims=True) for x in (LOGITS, TAUGHT)]
+    np.testing.assert_allclose(gradient(1e3), (centered[0] - centered[1]) / 4, atol=0.02)
 
 
 def test_a_hard_teacher_gives_labels() -> None:
@@ -75,7 +75,7 @@ class Brightness(nn.Module):
         return jnp.stack([brightness, -brightness], axis=-1)
 
 
-def test_the_teacher_sees_the_same_mixed_images_normalised_as_it_wants_them() -> None:
+def test_the_teacher_sees_the_same_mixed_images_with_its_own_normalization() -> None:
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 256, (16, 6, 6, 3), np.uint8),
@@ -104,7 +104,7 @@ def test_the_teacher_sees_the_same_mixed_images_normalised_as_it_wants_them() ->
     assert not np.allclose(expected, model.apply(variables, normalize(batch["image"], **own)))
 
 
-def test_the_teachers_weights_are_no_constants_and_have_no_gradient() -> None:
+def test_the_teachers_weights_are_arguments_without_gradient() -> None:
     images = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
     teacher = Teacher(Brightness(), None, (0.5,), (0.5,))
 
