@@ -1,10 +1,9 @@
 """Class activation maps: where in the image the evidence for a class lies.
 
-A network that averages its last maps and applies a matrix gives the same logit if it applies the
-matrix first: the map of its values is the class activation map (Zhou et al., arXiv:1512.04150).
-Its mean, plus the bias, is the logit. Grad-CAM (Selvaraju et al., arXiv:1610.02391) needs no such
-head: it weighs the channels of any map by the mean of the logit's gradient, and keeps what is
-positive.
+A network that averages its last maps and then applies a matrix has the same logits if the matrix
+is applied first: its output at each position is the class activation map (CAM; Zhou et al.,
+arXiv:1512.04150), whose mean plus the bias is the logit. Grad-CAM (Selvaraju et al.,
+arXiv:1610.02391) needs no such head; see `flax_resnet.inference.explain`.
 """
 
 from dataclasses import dataclass
@@ -31,14 +30,14 @@ from flax_resnet.lab.weights import (
     OneNetwork,
     Trained,
     obtain,
-    read_pictures,
+    read_images,
     to_pixels,
 )
 from flax_resnet.models import ResNet
 from flax_resnet.models.design import ACTIVATIONS
 
-UNKNOWN = -1  # the label of a picture
-ACTIVATING = ("frn", "evonorm_s0")  # norms that need no activation behind them
+UNKNOWN = -1  # the label of an image file
+ACTIVATING = ("frn", "evonorm_s0")  # norms that are not followed by an activation
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,11 @@ class Settings(OneNetwork):
     stage_sizes: tuple[int, ...] = (1, 1, 1)
     epochs: int = 10
     images: tuple[str, ...] = ()
-    """Picture files; (): test images."""
+    """Image files; (): test images."""
     count: int = 6
     """How many test images."""
     parts: tuple[str, ...] = ()
-    """For Grad-CAM, such as layer2; (): every stage."""
+    """Stages for Grad-CAM, such as layer2; (): all of them."""
 
 
 SIZES = {
@@ -63,17 +62,17 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Result:
-    """Maps of the class that the network gives the largest probability.
+    """Maps of the class that the network predicts for each image.
 
     Attributes:
-      class_names: (): they have none, and go by their numbers.
-      images: uint8 (n, h, w, channels), large ones in part.
-      labels: -1 where they are not known.
+      class_names: (): the classes are numbered.
+      images: uint8 (n, h, w, channels), subsampled if large.
+      labels: -1 if they are unknown.
       cam: (n, h, w), in units of logits.
-      grad_cam: by part, (n, h, w) of that part's map.
+      grad_cam: by part, (n, h, w) at the resolution of that part.
       error: the largest difference between a logit and the mean of its map plus the bias.
-      likeness: by part, the mean over the images of the cosine between Grad-CAM and the positive
-        part of CAM, both enlarged to the images' size.
+      similarity: by part, the mean cosine between Grad-CAM and the positive part of CAM, both
+        enlarged to the size of the images.
     """
 
     network: str
@@ -86,11 +85,11 @@ class Result:
     cam: np.ndarray
     grad_cam: dict[str, np.ndarray]
     error: float
-    likeness: dict[str, float]
+    similarity: dict[str, float]
 
 
 def run(settings: Settings, track: Track = silent) -> Result:
-    """Explain what the network says of every image."""
+    """Explain the prediction for every image."""
     trained = obtain(settings)
     model, variables = trained.model, trained.variables
     names = stage_names(model)
@@ -102,15 +101,15 @@ def run(settings: Settings, track: Track = silent) -> Result:
     predicted = logits.argmax(-1)
     rows = jnp.arange(len(images))
     cam = maps[rows, :, :, predicted]
-    grad_cam, alike = {}, {}
+    grad_cam, similarities = {}, {}
     for part in track(parts, "parts"):
         explain = jax.jit(lambda v, x, c, part=part: gradient_maps(model, v, x, c, part))
         found = explain(variables, images, predicted)
-        alike[part] = likeness(jax.nn.relu(cam), found, images.shape[1:3])
+        similarities[part] = similarity(jax.nn.relu(cam), found, images.shape[1:3])
         grad_cam[part] = np.asarray(found)
     return Result(
         trained.name,
-        "pictures" if settings.images else trained.data.source,
+        "image files" if settings.images else trained.data.source,
         class_names,
         to_pixels(images, trained.data),
         labels,
@@ -119,34 +118,34 @@ def run(settings: Settings, track: Track = silent) -> Result:
         np.asarray(cam),
         grad_cam,
         float(abs(maps.mean((1, 2)) + head(model, variables)["bias"][None] - logits).max()),
-        alike,
+        similarities,
     )
 
 
 def chosen_images(
     settings: Settings, trained: Trained
 ) -> tuple[jax.Array, np.ndarray, tuple[str, ...]]:
-    """Return images, labels and the names of the classes.
+    """Return the images to explain, their labels and the names of the classes.
 
     Raises:
-      InputError: the classes of the data are not those of the network.
+      InputError: the data and the network have different numbers of classes.
     """
     config, classes = trained.data, trained.model.num_classes
     if settings.images:
         labels = np.full(len(settings.images), UNKNOWN)
-        return read_pictures(settings.images, config), labels, ()
+        return read_images(settings.images, config), labels, ()
     data = open_dataset(config)
     if data.test.num_classes != classes:
         raise InputError(
-            f"{config.source} has {data.test.num_classes} classes and {trained.name} is for "
-            f"{classes}: pass data=SOURCE of its own classes, or images=FILE,FILE"
+            f"{config.source} has {data.test.num_classes} classes and {trained.name} has "
+            f"{classes}: pass data=SOURCE with its classes, or images=FILE,FILE"
         )
     images, truth = first_images(data, settings.count, "test")
     return images, np.asarray(truth), tuple(data.test.class_names)
 
 
 def head(model: Classifier, variables: Variables) -> dict[str, jax.Array]:
-    """Return matrix (channels, classes) and bias of the head."""
+    """Return the kernel (channels, classes) and the bias of the head."""
     leaves = variables["params"]
     for name in model.head_name.split("."):
         leaves = leaves[name]
@@ -156,10 +155,10 @@ def head(model: Classifier, variables: Variables) -> dict[str, jax.Array]:
 def class_maps(
     model: Classifier, variables: Variables, images: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Return logits, and the class activation maps of all classes (n, h, w, classes).
+    """Return the logits and the class activation maps of all classes (n, h, w, classes).
 
     Raises:
-      InputError: the network's head is not a matrix behind a mean.
+      InputError: the head is not average pooling followed by a matrix.
     """
     if model.pool != "average" or not model.num_classes:
         raise InputError(
@@ -173,7 +172,7 @@ def class_maps(
 
 
 def last_output(model: Classifier) -> tuple[tuple[str, ...], str]:
-    """Return the path of the last module before the head, and the activation behind it."""
+    """Return the path of the last module before the head, and the activation after it."""
     stage = stage_path(model, stage_names(model)[-1])
     if isinstance(model, ResNet) and model.order != "pre":
         return stage, "identity"
@@ -182,7 +181,7 @@ def last_output(model: Classifier) -> tuple[tuple[str, ...], str]:
     return stage if model.norm == "none" else norm, activation
 
 
-def likeness(first: jax.Array, second: jax.Array, side: tuple[int, ...]) -> float:
+def similarity(first: jax.Array, second: jax.Array, side: tuple[int, ...]) -> float:
     """Return the mean cosine between maps (n, h, w), enlarged to `side`."""
     a, b = (
         jax.image.resize(maps, (len(maps), *side), "bilinear").reshape(len(maps), -1)
@@ -193,14 +192,14 @@ def likeness(first: jax.Array, second: jax.Array, side: tuple[int, ...]) -> floa
 
 
 def finding(result: Result) -> str:
-    """Say how exact CAM is, and how much Grad-CAM of each part resembles it."""
+    """Report how exact CAM is, and how similar Grad-CAM of each part is to it."""
     known, right = UNKNOWN not in result.labels, (result.predicted == result.labels).sum()
-    said = f", {right} right" if known else ""
-    cosines = ", ".join(f"{part} {value:.2f}" for part, value in result.likeness.items())
+    said = f", {right} classified correctly" if known else ""
+    cosines = ", ".join(f"{part} {value:.2f}" for part, value in result.similarity.items())
     return (
         f"{result.network} on {len(result.images)} images of {result.data}{said}: the means of "
-        f"the class activation maps plus the bias are the logits to {result.error:.1g}; cosine "
-        f"between Grad-CAM and the positive part of CAM by stage: {cosines}."
+        f"the class activation maps plus the bias equal the logits to {result.error:.1g}; cosine "
+        f"similarity of Grad-CAM and the positive part of CAM by stage: {cosines}."
     )
 
 
@@ -212,22 +211,22 @@ def draw(result: Result) -> Figure:
     count = len(result.images)
     figure, axes = new_figure(count, 1 + len(columns), width=1.9, height=2.05)
     for row, panels in enumerate(axes):
-        picture = result.images[row]
-        _show(panels[0], picture, _words(result, row))
+        image = result.images[row]
+        _show(panels[0], image, _title(result, row))
         for panel, (title, maps) in zip(panels[1:], columns.items(), strict=True):
-            _show(panel, picture, title if not row else "", behind=True)
-            _overlay(panel, maps[row], picture.shape[:2])
+            _show(panel, image, title if not row else "", behind=True)
+            _overlay(panel, maps[row], image.shape[:2])
     figure.suptitle(
         f"Evidence for the predicted class: {result.network} on {result.data}\n"
-        "red: for it; blue: against it (CAM alone); each map is scaled to its largest value"
+        "red: evidence for it; blue: against it (CAM only); each map is scaled to its maximum"
     )
     return figure
 
 
-def _show(panel: Any, picture: np.ndarray, title: str, behind: bool = False) -> None:
-    """Show an image; behind a map in light grey, for colours are the map's and black hides it."""
-    height, width, channels = picture.shape
-    shown = picture.mean(-1) if behind or channels == 1 else picture
+def _show(panel: Any, image: np.ndarray, title: str, behind: bool = False) -> None:
+    """Show an image; behind a map in light gray, so that only the map has colors."""
+    height, width, channels = image.shape
+    shown = image.mean(-1) if behind or channels == 1 else image
     darkest = -200 if behind else 0
     panel.imshow(shown, cmap="gray", vmin=darkest, vmax=255, extent=(0, width, height, 0))
     panel.set(xticks=[], yticks=[])
@@ -237,7 +236,7 @@ def _show(panel: Any, picture: np.ndarray, title: str, behind: bool = False) -> 
 
 
 def _overlay(panel: Any, values: np.ndarray, size: tuple[int, int]) -> None:
-    """Lay a map over an image; where it is zero, the image shows."""
+    """Draw a map over an image, transparent where it is zero."""
     largest = max(float(abs(values).max()), 1e-12)
     panel.imshow(
         values,
@@ -250,7 +249,7 @@ def _overlay(panel: Any, values: np.ndarray, size: tuple[int, int]) -> None:
     )
 
 
-def _words(result: Result, row: int) -> str:
+def _title(result: Result, row: int) -> str:
     def name(label: int) -> str:
         return result.class_names[label] if result.class_names else str(label)
 

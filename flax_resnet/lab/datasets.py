@@ -1,4 +1,4 @@
-"""The data that experiments know by name, and a data set opened."""
+"""The datasets that experiments know by name, and how they are opened."""
 
 import dataclasses
 import functools
@@ -12,8 +12,8 @@ from flax_resnet.data.batches.loading import EvalLoader
 from flax_resnet.steps.gradient import normalize
 
 
-def _grey(source: str, size: int, mean: float, std: float) -> DataConfig:
-    """Take images as they are: training errors then tell of the network and not of the crops."""
+def _gray(source: str, size: int, mean: float, std: float) -> DataConfig:
+    """Return settings without augmentation, so that training errors depend on the network alone."""
     return DataConfig(
         source=source,
         test_split="test",
@@ -28,9 +28,9 @@ def _grey(source: str, size: int, mean: float, std: float) -> DataConfig:
 
 
 DATASETS = {
-    "digits": _grey("digits", 8, 0.3, 0.38),
-    "mnist": _grey("tfds:mnist", 28, 0.1307, 0.3081),
-    "fashion_mnist": _grey("tfds:fashion_mnist", 28, 0.286, 0.353),
+    "digits": _gray("digits", 8, 0.3, 0.38),
+    "mnist": _gray("tfds:mnist", 28, 0.1307, 0.3081),
+    "fashion_mnist": _gray("tfds:fashion_mnist", 28, 0.286, 0.353),
     "cifar10": DataConfig(
         source="tfds:cifar10",
         test_split="test",
@@ -54,15 +54,15 @@ class Dataset:
 
 @functools.lru_cache(maxsize=2)
 def open_dataset(config: DataConfig) -> Dataset:
-    """Open both splits; small images are kept decoded, so they are read once."""
+    """Open both splits; small images are decoded once and kept."""
     test_split = config.test_split or config.eval_split
     return Dataset(config, open_source(config, config.train_split), open_source(config, test_split))
 
 
 def first_images(data: Dataset, count: int, split: str = "train") -> tuple[jax.Array, jax.Array]:
-    """Return the first images of `train` or `test`, normalised, and their labels.
+    """Return the first images of `train` or `test`, normalized, and their labels.
 
-    Sources are in a shuffled order, folders too, so these are of all classes.
+    Sources are shuffled, folders too, so the first images are of all classes.
     """
     source = data.train if split == "train" else data.test
     count = min(count, len(source))

@@ -1,6 +1,6 @@
 """Degradation: deeper plain networks train worse, deeper residual networks do not.
 
-Figure 6 of He et al., arXiv:1512.03385: CIFAR's networks of 20 to 56 layers with and without
+Figure 6 of He et al., arXiv:1512.03385: networks for CIFAR with 20 to 56 layers, with and without
 identity shortcuts, otherwise equal.
 """
 
@@ -33,7 +33,7 @@ class Settings(Training):
     """The networks to compare."""
 
     depths: tuple[int, ...] = (20, 32, 44, 56)
-    """6 n + 2 layers each."""
+    """Numbers of layers, each 6 n + 2."""
 
 
 SIZES = {
@@ -88,7 +88,7 @@ def finding(result: Result) -> str:
 
 
 def draw(result: Result) -> Figure:
-    """Draw a panel for each kind, as in the paper's figure 6."""
+    """Draw a panel for each kind, like figure 6 of the paper."""
     figure, axes = new_figure(1, len(result.kinds), height=3.8, sharey=True)
     epochs = np.arange(1, result.train_error.shape[-1] + 1)
     for panel, kind, train, test in zip(
@@ -106,5 +106,5 @@ def draw(result: Result) -> Figure:
         panel.plot([], [], "-", color="grey", label="test")
         legend_below(panel)
     axes[0, 0].set_ylabel("error in %")
-    figure.suptitle(f"Degradation on {result.data}: mean of seeds, test error with its range")
+    figure.suptitle(f"Degradation on {result.data}: mean over seeds, range of the test error")
     return figure

@@ -1,8 +1,8 @@
-"""Depth: what stochastic depth does, and whether very deep networks start to train.
+"""Depth: the effect of stochastic depth, and the first training steps of very deep networks.
 
 Huang et al., arXiv:1603.09382, drop the branches of random blocks while training. He et al.,
-arXiv:1512.03385, section 4.2, train 110 and 1202 layers; the blocks of the deepest are compiled as
-one and looped over (`scan_blocks`). "From zero": the last norm of every block starts at zero.
+arXiv:1512.03385, section 4.2, train 110 and 1202 layers; the blocks of the deepest are compiled
+once and scanned over (`scan_blocks`). "From zero": the last norm of every block starts at zero.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from flax_resnet.lab.style import (
     percent,
 )
 
-# Compiling the steps of deeper networks block by block takes minutes, and memory without end.
+# Compiling a step of a deeper network block by block takes minutes and very much memory.
 DEEPEST_UNROLLED = 200
 STARTS: dict[str, dict[str, Any]] = {
     "plain": dict(shortcut="none"),
@@ -44,7 +44,7 @@ class Settings(Training):
     epochs: int = 30
     depth: int = 32
     drop_path: float = 0.5
-    """How often the last block is dropped; the first never is."""
+    """Rate at which the last block is dropped; it grows linearly from 0 at the first."""
     deep: tuple[int, ...] = (110, 1202)
     deep_steps: int = 30
     deep_batch_size: int = 16
@@ -64,7 +64,7 @@ class Result:
     """Errors with and without stochastic depth, and losses of very deep networks.
 
     Attributes:
-      train_error, test_error: by rate of dropping, seed and epoch, from 0 to 1.
+      train_error, test_error: by drop rate, seed and epoch, from 0 to 1.
       loss: by deep network and step.
     """
 
@@ -82,7 +82,7 @@ def run(settings: Settings, track: Track = silent) -> Result:
     rates = (0.0, settings.drop_path)
     train_error = np.zeros((len(rates), settings.seeds, settings.epochs))
     test_error = np.zeros_like(train_error)
-    for at, rate in enumerate(track(rates, "rates of dropping")):
+    for at, rate in enumerate(track(rates, "drop rates")):
         model = deep_network(settings, settings.depth, "zero_pad", drop_path=rate)
         fitter = Fitter(model, settings)
         for seed in range(settings.seeds):
@@ -118,7 +118,7 @@ def first_steps(settings: Settings, depth: int, arguments: dict[str, Any]) -> np
 
 
 def finding(result: Result) -> str:
-    """Compare errors with and without dropping, and the ends of the first steps."""
+    """Compare errors with and without stochastic depth, and the losses of the first steps."""
     without, dropped = (
         f"{percent(result.test_error[at, :, -1])} test error at "
         f"{result.train_error[at, :, -1].mean():.1%} training error"
@@ -129,15 +129,15 @@ def finding(result: Result) -> str:
         for name, losses in zip(result.deep, result.loss, strict=True)
     )
     return (
-        f"On {result.data} ({count_seeds(result.test_error.shape[1])}), {result.depth} layers end "
-        f"at {without}, with stochastic depth of {result.rates[1]:g} at {dropped}. Training loss "
-        f"of the first of {result.loss.shape[-1]} steps and of the last five: {starts}."
+        f"On {result.data} ({count_seeds(result.test_error.shape[1])}), {result.depth} layers "
+        f"reach {without}; with stochastic depth of {result.rates[1]:g} {dropped}. Training loss "
+        f"of the first of {result.loss.shape[-1]} steps and mean of the last five: {starts}."
     )
 
 
 def _last(losses: np.ndarray) -> str:
     mean = losses[-5:].mean()
-    return f"{mean:.3g}" if np.isfinite(mean) else "none, for it diverged"
+    return f"{mean:.3g}" if np.isfinite(mean) else "diverged"
 
 
 def draw(result: Result) -> Figure:
@@ -146,7 +146,7 @@ def draw(result: Result) -> Figure:
     errors, steps = axes[0]
     epochs = np.arange(1, result.test_error.shape[-1] + 1)
     for at, rate in enumerate(result.rates):
-        color, name = COLORS[at], f"drops up to {rate:g}" if rate else "drops nothing"
+        color, name = COLORS[at], f"drop rate up to {rate:g}" if rate else "no stochastic depth"
         trained, tested = (
             np.maximum(100 * e[at], LEAST_ERROR) for e in (result.train_error, result.test_error)
         )
@@ -171,5 +171,5 @@ def draw(result: Result) -> Figure:
     steps.set(title="first steps", ylabel="training loss", yscale="log")
     counted(steps, "step")
     legend_below(steps, 2)
-    figure.suptitle(f"Depth on {result.data}: mean of seeds, test error with its range")
+    figure.suptitle(f"Depth on {result.data}: mean over seeds, range of the test error")
     return figure

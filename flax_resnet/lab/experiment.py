@@ -1,14 +1,14 @@
-"""What an experiment is, and which ones there are.
+"""The interface and the table of experiments.
 
-Each is a module of this package with the same six names:
+An experiment is a module of this package with these six names:
 
-| name                      | what                                                         |
+| name                      | meaning                                                      |
 |---------------------------|--------------------------------------------------------------|
 | `Settings`                | a frozen dataclass                                           |
 | `SIZES`                   | settings by size: `small` takes minutes on a CPU; `paper`    |
-| `Result`                  | a frozen dataclass of arrays, and words that name their axes |
+| `Result`                  | a frozen dataclass of arrays and the labels of their axes    |
 | `run(settings, track)`    | a pure function from settings to result                      |
-| `finding(result)`         | one sentence with the figures                                |
+| `finding(result)`         | one sentence with the numbers                                |
 | `draw(result)`            | a matplotlib figure                                          |
 """
 
@@ -21,19 +21,19 @@ from flax_resnet.errors import require_known
 
 EXPERIMENTS = {
     "degradation": "plain networks train worse as they grow deeper, residual ones do not",
-    "gradients": "gradient norms by layer, and what blocks do to a small change of their input",
-    "identity": "how close blocks are to the identity, and networks that zero blocks leave alone",
+    "gradients": "gradient norms by layer, and how blocks amplify a small change of their input",
+    "identity": "how close blocks are to the identity, and adding blocks of zeros to a network",
     "shortcuts": "accuracy and gradient flow of every kind of shortcut and order of layers",
-    "lesion": "what deleting, and exchanging, blocks of a trained network costs",
+    "lesion": "the error after deleting or exchanging blocks of a trained network",
     "paths": "how many paths of each length a network has, and how much gradient they carry",
-    "landscape": "the loss around a trained network, along filter-normalised directions",
+    "landscape": "the loss around a trained network, along filter-normalized directions",
     "depth": "stochastic depth, and the first steps of very deep networks",
     "highway": "50 layers with gates train where 50 plain layers do not",
     "reuse": "which earlier layers the layers of a DenseNet read",
     "cam": "where in the image the evidence for a class lies",
-    "features": "nearest neighbours and a map of the features of a network",
-    "receptive": "the receptive field in theory and as gradients measure it",
-    "walk": "the first examples of residual learning, with the values that they print",
+    "features": "nearest neighbors and an embedding of the features of a network",
+    "receptive": "the receptive field in theory and as measured by gradients",
+    "walk": "common introductory claims about residual learning, checked by computing them",
 }
 
 Item = TypeVar("Item")
@@ -41,14 +41,14 @@ Track = Callable[[Iterable[Item], str], Iterable[Item]]
 
 
 def silent(items: Iterable[Item], description: str) -> Iterable[Item]:
-    """Go through the items without telling anyone: the default of `track`."""
+    """Return the items without showing progress: the default of `track`."""
     del description
     return items
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment, loaded."""
+    """A loaded experiment."""
 
     name: str
     sizes: Mapping[str, Any]
@@ -58,10 +58,10 @@ class Experiment:
 
 
 def load_experiment(name: str) -> Experiment:
-    """Import an experiment and its plot.
+    """Import an experiment.
 
     Raises:
-      InputError: there is no experiment of this name.
+      InputError: no experiment has this name.
     """
     require_known("the experiment", name, EXPERIMENTS)
     module = importlib.import_module(f"flax_resnet.lab.{name}")

@@ -1,9 +1,8 @@
-"""What a network makes of images: the neighbours of its features, and a map of them.
+"""Features: nearest neighbors in a network's feature space, and an embedding of it.
 
-Nearest neighbours by the cosine between features, in the style of the searches of Krizhevsky et
-al. 2012, figure 4: if a network takes classes apart, the neighbours of a test image among the
-training images are of its class. The pixels themselves and a network of random weights are what a
-trained network has to be better than.
+Neighbors are found by the cosine similarity of features, as in figure 4 of Krizhevsky et al. 2012:
+if a network separates classes, the neighbors of a test image among the training images have its
+class. The pixels themselves and a network with random weights are the baselines.
 """
 
 from dataclasses import dataclass
@@ -30,25 +29,25 @@ _BATCH = 128
 
 
 _KIND_COLORS = {"random": COLORS[6], "trained": COLORS[2]}
-NAMED = 10  # classes that get a name in the legend; more would hide the points
+NAMED = 10  # at most this many classes are named in a legend; more would hide the points
 
 
 @dataclass(frozen=True)
 class Settings(OneNetwork):
-    """The network, and what is done with its features."""
+    """The network, and how its features are searched and embedded."""
 
     stage_sizes: tuple[int, ...] = (1, 1, 1)
     epochs: int = 10
     neighbours: int = 5
     limit: int = 1500
-    """Training images to search, and at most so many test images."""
+    """Number of training images to search, and the largest number of test images."""
     embedding: str = "tsne"
     """tsne or pca"""
     queries: int = 5
-    """Test images to show with their neighbours."""
+    """Number of test images to draw with their neighbors."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be searched or drawn."""
+        """Refuse an unknown embedding and numbers of neighbors out of range."""
         super().__post_init__()
         require_known("embedding", self.embedding, EMBEDDINGS)
         if not 1 <= self.neighbours <= self.limit:
@@ -65,18 +64,18 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Result:
-    """Figures by kind of network and by part.
+    """Metrics by kind of network and by part.
 
     Attributes:
-      parts: `pixels` are the images themselves, `pooled` is what the head sees.
-      count: of training images.
-      accuracy: of the trained network's own head; None where it is for other classes.
-      same: share of the neighbours that have the test image's class: (kind, part).
-      vote: accuracy of a vote of the neighbours: (kind, part).
+      parts: `pixels` are the images themselves, `pooled` is the input of the head.
+      count: number of training images.
+      accuracy: of the trained network's own head; None if it has other classes.
+      same: fraction of the neighbors with the test image's class: (kind, part).
+      vote: accuracy of the neighbors' majority vote: (kind, part).
       embedding: of the test images' pooled features: (kind, n, 2).
       labels: of the test images.
-      shown, shown_labels: test images, each with its neighbours behind it in the trained network:
-        uint8 (queries, 1 + neighbours, h, w, channels).
+      shown, shown_labels: test images, each followed by its neighbors in the trained network:
+        uint8 (queries, 1 + neighbors, h, w, channels).
     """
 
     network: str
@@ -97,7 +96,7 @@ class Result:
 
 
 def run(settings: Settings, track: Track = silent) -> Result:
-    """Describe training and test images with both networks, and search."""
+    """Compute the features of training and test images with both networks, and search them."""
     trained = obtain(settings)
     model, data = trained.model, open_dataset(trained.data)
     (images, labels), (queries, query_labels) = (
@@ -139,7 +138,7 @@ def run(settings: Settings, track: Track = silent) -> Result:
 
 
 def describe(model: Classifier, variables: Variables, images: jax.Array) -> dict[str, np.ndarray]:
-    """Return features (n, d) by part: pixels, mean maps, pooled features; and `logits`."""
+    """Return features (n, d) by part: pixels, averaged maps, pooled features and `logits`."""
     stages = ["stem", *(f"layer{number}" for number in range(1, len(model.stage_sizes)))]
 
     @jax.jit
@@ -150,7 +149,7 @@ def describe(model: Classifier, variables: Variables, images: jax.Array) -> dict
         return [*means, jnp.asarray(pooled), jnp.asarray(model.apply(variables, images))]
 
     padding = ((0, -len(images) % _BATCH), (0, 0), (0, 0), (0, 0))
-    padded = jnp.pad(images, padding)  # one shape, one compilation
+    padded = jnp.pad(images, padding)  # one shape, so one compilation
     batches = [
         jax.device_get(step(variables, padded[start : start + _BATCH]))
         for start in range(0, len(padded), _BATCH)
@@ -170,13 +169,13 @@ def nearest(known: np.ndarray, asked: np.ndarray, count: int) -> np.ndarray:
 
 
 def majority(labels: np.ndarray) -> np.ndarray:
-    """Return the most frequent label of each row; the nearer one where two are as frequent."""
+    """Return the most frequent label of each row; in a tie, that of the nearest neighbor."""
     votes = (labels[:, :, None] == labels[:, None]).sum(-1)
     return labels[np.arange(len(labels)), votes.argmax(1)]
 
 
 def embed(features: np.ndarray, method: str, seed: int) -> np.ndarray:
-    """Return a place in the plane for each row, by the directions of the features."""
+    """Return a 2-D embedding of the directions of the features, (n, 2)."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -190,22 +189,22 @@ def embed(features: np.ndarray, method: str, seed: int) -> np.ndarray:
 
 
 def finding(result: Result) -> str:
-    """Compare the neighbours of pooled features with the head, random weights and pixels."""
+    """Compare the vote of the neighbors with the head, random weights and pixels."""
     random, trained = result.vote
     own = "" if result.accuracy is None else f"; the network's own head: {result.accuracy:.1%}"
     grows = ", ".join(
         f"{part} {share:.1%}" for part, share in zip(result.parts, result.same[1], strict=True)
     )
     return (
-        f"{result.neighbours} neighbours among {result.count} training images of {result.data} "
-        f"vote right for {trained[-1]:.1%} of {len(result.labels)} test images by the features of "
-        f"{result.network}, for {random[-1]:.1%} with random weights and for {trained[0]:.1%} by "
-        f"pixels{own}. Neighbours of the same class by part: {grows}."
+        f"The vote of {result.neighbours} neighbors among {result.count} training images of "
+        f"{result.data} is correct for {trained[-1]:.1%} of {len(result.labels)} test images with "
+        f"the features of {result.network}, for {random[-1]:.1%} with random weights and for "
+        f"{trained[0]:.1%} with pixels{own}. Neighbors of the same class by part: {grows}."
     )
 
 
 def draw(result: Result) -> Figure:
-    """Draw a map for each network, the share of right neighbours, and some of them."""
+    """Draw an embedding for each network, the accuracy of the neighbors, and some of them."""
     figure, axes = new_figure(2, 2, width=5, height=4)
     for panel, kind, places in zip(axes[0], result.kinds, result.embedding, strict=True):
         _map(panel, places, result)
@@ -213,7 +212,7 @@ def draw(result: Result) -> Figure:
     if len(np.unique(result.labels)) <= NAMED:
         axes[0, 1].legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
     _shares(axes[1, 0], result)
-    _neighbours(axes[1, 1], result)
+    _neighbors(axes[1, 1], result)
     figure.suptitle(f"Features of {result.network} on {result.data}")
     return figure
 
@@ -238,18 +237,18 @@ def _shares(panel: Any, result: Result) -> None:
         panel.plot(spots, 100 * same, "-o", color=color, markersize=3, label=f"{kind}: same class")
         panel.plot(spots, 100 * vote, ":s", color=color, markersize=3, label=f"{kind}: vote")
     if result.accuracy is not None:
-        panel.axhline(100 * result.accuracy, color="black", linewidth=0.8, label="head of trained")
+        panel.axhline(100 * result.accuracy, color="black", linewidth=0.8, label="trained: head")
     panel.set_xticks(spots, result.parts)
     panel.set(
-        title=f"{result.neighbours} nearest training images of test images",
+        title=f"{result.neighbours} nearest training images of each test image",
         xlabel="features",
-        ylabel="% of neighbours, or of images",
+        ylabel="% of neighbors or images",
     )
     panel.legend()
 
 
-def _neighbours(panel: Any, result: Result) -> None:
-    """Lay the images out in one picture; neighbours of another class get a frame."""
+def _neighbors(panel: Any, result: Result) -> None:
+    """Draw the images as a grid; neighbors of another class get a frame."""
     rows, columns, height, width, _ = result.shown.shape
     tiles = np.moveaxis(result.shown, 1, 2).reshape(rows * height, columns * width, -1)
     panel.imshow(tiles.squeeze(), cmap="gray", vmin=0, vmax=255)
@@ -263,9 +262,9 @@ def _neighbours(panel: Any, result: Result) -> None:
     for line in range(1, columns):
         panel.axvline(line * width - 0.5, color="white", linewidth=6 if line == 1 else 2)
     panel.set(yticks=[])
-    centres = width * (np.arange(columns) + 0.5)
-    panel.set_xticks(centres, ["query", *map(str, range(1, columns))])
-    panel.set_xlabel("neighbour, nearest first (framed: of another class)")
-    panel.set_title("test images and their neighbours, trained weights")
+    centers = width * (np.arange(columns) + 0.5)
+    panel.set_xticks(centers, ["query", *map(str, range(1, columns))])
+    panel.set_xlabel("neighbor, nearest first (framed: another class)")
+    panel.set_title("test images and their neighbors, trained weights")
     panel.grid(visible=False)
     panel.spines[:].set_visible(False)

@@ -1,4 +1,4 @@
-"""Training as experiments need it: in memory, from any number of seeds, with curves."""
+"""Train the small networks of experiments in memory, from several seeds, and keep the curves."""
 
 import contextlib
 import functools
@@ -28,12 +28,12 @@ MEANS = ("loss", "accuracy")
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network and the curves of its training, one value an epoch.
+    """A trained network and the curves of its training, one value per epoch.
 
     Attributes:
-      train_loss, train_error: means over the epoch's batches, as the network saw them.
-      test_loss, test_error: after the epoch, in inference mode.
-      watched: what `watch` gave before the first epoch and after each.
+      train_loss, train_error: means over the epoch's batches, during training.
+      test_loss, test_error: after each epoch, in inference mode.
+      watched: the values of `watch` before the first epoch and after each epoch.
     """
 
     variables: Variables
@@ -47,9 +47,9 @@ class Fitted:
 class Fitter:
     """Train a network on the data of `settings`; its steps are compiled once for all seeds.
 
-    SGD with momentum, a cosine of the learning rate after the warm-up. A seed decides the
-    first weights and the order of the images; what a network drops at random is the same for all.
-    One device is used: the networks are small, and experiments train many.
+    The optimizer is SGD with momentum, with a warm-up and a cosine schedule. A seed determines the
+    initial weights and the order of the images; dropout is the same for all seeds. One device is
+    used, since the networks are small and many.
     """
 
     def __init__(self, model: Network, settings: Training) -> None:
@@ -62,11 +62,12 @@ class Fitter:
         schedule = ScheduleConfig(learning_rate=settings.learning_rate, warmup=settings.warmup)
         rate = make_schedule(schedule, self.steps, self.steps_per_epoch)
         optimizer = make_optimizer(OptimizerConfig(weight_decay=settings.weight_decay), rate)
-        look: dict[str, Any] = dict(mean=config.mean, std=config.std)
-        self.train_step = make_train_step(StepParts(model, optimizer, rate, **look), self.mesh)
-        self.eval_step = make_eval_step(model, self.mesh, **look)
+        normalization: dict[str, Any] = dict(mean=config.mean, std=config.std)
+        parts = StepParts(model, optimizer, rate, **normalization)
+        self.train_step = make_train_step(parts, self.mesh)
+        self.eval_step = make_eval_step(model, self.mesh, **normalization)
         shape = (config.image_size, config.image_size, config.channels)
-        # As in `init_state`, whose seed is no argument of the compiled function.
+        # `init_state` would compile once per seed; here the seed is an argument.
         on_cpu = jax.default_backend() == "cpu"
         self._start = jax.jit(
             functools.partial(make_state, model, optimizer, shape),
@@ -79,7 +80,7 @@ class Fitter:
         return self._start(jax.random.key(seed))
 
     def fit(self, seed: int, watch: Callable[[Variables], Any] = lambda variables: ()) -> Fitted:
-        """Train from one seed; `watch` measures the variables at the start and after each epoch."""
+        """Train from one seed; `watch` is applied to the variables before and after each epoch."""
         state, rows = self.start(seed), []
         watched = [np.asarray(watch(state.variables))]
         with self._batches(seed, self.steps) as batches:
@@ -116,9 +117,9 @@ class Fitter:
         return state, jax.device_get(seen)
 
     def test(self, variables: Variables) -> dict[str, float]:
-        """Return loss and top1 over the test images."""
+        """Return loss and top1 on the test images."""
         return evaluate(self.eval_step, variables, self.data.test, self.data.config, self.mesh)
 
     def first_images(self, count: int, split: str = "train") -> tuple[jax.Array, jax.Array]:
-        """Return the first images of `train` or `test`, normalised, and their labels."""
+        """Return the first images of `train` or `test`, normalized, and their labels."""
         return first_images(self.data, count, split)

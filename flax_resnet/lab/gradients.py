@@ -1,8 +1,8 @@
-"""Gradients: how large they are at every layer, and what blocks do to a change of their input.
+"""Gradients: their norm at every layer, and how blocks amplify a small change of their input.
 
-The derivative of x + F(x) is 1 + dF/dx, and that of many blocks their product. It is measured
-here by pushing random directions forward from behind each block to the last map (a Jacobian-vector
-product); backwards, the same product carries the gradient.
+The derivative of x + F(x) is 1 + dF/dx, and that of several blocks is the product. It is measured
+here by Jacobian-vector products of random directions, from each block's output to the last map;
+backpropagation applies the transpose of the same product.
 """
 
 import functools
@@ -31,7 +31,7 @@ NORMS = ("batch", "none")
 
 @dataclass(frozen=True)
 class Settings(Training):
-    """The networks to look into."""
+    """The networks to measure."""
 
     epochs: int = 5
     seeds: int = 3
@@ -48,13 +48,13 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Result:
-    """Gradient norms and gains; axes named in the attributes' descriptions.
+    """Gradient norms and gains.
 
     Attributes:
       gradient: norm of the gradient of every kernel by kind, seed, epoch (the first before
         training) and layer, with batch norm.
       bare_gradient: before training, without any norm, by kind, seed and layer.
-      gain: |J v| / |v| from behind each block to the last map by norm, kind, seed and block, the
+      gain: |J v| / |v| from each block's output to the last map by norm, kind, seed and block; the
         mean over random directions v, before training.
     """
 
@@ -69,7 +69,7 @@ class Result:
 
 
 def run(settings: Settings, track: Track = silent) -> Result:
-    """Measure networks of both kinds before training, and those with batch norm during it."""
+    """Measure networks of both kinds before training, and with batch norm also during training."""
     seeds, count = settings.seeds, (settings.depth - 2) // 2
     gradient = np.zeros((len(PLAIN_AND_RESIDUAL), seeds, settings.epochs + 1, settings.depth))
     bare = np.zeros((len(PLAIN_AND_RESIDUAL), seeds, settings.depth))
@@ -104,7 +104,7 @@ def run(settings: Settings, track: Track = silent) -> Result:
 
 
 def kernel_names(params: Any) -> list[str]:
-    """Return the names of the layers that multiply, from the images to the head."""
+    """Return the names of the layers with kernels, in order from the images to the head."""
     names = [path[:-1] for path in traverse_util.flatten_dict(params) if path[-1] == "kernel"]
     return [".".join(path) for path in sorted(names, key=_position)]
 
@@ -132,9 +132,9 @@ def kernel_gradients(
 def gains(
     model: Network, images: jax.Array, directions: int, seed: int = 0
 ) -> Callable[[Any], jax.Array]:
-    """Return the function from variables to |J v| / |v|, (blocks,), of each block's output.
+    """Return a function from variables to the mean |J v| / |v| of each block, (blocks,).
 
-    J is the derivative of the last block's output; |J v| is the mean over random directions v.
+    J is the derivative of the last block's output with respect to this block's, v random.
     """
 
     def measure(variables: Any) -> jax.Array:
@@ -150,7 +150,7 @@ def gains(
             apply_changed(model, variables, images, add, train=True, mutable=["batch_stats"])
             return seen[-1]
 
-        # One graph for all blocks: compiling a derivative for each would take minutes.
+        # One graph for all blocks: compiling one per block would take minutes.
         def one(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
             number, key = pair
             chosen = [
@@ -167,7 +167,7 @@ def gains(
 
 
 def finding(result: Result) -> str:
-    """Compare the largest with the smallest layer, and the first block's gain, by kind."""
+    """Report the range of gradient norms and the first block's gain, by kind."""
     sentences, epochs = [], result.gradient.shape[2] - 1
     for k, kind in enumerate(result.kinds):
         start, end = (decades(result.gradient[k, :, epoch]) for epoch in (0, -1))
@@ -176,28 +176,28 @@ def finding(result: Result) -> str:
         sentences.append(
             f"in {kind}-{result.depth} the kernels' gradients span {start:.1f} orders of magnitude "
             f"at the start and {end:.1f} after {epochs} epochs ({bare:.1f} at the start without "
-            "batch norm), and a change behind the first block reaches the last "
-            f"map {gain:.2g} times as large ({bare_gain:.2g} times without batch norm)"
+            "batch norm), and a change of the first block's output is amplified "
+            f"{gain:.2g} times until the last map ({bare_gain:.2g} times without batch norm)"
         )
     seeds = result.gradient.shape[1]
     return f"On {result.data} (means of {seeds} seeds), " + "; ".join(sentences) + "."
 
 
 def decades(norms: np.ndarray) -> float:
-    """Return the decades between the largest and the smallest layer, the mean over seeds."""
+    """Return the decades between the largest and the smallest norm, averaged over seeds."""
     logs = np.log10(np.maximum(norms, 1e-30))
     return float((logs.max(-1) - logs.min(-1)).mean())
 
 
 def draw(result: Result) -> Figure:
-    """Draw gradients at the start and after training, without norms, and the gains."""
+    """Draw gradient norms before and after training and without norm layers, and the gains."""
     figure, axes = new_figure(2, 2)
     layers = np.arange(1, len(result.layers) + 1)
     epochs = result.gradient.shape[2] - 1
     panels = {
         "batch norm, before training": result.gradient[:, :, 0],
         f"batch norm, after epoch {epochs}": result.gradient[:, :, -1],
-        "no norms, before training": result.bare_gradient,
+        "no norm layers, before training": result.bare_gradient,
     }
     for panel, (title, gradient) in zip(axes.flat, panels.items(), strict=False):
         for kind, values in zip(result.kinds, gradient, strict=True):
@@ -209,15 +209,15 @@ def draw(result: Result) -> Figure:
     blocks = np.arange(1, result.gain.shape[-1] + 1)
     for norm, style, gains in zip(result.norms, ("-", ":"), result.gain, strict=True):
         for kind, gain in zip(result.kinds, gains, strict=True):
-            words = "batch norm" if norm == "batch" else "no norms"
-            label = f"{kind}, {words}"
+            name = "batch norm" if norm == "batch" else "no norm layers"
+            label = f"{kind}, {name}"
             band(panel, blocks, gain, color=KINDS[kind], linestyle=style, label=label)
     panel.set(
-        title="from behind a block to the last map",
+        title="from a block's output to the last map",
         ylabel="|J v| / |v|",
         yscale="log",
     )
     counted(panel, "block")
     legend_below(panel, 2)
-    figure.suptitle(f"Gradients of {result.depth} layers on {result.data}")
+    figure.suptitle(f"Gradients in networks of {result.depth} layers on {result.data}")
     return figure

@@ -1,7 +1,7 @@
-"""Highway: fifty fully connected layers with gates train, fifty plain ones do not.
+"""Highway: fifty fully connected layers train with gates but not without.
 
-Figure 1 of Srivastava et al., arXiv:1507.06228: networks of 10 to 100 layers of equal width, with
-gates that mostly hand on their input at the start, and without.
+Figure 1 of Srivastava et al., arXiv:1507.06228: networks of 10 to 100 layers of equal width,
+without gates, and with gates that mostly carry their input at the start.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Settings(Training):
     """Layers before the head."""
     width: int = 50
     carry_bias: float = -4.0
-    """At -2 an eighth of every layer comes through, and of fifty layers nothing is handed on."""
+    """At -2 each layer replaces an eighth of its input, and after fifty layers none is left."""
     images: int = 256
 
 
@@ -102,7 +102,7 @@ def run(settings: Settings, track: Track = silent) -> Result:
 
 
 def gate_means(model: Network, variables: Any, images: jax.Array) -> np.ndarray:
-    """Return the mean of the transform gate of every layer over images and units, (layers,)."""
+    """Return each layer's transform gate, averaged over images and units, (layers,)."""
     _, seen = model.apply(
         variables, images, capture_intermediates=lambda module, _: module.name == "transform"
     )
@@ -112,11 +112,11 @@ def gate_means(model: Network, variables: Any, images: jax.Array) -> np.ndarray:
 
 
 def finding(result: Result) -> str:
-    """Compare what shallow and deep networks of each kind reach."""
+    """Compare the final loss and error of shallow and deep networks of each kind."""
     words = "; ".join(
         f"{kind} networks of "
         + ", ".join(
-            f"{depth} layers end at a training loss of {mean_or_diverged(result.train_loss[k, d])} "
+            f"{depth} layers reach a training loss of {mean_or_diverged(result.train_loss[k, d])} "
             f"({result.test_error[k, d].mean():.1%} test error)"
             for d, depth in enumerate(result.depths)
         )
@@ -124,7 +124,7 @@ def finding(result: Result) -> str:
     )
     before, after = result.gate.mean(-1)
     return (
-        f"On {result.data}, {words}; the gates of the deepest let {before:.0%} of a layer through "
+        f"On {result.data}, {words}; the mean transform gate of the deepest is {before:.0%} "
         f"before training and {after:.0%} after."
     )
 
@@ -147,11 +147,11 @@ def draw(result: Result) -> Figure:
     gates.plot(layers, result.gate[0], ":", color=COLORS[6], label="before training")
     gates.plot(layers, result.gate[1], color=COLORS[0], label="after training")
     gates.set(
-        title=f"gates of {max(result.depths)} layers",
+        title=f"gates of highway-{max(result.depths)}",
         ylabel="mean transform gate T",
         ylim=(0, 1.5 * result.gate.max()),
     )
     counted(gates, "layer")
     legend_below(gates)
-    figure.suptitle(f"Highway networks on {result.data}: mean and range of seeds")
+    figure.suptitle(f"Highway networks on {result.data}: mean and range over seeds")
     return figure

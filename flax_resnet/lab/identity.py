@@ -1,7 +1,7 @@
-"""Identity: blocks start near it, training moves them away, zero blocks are it exactly.
+"""Identity: blocks start near it and training moves them away; blocks of zeros equal it.
 
-A residual block gives x + F(x), so its distance from the identity is |F(x)| / |x|. Networks whose
-last norm of each block starts at zero (Goyal et al., arXiv:1706.02677) start as the identity.
+A residual block computes x + F(x), so its distance from the identity is |F(x)| / |x|. Networks
+whose last norm of each block starts at zero (Goyal et al., arXiv:1706.02677) start as the identity.
 """
 
 import functools
@@ -21,18 +21,18 @@ from flax_resnet.lab.settings import Training
 from flax_resnet.lab.style import COLORS, band, counted, new_figure
 from flax_resnet.models import Network
 
-# How the last norm of each block starts, and `zero_init_last`.
+# The initial scale of each block's last norm -> `zero_init_last`.
 KINDS = {"one": False, "zero": True}
 
 
 @dataclass(frozen=True)
 class Settings(Training):
-    """The network to look into."""
+    """The networks to measure."""
 
     depth: int = 32
     images: int = 128
     added: int = 3
-    """Zero blocks that each stage gets."""
+    """Number of zero blocks to add to each stage."""
 
 
 SIZES = {
@@ -46,11 +46,11 @@ class Result:
     """Distances from the identity, and how far zero blocks move the logits.
 
     Attributes:
-      kinds: what the scale of the last norm of each block starts at.
+      kinds: initial scale of the last norm of each block.
       distance: |block(x) - x| / |x| by kind, seed, epoch (the first is before training) and block.
       first_blocks: numbers of the blocks that change the shape of the maps.
-      moved: largest change of a logit, relative to the largest logit, when zero blocks are put
-        behind or before the blocks of each stage; and when ordinary blocks are put there.
+      moved: largest change of a logit, relative to the largest logit, after adding zero blocks
+        at the end or the start of each stage, and after adding random blocks.
     """
 
     data: str
@@ -63,7 +63,7 @@ class Result:
 
 
 def run(settings: Settings, track: Track = silent) -> Result:
-    """Train networks of both kinds, watching their blocks, and lengthen one of them."""
+    """Train networks of both kinds, measure their blocks, and add blocks to one of them."""
     count = (settings.depth - 2) // 2
     distance = np.zeros((len(KINDS), settings.seeds, settings.epochs + 1, count))
     fitters = [
@@ -90,13 +90,13 @@ def run(settings: Settings, track: Track = silent) -> Result:
 
 
 def distances(model: Network, images: jax.Array, variables: Any) -> jax.Array:
-    """Return |block(x) - x| / |x| of every block, (blocks,); x in the block's shape."""
+    """Return |block(x) - x| / |x| of every block, (blocks,); x is padded to the output's shape."""
     pairs = [(bypass(x, y), y) for x, y in block_outputs(model, variables, images)]
     return jnp.stack([jnp.linalg.norm(y - x) / jnp.linalg.norm(x) for x, y in pairs])
 
 
 def lengthening(settings: Settings, variables: Any, images: jax.Array) -> dict[str, float]:
-    """Return how far added blocks move the logits of a trained network, relative to the largest."""
+    """Return the largest change of a trained network's logits by added blocks, relatively."""
     short = deep_network(settings, settings.depth, "zero_pad", zero_init_last=True)
     deeper = settings.depth + 6 * settings.added
     moved = {}
@@ -115,12 +115,12 @@ def lengthening(settings: Settings, variables: Any, images: jax.Array) -> dict[s
 
 
 def insert_blocks(variables: Any, fresh: Any, added: int, first: bool) -> Any:
-    """Return the variables of a longer network that holds the blocks of a shorter one.
+    """Return the variables of a deeper network with the blocks of a shallower one.
 
     Args:
-      fresh: variables of the longer network.
-      added: how many blocks each of its stages has more.
-      first: they come right behind the stage's first block; else at the stage's end.
+      fresh: variables of the deeper network.
+      added: how many blocks more each of its stages has.
+      first: put them right after the stage's first block, else at the end of the stage.
     """
     joined = {}
     for collection, parts in fresh.items():
@@ -138,7 +138,7 @@ def insert_blocks(variables: Any, fresh: Any, added: int, first: bool) -> Any:
 
 
 def finding(result: Result) -> str:
-    """Give the distances before and after training, and what added blocks do."""
+    """Report the distances before and after training, and the effect of added blocks."""
     others = [k for k in range(result.distance.shape[-1]) if k not in result.first_blocks]
     parts = []
     for kind, distance in zip(result.kinds, result.distance, strict=True):
@@ -149,14 +149,14 @@ def finding(result: Result) -> str:
         f"On {result.data}, training moves the mean |F(x)| / |x| of a block, which is its distance "
         "from the identity, "
         + " and ".join(parts)
-        + f"; {3 * result.added} added zero blocks move the logits of the trained network by "
-        f"{zero:.1g} of the largest wherever they stand, random blocks by "
+        + f"; {3 * result.added} added zero blocks change the logits of the trained network by "
+        f"{zero:.1g} of the largest at either position, random blocks by "
         f"{result.moved['random blocks behind']:.2g}."
     )
 
 
 def draw(result: Result) -> Figure:
-    """Draw distances by block before and after training, over the epochs, and added blocks."""
+    """Draw distances by block and by epoch, and the effect of added blocks."""
     figure, axes = new_figure(1, 3)
     by_block, over_time, added = axes[0]
     blocks = np.arange(1, result.distance.shape[-1] + 1)
@@ -167,15 +167,15 @@ def draw(result: Result) -> Figure:
         band(by_block, blocks, distance[:, -1], color=color, label=f"last norm from {kind}")
         mean = distance[..., others].mean(-1)
         band(over_time, epochs, mean, color=color, label=f"last norm from {kind}")
-    by_block.plot([], [], ":", color="grey", label="before training")
+    by_block.plot([], [], ":", color="gray", label="before training")
     by_block.set(title="by block", ylabel="|F(x)| / |x|", ylim=(0, None))
-    over_time.set(title="mean of the blocks", ylabel="|F(x)| / |x|", ylim=(0, None))
+    over_time.set(title="mean over blocks", ylabel="|F(x)| / |x|", ylim=(0, None))
     counted(by_block, "block")
     counted(over_time, "epoch")
     for panel in (by_block, over_time):
         panel.legend()
     names = list(result.moved)
-    floor = 1e-9  # what moves nothing would have no bar
+    floor = 1e-9  # so that a change of zero has a bar too
     heights = [max(result.moved[name], floor) for name in names]
     added.bar(range(len(names)), heights, color=COLORS[2], width=0.6)
     for at, name in enumerate(names):

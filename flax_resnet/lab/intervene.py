@@ -1,4 +1,4 @@
-"""Watch and change what the blocks of a network give, without changing the network."""
+"""Observe and change the outputs of a network's blocks from outside."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from flax_resnet.errors import InputError
 from flax_resnet.models import Network
 from flax_resnet.models.blocks import Block, zero_pad_shortcut
 
-# Number of the block, what it was given, what it gave -> what goes on in its place.
+# Number of the block, its input, its output -> the output that replaces it.
 Change = Callable[[int, jax.Array, jax.Array], jax.Array]
 
 
@@ -20,10 +20,10 @@ def block_paths(model: Any) -> list[tuple[str, ...]]:
     """Return the path of every residual block, from the first to the last.
 
     Raises:
-      InputError: the blocks of the network are scanned, or it has none.
+      InputError: the blocks of the network are scanned, or it has no residual blocks.
     """
     if not hasattr(model, "order") or model.scan_blocks:
-        raise InputError("expected a ResNet without scan_blocks, whose blocks can be told apart")
+        raise InputError("expected a ResNet without scan_blocks, whose blocks are separate modules")
     return [
         ("stages", str(stage), "blocks", str(number))
         if model.order == "pre"
@@ -36,12 +36,12 @@ def block_paths(model: Any) -> list[tuple[str, ...]]:
 def apply_changed(
     model: Network, variables: Mapping[str, Any], images: jax.Array, change: Change, **options: Any
 ) -> Any:
-    """Apply the model, letting `change` say what each block gives; options go to `apply`."""
+    """Apply the model with each block's output replaced by `change`; options go to `apply`."""
     numbers = {path: number for number, path in enumerate(block_paths(model))}
 
     def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         output = call(*args, **kwargs)
-        # Linen lets every method of a module pass here.
+        # Linen intercepts every method of every module.
         if not isinstance(context.module, Block) or context.method_name != "__call__":
             return output
         return change(numbers[context.module.path], args[0], output)
@@ -51,37 +51,37 @@ def apply_changed(
 
 
 def bypass(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Give `x` the shape of `y` without parameters, as shortcut option A does."""
+    """Return `x` in the shape of `y`, by the parameter-free shortcut option A."""
     if x.shape == y.shape:
         return x
     return zero_pad_shortcut(x, y.shape[-1], -(-x.shape[1] // y.shape[1]))
 
 
 def delete_blocks(keep: jax.Array) -> Change:
-    """Let only the blocks act that `keep`, bool (blocks,), marks; the others pass their input."""
+    """Return a change that keeps the blocks in `keep`, bool (blocks,), and bypasses the others."""
     return lambda number, x, y: jnp.where(keep[number], y, bypass(x, y))
 
 
 def block_outputs(
     model: Network, variables: Mapping[str, Any], images: jax.Array, **options: Any
 ) -> list[tuple[jax.Array, jax.Array]]:
-    """Return what every block is given and what it gives."""
+    """Return the input and the output of every block."""
     seen: list[tuple[jax.Array, jax.Array]] = []
 
-    def note(number: int, x: jax.Array, y: jax.Array) -> jax.Array:
+    def record(number: int, x: jax.Array, y: jax.Array) -> jax.Array:
         seen.append((x, y))
         return y
 
-    apply_changed(model, variables, images, note, **options)
+    apply_changed(model, variables, images, record, **options)
     return seen
 
 
 def with_deltas(
     model: Network, variables: Mapping[str, Any], images: jax.Array, deltas: list[jax.Array]
 ) -> jax.Array:
-    """Return the logits in training mode when each block gives its output and a delta.
+    """Return the logits in training mode with a delta added to each block's output.
 
-    Derivatives with respect to the deltas, at zero, are those with respect to the outputs.
+    Derivatives with respect to the deltas, at zero, equal those with respect to the outputs.
     """
     logits, _ = apply_changed(
         model,

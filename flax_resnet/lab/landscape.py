@@ -1,8 +1,8 @@
-"""Landscape: the loss around a trained network along filter-normalised directions.
+"""Landscape: the loss around a trained network along filter-normalized directions.
 
 Li et al., arXiv:1712.09913: a random direction is scaled, filter by filter, to the norm of the
-trained filter, for otherwise a network could look flat by its weights being large. Norms, biases
-and running statistics stay as they are.
+trained filter, since otherwise large weights would make a network look flat. Norm layers, biases
+and running statistics are not changed.
 """
 
 from collections.abc import Callable
@@ -31,12 +31,12 @@ class Settings(Training):
     seeds: int = 1
     depth: int = 56
     images: int = 256
-    """Training images that the loss is taken over."""
+    """Training images over which the loss is averaged."""
     points: int = 21
-    """Along each axis of the plane; along a line four times as many."""
+    """Points along each axis of the plane; a line has four times as many."""
     reach: float = 1.0
     lines: int = 5
-    """Random directions of the 1-D surfaces."""
+    """Number of random directions for the curves."""
 
 
 SIZES = {
@@ -51,9 +51,9 @@ class Result:
 
     Attributes:
       plane: by kind, second and first direction.
-      line: by kind, direction and place.
+      line: by kind, direction and point.
       train_error: of the trained networks, by kind.
-      plane_at, line_at: multiples of the directions.
+      plane_at, line_at: positions of the points, as multiples of the directions.
     """
 
     data: str
@@ -79,11 +79,11 @@ def run(settings: Settings, track: Track = silent) -> Result:
         train_error[at] = fitted.train_error[-1]
         losses = losses_along(fitter.model, fitted.variables, *fitter.first_images(settings.images))
         params = fitted.variables["params"]
-        first, second = (filter_normalised(params, seed) for seed in (1, 2))
+        first, second = (filter_normalized(params, seed) for seed in (1, 2))
         for row, high in enumerate(track(plane_at, f"plane around the {kind} network")):
             plane[at, row] = losses(first, second, plane_at, np.full(settings.points, high))
         for number in track(range(settings.lines), f"lines through the {kind} network"):
-            direction = filter_normalised(params, 3 + number)
+            direction = filter_normalized(params, 3 + number)
             line[at, number] = losses(direction, direction, line_at, np.zeros(len(line_at)))
     return Result(
         settings.data,
@@ -97,10 +97,10 @@ def run(settings: Settings, track: Track = silent) -> Result:
     )
 
 
-def filter_normalised(params: Any, seed: int) -> Any:
+def filter_normalized(params: Any, seed: int) -> Any:
     """Return a random direction whose filters have the norms of the filters of `params`.
 
-    A filter is what makes one output: all of a kernel but its last axis. Vectors get zeros.
+    A filter is the part of a kernel for one output channel, the last axis. Vectors get zeros.
     """
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
@@ -119,7 +119,7 @@ def filter_normalised(params: Any, seed: int) -> Any:
 def losses_along(
     model: Network, variables: Any, images: jax.Array, labels: jax.Array
 ) -> Callable[..., np.ndarray]:
-    """Return the function from two directions and their multiples, (n,) each, to losses, (n,)."""
+    """Return a function from two directions and their multiples, (n,) each, to losses (n,)."""
 
     @jax.jit
     def losses(variables: Any, first: Any, second: Any, a: jax.Array, b: jax.Array) -> jax.Array:
@@ -140,10 +140,11 @@ def losses_along(
 
 
 def flatness(line: np.ndarray, places: np.ndarray, rise: float = 1.0) -> float:
-    """Return how far one can go before the loss has risen by `rise`: the mean of lines and sides.
+    """Return the distance at which the loss has risen by `rise`, averaged over lines and sides.
 
     Args:
-      line: losses (lines, places); the middle place is the trained network.
+      line: losses (lines, points); the middle point is the trained network.
+      places: positions of the points.
     """
     middle = len(places) // 2
     distances = []
@@ -156,7 +157,7 @@ def flatness(line: np.ndarray, places: np.ndarray, rise: float = 1.0) -> float:
 
 
 def finding(result: Result) -> str:
-    """Say how far from each network the loss rises, and what the network had learned."""
+    """Report the distance at which each network's loss rises, and its training error."""
     middle = len(result.line_at) // 2
     parts = [
         f"around {kind}-{result.depth} ({result.train_error[at]:.1%} training error) the loss of "
@@ -164,7 +165,7 @@ def finding(result: Result) -> str:
         f"filters' norms"
         for at, kind in enumerate(result.kinds)
     ]
-    return f"On {result.data}, along random filter-normalised lines, " + "; ".join(parts) + "."
+    return f"On {result.data}, along random filter-normalized lines, " + "; ".join(parts) + "."
 
 
 def _distance(result: Result, at: int) -> str:
@@ -172,7 +173,7 @@ def _distance(result: Result, at: int) -> str:
 
 
 def draw(result: Result) -> Figure:
-    """Draw the planes with the same colours, and lines through both networks."""
+    """Draw the planes on one color scale, and the curves along lines through both networks."""
     count = len(result.kinds)
     figure, axes = new_figure(1, count + 1, width=4.0, height=3.6)
     finite = np.where(np.isfinite(result.plane), result.plane, np.nan)

@@ -1,7 +1,7 @@
-"""Lesions: residual networks survive without some of their blocks, plain ones do not.
+"""Lesions: residual networks work without some of their blocks, plain networks do not.
 
 Veit et al., arXiv:1605.06431: blocks of a trained network are deleted, or exchanged with others of
-their stage, at test time. What a deleted block was given goes on in its place.
+their stage, at test time. A deleted block passes its input on.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,10 @@ from flax_resnet.models import Network
 
 @dataclass(frozen=True)
 class Settings(Training):
-    """The networks and what is done to them."""
+    """The networks and the damage done to them."""
 
     depth: int = 32
-    """Plain networks of this depth still learn; see `degradation`."""
+    """At this depth plain networks still train; see `degradation`."""
     images: int = 360
     draws: int = 10
     """Random choices for each number of deleted blocks and of exchanges."""
@@ -48,9 +48,9 @@ class Result:
     """Test errors of damaged networks, from 0 to 1.
 
     Attributes:
-      whole: by kind and seed.
-      one: with one block deleted, by kind, seed and block.
-      many: with n = 1, 2 ... random blocks deleted, by kind, seed, draw and n - 1.
+      whole: undamaged, by kind and seed.
+      one: without one block, by kind, seed and block.
+      many: without n = 1, 2 ... random blocks, by kind, seed, draw and n - 1.
       exchanged: after n exchanges of two blocks of a stage, by kind, seed, draw and n - 1.
       first_blocks: numbers of the blocks that change the shape of the maps.
     """
@@ -68,7 +68,9 @@ class Result:
 def run(settings: Settings, track: Track = silent) -> Result:
     """Train networks of both kinds and damage them."""
     if settings.depth < 20:
-        raise InputError(f"depth is {settings.depth}; expected at least 20, for blocks to exchange")
+        raise InputError(
+            f"depth is {settings.depth}; expected at least 20, so that blocks can be exchanged"
+        )
     count = (settings.depth - 2) // 2
     shape = (len(PLAIN_AND_RESIDUAL), settings.seeds)
     whole, one = np.zeros(shape), np.zeros((*shape, count))
@@ -108,7 +110,7 @@ def run(settings: Settings, track: Track = silent) -> Result:
 def damaged_error(
     model: Network, images: jax.Array, labels: jax.Array
 ) -> Callable[[Any, np.ndarray], float]:
-    """Return the jitted function from variables and the blocks to keep to the error."""
+    """Return a jitted function from variables and the blocks to keep to the error."""
 
     @jax.jit
     def error(variables: Any, keep: jax.Array) -> jax.Array:
@@ -119,7 +121,7 @@ def damaged_error(
 
 
 def exchange_blocks(model: Any, variables: Any, rng: np.random.Generator) -> Any:
-    """Exchange two random blocks of equal shape, neither of them the first of its stage."""
+    """Return variables with two random blocks of a stage exchanged, neither its first block."""
     stages = [stage for stage, count in enumerate(model.stage_sizes, 1) if count > 2]
     stage = f"layer{rng.choice(stages)}"
     count = len([path for path in block_paths(model) if path[0] == stage])
@@ -132,7 +134,7 @@ def exchange_blocks(model: Any, variables: Any, rng: np.random.Generator) -> Any
 
 
 def finding(result: Result) -> str:
-    """Compare what one deletion, deletions of a third and exchanges cost each kind."""
+    """Report the error of each kind without one block, without a third, and after exchanges."""
     others = [at for at in range(result.one.shape[-1]) if at not in result.first_blocks]
     third = result.one.shape[-1] // 3
     parts = [
@@ -147,7 +149,7 @@ def finding(result: Result) -> str:
 
 
 def draw(result: Result) -> Figure:
-    """Draw a panel each for one deleted block, many, and exchanges."""
+    """Draw the errors after one deletion, several deletions, and exchanges."""
     figure, axes = new_figure(1, 3, height=3.7, sharey=True)
     one, many, exchanged = axes[0]
     blocks = np.arange(1, result.one.shape[-1] + 1)
@@ -159,9 +161,9 @@ def draw(result: Result) -> Figure:
             flat = 100 * values.reshape(-1, values.shape[-1])
             band(panel, np.arange(1, flat.shape[-1] + 1), flat, color=color, label=label)
     for block in result.first_blocks:
-        one.axvline(block + 1, color="grey", linewidth=0.8, linestyle="--")
-    one.plot([], [], ":", color="grey", label="whole network")
-    one.plot([], [], "--", color="grey", linewidth=0.8, label="changes the shape")
+        one.axvline(block + 1, color="gray", linewidth=0.8, linestyle="--")
+    one.plot([], [], ":", color="gray", label="whole network")
+    one.plot([], [], "--", color="gray", linewidth=0.8, label="changes the shape")
     one.set(title="one block deleted", ylabel="test error in %")
     many.set_title("several blocks deleted")
     exchanged.set_title("blocks exchanged")
@@ -170,5 +172,5 @@ def draw(result: Result) -> Figure:
     counted(exchanged, "exchanges of two blocks of a stage")
     for panel in axes[0]:
         legend_below(panel, 2)
-    figure.suptitle(f"Lesions at test time on {result.data}: mean and range")
+    figure.suptitle(f"Lesions at test time on {result.data}: mean and range over seeds and draws")
     return figure

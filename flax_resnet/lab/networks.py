@@ -1,4 +1,4 @@
-"""The networks that experiments compare: CIFAR's, for the images and classes of their data."""
+"""Make the networks for CIFAR that experiments compare, adapted to their data."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ from flax_resnet.lab.datasets import open_dataset
 from flax_resnet.lab.settings import Training
 from flax_resnet.models import Network, create_model
 
-# The kinds of most comparisons, and their shortcuts: otherwise the networks are equal.
+# The kinds of networks in most comparisons, which differ in their shortcut alone.
 PLAIN_AND_RESIDUAL = {"plain": "none", "residual": "zero_pad"}
 
 
 def small_network(settings: Training, name: str = "cifar_resnet20", **arguments: Any) -> Network:
-    """Make a network by name for the images and classes of the experiment's data."""
+    """Return a network by name, for the images and classes of the experiment's data."""
     data = open_dataset(settings.data_config())
     shape = dict(in_channels=data.config.channels, image_size=data.config.image_size)
     return create_model(name, **{"num_classes": data.train.num_classes, **shape, **arguments})
 
 
 def deep_network(settings: Training, depth: int, shortcut: str, **arguments: Any) -> Network:
-    """Make CIFAR's network of `depth` = 6 n + 2 layers with this shortcut."""
+    """Return the network for CIFAR with `depth` = 6 n + 2 layers and this shortcut."""
     if depth < 8 or (depth - 2) % 6:
         raise InputError(f"depth is {depth}; expected 6 n + 2 layers, such as 20, 32 or 56")
     stages = ((depth - 2) // 6,) * 3

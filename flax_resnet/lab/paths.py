@@ -1,8 +1,8 @@
-"""Paths: a network of n blocks is 2^n paths, of which the short ones carry the gradient.
+"""Paths: a network of n blocks has 2^n paths, and the short ones carry the gradient.
 
-Veit et al., arXiv:1605.06431, section 4.3: a path goes through the branch of k of the blocks and
-around the others. A binomial law says how many paths of each length there are; the gradient of one
-is measured by letting it pass the branches of k random blocks, and only the shortcuts of the rest.
+Veit et al., arXiv:1605.06431, section 4.3: a path passes the branches of k of the blocks and the
+shortcuts of the others. The number of paths of each length is binomial. The gradient of one path is
+measured by passing only the branches of k random blocks, and only the shortcuts of the rest.
 """
 
 import math
@@ -27,13 +27,13 @@ from flax_resnet.models import Network
 
 @dataclass(frozen=True)
 class Settings(Training):
-    """The network to take apart."""
+    """The network to measure."""
 
     seeds: int = 1
     depth: int = 56
     images: int = 64
     draws: int = 20
-    """Random paths of each length."""
+    """Number of random paths of each length."""
 
 
 SIZES = {
@@ -44,10 +44,10 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Result:
-    """Paths by their length: the number of branches that they pass, 0 to n.
+    """Paths by length, which is the number of branches that they pass, 0 to n.
 
     Attributes:
-      count: of paths, as a share of all, (n + 1,).
+      count: number of paths, as a fraction of all, (n + 1,).
       gradient: norm of the loss's gradient with respect to the images along one path, by seed,
         draw and length.
     """
@@ -59,7 +59,7 @@ class Result:
 
 
 def run(settings: Settings, track: Track = silent) -> Result:
-    """Train a pre-activation network, whose blocks add and do nothing else; measure its paths."""
+    """Train a pre-activation network, whose shortcuts are pure sums, and measure its paths."""
     model = deep_network(settings, settings.depth, "projection", order="pre")
     fitter = Fitter(model, settings)
     total = len(equal_blocks(model))
@@ -87,11 +87,11 @@ def equal_blocks(model: Any) -> list[int]:
 def path_gradient(
     model: Network, images: jax.Array, labels: jax.Array
 ) -> Callable[[Any, jax.Array], jax.Array]:
-    """Return the jitted function from variables and branches, bool (n,), to a gradient's norm.
+    """Return a jitted function from variables and branches, bool (n,), to the gradient's norm.
 
-    Forwards the network is whole. Backwards, the blocks of equal shapes that are marked let the
-    gradient through their branch alone, the others through their shortcut alone; the few blocks
-    that change the shape let all of it pass.
+    The forward pass is unchanged. In the backward pass the gradient flows only through the branch
+    of the marked blocks and only through the shortcut of the others; the few blocks that change the
+    shape pass all of it.
     """
     places = {block: place for place, block in enumerate(equal_blocks(model))}
 
@@ -108,7 +108,7 @@ def path_gradient(
             logits = apply_changed(model, variables, images, choose)
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-        # Scaled first, for the squares of a long path's gradient are too small for float32.
+        # Scaled first: the squares of a long path's gradient underflow in float32.
         gradient = jax.grad(loss)(images)
         largest = jnp.maximum(jnp.abs(gradient).max(), jnp.finfo(gradient.dtype).tiny)
         return largest * jnp.linalg.norm((gradient / largest).ravel())
@@ -117,14 +117,14 @@ def path_gradient(
 
 
 def carried(result: Result) -> np.ndarray:
-    """Return the share of the gradient that all paths of a length carry together, (n + 1,)."""
+    """Return the fraction of the gradient that all paths of each length carry, (n + 1,)."""
     weight = result.count * result.gradient.mean((0, 1))
     share: np.ndarray = weight / weight.sum()
     return share
 
 
 def finding(result: Result) -> str:
-    """Say how long paths are, and how long those are which carry the gradient."""
+    """Report the lengths of all paths, and of the paths that carry the gradient."""
     lengths = np.arange(len(result.count))
     share = carried(result)
     mean = float(lengths @ result.count)
@@ -133,26 +133,26 @@ def finding(result: Result) -> str:
     ratio = gradient[-1] / gradient[0]
     return (
         f"The {len(lengths) - 1} identity shortcuts of residual-{result.depth} on {result.data} "
-        f"make 2^{len(lengths) - 1} paths through {mean:.1f} branches on average, but nine tenths "
-        f"of the gradient come along paths of {low} to {high} (mean {lengths @ share:.1f}): the "
-        f"one that passes every branch carries {ratio:.1g} times as much as the one that passes no "
-        "branch."
+        f"make 2^{len(lengths) - 1} paths through {mean:.1f} branches on average, but 90% of the "
+        f"gradient flows along paths through {low} to {high} branches (mean "
+        f"{lengths @ share:.1f}): the path through every branch carries {ratio:.1g} times the "
+        "gradient of the path through none."
     )
 
 
 def draw(result: Result) -> Figure:
-    """Draw the three panels of Veit et al., figure 6."""
+    """Draw the three panels of figure 6 of Veit et al."""
     figure, axes = new_figure(1, 3, width=3.8)
     number, each, together = axes[0]
     lengths = np.arange(len(result.count))
     number.bar(lengths, 100 * result.count, color=COLORS[6])
-    number.set(title="how many paths", ylabel="share of all paths in %")
+    number.set(title="number of paths", ylabel="% of all paths")
     flat = result.gradient.reshape(-1, len(lengths))
-    band(each, lengths, np.maximum(flat, 1e-30), color=COLORS[0], label="mean, range of paths")
-    each.set(title="gradient of one path", ylabel="norm of the gradient", yscale="log")
+    band(each, lengths, np.maximum(flat, 1e-30), color=COLORS[0], label="mean and range over paths")
+    each.set(title="gradient of one path", ylabel="gradient norm", yscale="log")
     each.legend()
     together.bar(lengths, 100 * carried(result), color=COLORS[1])
-    together.set(title="gradient of all of a length", ylabel="share of the gradient in %")
+    together.set(title="gradient of all paths of a length", ylabel="% of the gradient")
     for panel in axes[0]:
         counted(panel, "branches that the path passes")
     figure.suptitle(f"Paths through residual-{result.depth} on {result.data}")

@@ -1,9 +1,9 @@
-"""The receptive field: in theory, and as gradients measure it.
+"""The receptive field: in theory, and as measured by gradients.
 
-The gradient of a value in the middle of a map with respect to the images is not zero in a square
-whose side theory gives, and most of it lies in a part of that square: the effective receptive
-field (Luo et al., arXiv:1701.04128). Images are noise; the gradient that enters the map is random
-over channels, and absolute values are averaged over images and channels.
+The gradient of a map's central value with respect to the image is nonzero in a square, the
+theoretical receptive field, and concentrated in a smaller part of it, the effective receptive field
+(Luo et al., arXiv:1701.04128). Images are noise; the gradient that enters the map is random over
+channels, and absolute values are averaged over images and channels.
 """
 
 from dataclasses import dataclass
@@ -26,29 +26,29 @@ from flax_resnet.lab.weights import classifier, random_variables
 from flax_resnet.models import create_model, summarize
 from flax_resnet.training.networks import open_network
 
-LOWEST = 1e-8  # of the largest gradient: further out it is there, but nothing to see
+LOWEST = 1e-8  # relative to the largest gradient; smaller values are drawn as this
 SHARE = COLORS[3]
 OTHERS = {"random": COLORS[6], "trained": COLORS[2]}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The network and the images that measure it."""
+    """The network to measure, and the images."""
 
     network: str = "cifar_resnet20"
-    """It is compared with itself without shortcuts, both with random weights."""
+    """Compared with the same network without shortcuts, both with random weights."""
     weights: str = ""
-    """A run's folder, a published name or a file: compare it with random weights instead."""
+    """A run's folder, a published name or a file, to compare with random weights instead."""
     image_size: int | None = None
-    """None: so that the largest field fits into the images."""
+    """None: large enough for the largest field."""
     images: int = 4
     seeds: int = 3
-    """Of weights and of images."""
+    """Number of random weights and images."""
     share: float = 0.95
-    """Of the gradient, which the effective field holds."""
+    """Fraction of the gradient that the effective field contains."""
 
     def __post_init__(self) -> None:
-        """Refuse what measures nothing."""
+        """Refuse settings with which nothing can be measured."""
         if not 0 < self.share < 1:
             raise InputError(f"share is {self.share}; expected above 0 and below 1")
         if self.images < 1 or self.seeds < 1:
@@ -69,9 +69,9 @@ class Result:
 
     Attributes:
       theory: by part.
-      measured: where the gradient is not zero, by kind, seed and part.
-      effective: the smallest square around the same middle that holds `share` of the gradient.
-      gradient: of the last part, by kind, mean over seeds and divided by its sum: (kind, h, w).
+      measured: of the nonzero gradient, by kind, seed and part.
+      effective: the smallest square with the same center that contains `share` of the gradient.
+      gradient: of the last part, normalized to sum 1, averaged over seeds: (kind, h, w).
     """
 
     network: str
@@ -87,7 +87,7 @@ class Result:
 def run(settings: Settings, track: Track = silent) -> Result:
     """Measure every part of both networks, from every seed."""
     networks = compared_networks(settings)
-    # Networks that are compared differ in shortcuts or weights alone, so their fields are equal.
+    # The networks differ in shortcuts or weights alone, so their theoretical fields are equal.
     size = image_size(settings, networks[0][1])
     table = summarize(networks[0][1], size)[:-1]
     parts = [part.name for part in table]
@@ -103,8 +103,8 @@ def run(settings: Settings, track: Track = silent) -> Result:
             gradients = jax.device_get(measure(used, images, keys[2]))
             for number, part in enumerate(parts):
                 mass = np.asarray(gradients[part], np.float64)
-                measured[kind, seed, number], centre = extent(mass)
-                effective[kind, seed, number] = square(mass, centre, settings.share)
+                measured[kind, seed, number], center = extent(mass)
+                effective[kind, seed, number] = square(mass, center, settings.share)
             last[kind] += mass / mass.sum() / settings.seeds
     return Result(
         Path(settings.weights).name or settings.network,
@@ -119,7 +119,7 @@ def run(settings: Settings, track: Track = silent) -> Result:
 
 
 def compared_networks(settings: Settings) -> list[tuple[str, Classifier, Variables | None]]:
-    """Return kind, model and, where they are trained, variables."""
+    """Return the kind, the model and, for trained networks, the variables of each network."""
     if settings.weights:
         found = open_network(settings.weights)
         trained = classifier(found.model)
@@ -131,10 +131,10 @@ def compared_networks(settings: Settings) -> list[tuple[str, Classifier, Variabl
 
 
 def image_size(settings: Settings, model: Classifier) -> int:
-    """Return the side of the images that measure a network.
+    """Return the side of the images, in pixels.
 
     Raises:
-      InputError: they cannot hold its fields.
+      InputError: they are smaller than the largest field.
     """
     least = fitting_size(model)
     size = settings.image_size or least
@@ -144,11 +144,13 @@ def image_size(settings: Settings, model: Classifier) -> int:
 
 
 def fitting_size(model: Classifier) -> int:
-    """Return a side of images that holds the field of a value in the middle of every map."""
+    """Return a side of images that contains the field of every map's central value."""
     last = summarize(model)[-2]
     field, stride = last.receptive_field, last.stride
     if field is None or stride is None:
-        raise InputError("the last maps see whole images: there is no field to measure")
+        raise InputError(
+            "the last maps see the whole image, so their receptive field cannot be measured"
+        )
     return -(-(field + 2 * stride) // (2 * stride)) * 2 * stride
 
 
@@ -160,7 +162,7 @@ def noise(key: jax.Array, model: Classifier, count: int, size: int) -> jax.Array
 def central_gradients(
     model: Classifier, variables: Variables, images: jax.Array, key: jax.Array
 ) -> dict[str, jax.Array]:
-    """Return, by part, mean absolute gradients (h, w) of the value in the middle of its map."""
+    """Return the mean absolute gradient (h, w) of each part's central value."""
     shapes = jax.eval_shape(lambda: model.apply(variables, images, method="features"))
 
     def gradient(name: str) -> jax.Array:
@@ -177,23 +179,23 @@ def central_gradients(
 
 
 def extent(mass: np.ndarray) -> tuple[int, np.ndarray]:
-    """Return the side of the square where `mass` is not zero, and its middle."""
+    """Return the side and the center of the square where `mass` is nonzero."""
     ends = [np.flatnonzero(mass.any(axis))[[0, -1]] for axis in (1, 0)]
     return int(max(last - first + 1 for first, last in ends)), np.mean(ends, axis=1)
 
 
 def square(mass: np.ndarray, middle: np.ndarray, share: float) -> int:
-    """Return the side of the smallest square around `middle` that holds this share of `mass`."""
+    """Return the side of the smallest square around `middle` that contains `share` of `mass`."""
     rows, columns = (abs(np.arange(n) - at) for n, at in zip(mass.shape, middle, strict=True))
     distance = np.maximum(rows[:, None], columns).ravel()
     order = np.argsort(distance)
-    held = np.cumsum(mass.ravel()[order])
-    enough = np.searchsorted(held, share * held[-1])
+    contained = np.cumsum(mass.ravel()[order])
+    enough = np.searchsorted(contained, share * contained[-1])
     return round(2 * distance[order][enough] + 1)
 
 
 def finding(result: Result) -> str:
-    """Compare theory, the extent of the gradient and the effective field of the last part."""
+    """Compare the theoretical, the measured and the effective field of the last part."""
     theory, part = result.theory[-1], result.parts[-1]
     same = (result.measured == result.theory).all((1, 2))
     agree = "everywhere" if same.all() else f"in {same.sum()} of {len(same)} networks"
@@ -205,14 +207,14 @@ def finding(result: Result) -> str:
             f"in the {kind} network"
         )
     return (
-        f"A value of {part} of {result.network} sees a square of {theory} pixels; gradients fill "
-        f"the squares that theory gives {agree}, and {result.share:.0%} of the gradient lies "
-        f"in a square of {' and of '.join(parts)}."
+        f"The receptive field of {part} of {result.network} is a square of {theory} pixels; the "
+        f"measured fields equal the theoretical ones {agree}, and {result.share:.0%} of the "
+        f"gradient is in a square of {' and of '.join(parts)}."
     )
 
 
 def draw(result: Result) -> Figure:
-    """Draw a map of the last part for each network, and the fields of every part."""
+    """Draw the gradient of the last part for each network, and the fields of all parts."""
     figure, axes = new_figure(1, len(result.kinds) + 1, height=3.8)
     for panel, kind, gradient, effective in zip(
         axes[0], result.kinds, result.gradient, result.effective[..., -1], strict=False
@@ -231,16 +233,16 @@ def draw(result: Result) -> Figure:
             corner = middle[::-1] - side / 2
             box = Rectangle(corner, side, side, fill=False, edgecolor=color, linewidth=1.4)
             panel.add_patch(box)
-    figure.colorbar(image, ax=axes[0, :-1], label="mean |gradient| / largest", shrink=0.75)
+    figure.colorbar(image, ax=axes[0, :-1], label="mean |gradient| / maximum", shrink=0.75)
     panel = axes[0, -1]
     places = np.arange(len(result.parts))
     panel.plot(places, result.theory, "k--o", markersize=3, label="theory")
     for kind, effective in zip(result.kinds, result.effective, strict=True):
         color = KINDS.get(kind) or OTHERS[kind]
         band(panel, places, effective, color=color, marker="o", markersize=3, label=kind)
-    panel.set(title=f"square of {result.share:.0%} of the gradient", ylabel="side in pixels")
+    panel.set(title=f"square with {result.share:.0%} of the gradient", ylabel="side in pixels")
     panel.set_xticks(places, result.parts)
     panel.set_ylim(bottom=0)
     panel.legend()
-    figure.suptitle(f"Receptive fields of {result.network} (mean of seeds)")
+    figure.suptitle(f"Receptive fields of {result.network} (mean over seeds)")
     return figure

@@ -1,4 +1,4 @@
-"""Run an experiment and leave what it found in a folder: numbers, a plot and a sentence."""
+"""Run an experiment and write its numbers, its finding and its plot to a folder."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from flax_resnet.version import VERSION
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What an experiment found, and where it lies."""
+    """The finding of an experiment, and the files with its numbers and its plot."""
 
     finding: str
     numbers: Path
@@ -38,9 +38,10 @@ def perform(
     Args:
       size: `small`, or `paper` for an accelerator.
       assignments: changes of its settings, such as `depths=20,56`.
+      track: wraps the loops of the experiment to show progress.
 
     Raises:
-      InputError: the experiment, the size or a setting is unknown, or cannot be used.
+      InputError: the experiment, the size or a setting is unknown, or a value is invalid.
     """
     experiment = load_experiment(name)
     require_known("the size", size, experiment.sizes)
@@ -64,7 +65,7 @@ def perform(
 
 
 def _plain(value: Any) -> Any:
-    """Turn arrays into lists, with six digits, for the rest is noise; JSON knows no NaN."""
+    """Return an array as a list, with six significant digits; NaN becomes null."""
     array = np.asarray(value)
     if array.dtype.kind == "f":
         array = np.vectorize(_number, otypes=[object])(array)

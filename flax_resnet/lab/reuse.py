@@ -1,8 +1,8 @@
-"""Feature reuse: which earlier layers the layers of a DenseNet read.
+"""Feature reuse: which earlier layers each layer of a DenseNet reads.
 
 Figure 5 of Huang et al., arXiv:1608.06993: the mean absolute kernel of each layer by the layer
-whose maps it reads. Source 0 is what the block is given. There are no bottlenecks here, so that a
-layer's one convolution reads its sources directly.
+whose maps it reads. Source 0 is the input of the block. The networks have no bottlenecks, so each
+layer's convolution reads its sources directly.
 """
 
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ class Settings(Training):
     """The network: three dense blocks, without bottlenecks and compression."""
 
     layers: int = 4
-    """Of each block."""
+    """Layers of each block."""
     growth_rate: int = 12
     weight_decay: float = 0.02
-    """So large because training is short: decay is what takes unread weights away."""
+    """Large because training is short: unread weights vanish only by decay."""
 
     def __post_init__(self) -> None:
-        """Refuse blocks whose layers have no older sources."""
+        """Refuse blocks of a single layer, which have no earlier sources."""
         super().__post_init__()
         if self.layers < 2:
             raise InputError(f"layers is {self.layers}; expected at least 2 in each block")
@@ -49,8 +49,8 @@ class Result:
 
     Attributes:
       readers: the layers of a block, and `next`: the transition, or the head.
-      start, end: before and after training: (seed, block, reader, source), NaN where a layer does
-        not read a source.
+      start, end: before and after training, (seed, block, reader, source); NaN if the layer does
+        not read the source.
       test_error: of each seed, from 0 to 1.
     """
 
@@ -101,9 +101,9 @@ def source_weights(model: DenseNet, variables: Variables) -> np.ndarray:
 
 
 def preference(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how much layers weigh the layer before, and their block's input, by seed.
+    """Return how much layers weight the previous layer, and their block's input, by seed.
 
-    Both in multiples of the mean over all their sources; layers 2 and on.
+    Both are relative to the mean over all sources, averaged over the layers from the second on.
     """
     layers = weights[:, :, 1:-1]
     mean = np.nanmean(layers, axis=-1)
@@ -112,17 +112,17 @@ def preference(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def finding(result: Result) -> str:
-    """Compare the newest source and the oldest one with their mean, before and after training."""
+    """Compare the newest and the oldest source with the mean source, before and after training."""
     (before, _), (newest, given) = preference(result.start), preference(result.end)
     last = result.end[:, -1, -1]
     head = last[:, -1] / last.mean(-1)
     seeds, error = count_seeds(len(newest)), result.test_error.mean()
     return (
-        f"In DenseNets on {result.data} ({seeds}; test error {error:.1%}), layers weigh a channel "
-        f"of the layer before them {_times(newest)} times as much as a channel of their mean "
-        f"source, {_times(before)} before training, and one of the block's input {_times(given)} "
-        f"times; the head weighs the last layer {_times(head)} times. The least read source of "
-        f"any layer has {_least(result.end):.2f} of the mean."
+        f"In DenseNets on {result.data} ({seeds}; test error {error:.1%}), layers weight the "
+        f"previous layer {_times(newest)} times as much as their mean source ({_times(before)} "
+        f"before training), and the input of the block {_times(given)} times; the head weights the "
+        f"last layer {_times(head)} times. The smallest weight of any source is "
+        f"{_least(result.end):.2f} of the mean."
     )
 
 
@@ -133,17 +133,17 @@ def _times(ratios: np.ndarray) -> str:
 
 
 def _least(weights: np.ndarray) -> float:
-    """Return the smallest weight of a source over its reader's mean, of the mean over seeds."""
+    """Return the smallest weight of a source relative to its reader's mean, averaged over seeds."""
     relative = weights / np.nanmean(weights, axis=-1, keepdims=True)
     return float(np.nanmin(relative.mean(0)))
 
 
 def draw(result: Result) -> Figure:
-    """Draw a heat map for each block, as in the paper's figure 5."""
+    """Draw a heat map for each block, like figure 5 of the paper."""
     blocks = result.end.shape[1]
     figure, axes = new_figure(1, blocks, width=3.9, height=3.8)
     weights = result.end.mean(0)
-    # A column's colours compare the sources of one reader.
+    # Colors are relative to the largest source of each reader, a column.
     shown = weights / np.nanmax(weights, axis=-1, keepdims=True)
     places = np.arange(len(result.readers))
     for number, (panel, block) in enumerate(zip(axes[0], shown, strict=True), 1):
@@ -160,7 +160,7 @@ def draw(result: Result) -> Figure:
         panel.set(title=f"dense block {number}", xlabel="layer that reads")
         panel.grid(visible=False)
     axes[0, 0].set_ylabel("layer that is read")
-    figure.colorbar(image, ax=axes, label="mean |kernel| / largest of its column", shrink=0.85)
-    seeds = f"mean of {len(result.end)} seeds" if len(result.end) > 1 else "1 seed"
+    figure.colorbar(image, ax=axes, label="mean |kernel| / maximum of its column", shrink=0.85)
+    seeds = f"mean over {len(result.end)} seeds" if len(result.end) > 1 else "1 seed"
     figure.suptitle(f"Feature reuse in a DenseNet on {result.data} ({seeds})")
     return figure

@@ -1,4 +1,4 @@
-"""What experiments that train have in common, and settings written as `name=value`."""
+"""The settings that experiments with training share, and settings written as `name=value`."""
 
 import dataclasses
 import types
@@ -21,22 +21,22 @@ class Training:
     data: str = "digits"
     """A name of `flax_resnet.lab.datasets`, or a source such as folder:PATH."""
     data_dir: str | None = None
-    """Where TFDS data lies."""
+    """The folder of TFDS data."""
     train_split: str | None = None
     test_split: str | None = None
     image_size: int | None = None
-    """None: as the data set has it."""
+    """None: the size of the dataset."""
     epochs: int = 20
     batch_size: int = 64
     learning_rate: float = 0.1
     warmup: float = 1.0
-    """Epochs until the learning rate is at its height; from there it falls like a cosine."""
+    """Epochs until the learning rate reaches its maximum; then it follows a cosine."""
     weight_decay: float = 1e-4
     seeds: int = 3
-    """How many networks of each kind; each seed has its own weights and order of images."""
+    """Number of networks of each kind, each with its own initial weights and order of images."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that mean no training."""
+        """Refuse numbers below 1."""
         for name in ("epochs", "batch_size", "seeds"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
@@ -56,10 +56,10 @@ class Training:
 
 
 def change_settings(settings: Settings, assignments: Iterable[str]) -> Settings:
-    """Return `settings` with words such as `depths=20,56` carried out.
+    """Return `settings` changed by assignments such as `depths=20,56`.
 
     Raises:
-      InputError: a name is unknown, or a value of the wrong type.
+      InputError: a name is unknown, or a value has the wrong type.
     """
     hints = typing.get_type_hints(type(settings))
     changes = {}
@@ -71,7 +71,7 @@ def change_settings(settings: Settings, assignments: Iterable[str]) -> Settings:
 
 
 def to_words(settings: Any) -> list[str]:
-    """Return settings as the words that `change_settings` reads."""
+    """Return settings as the assignments that `change_settings` reads."""
     return [f"{name}={_write(value)}" for name, value in dataclasses.asdict(settings).items()]
 
 

@@ -1,7 +1,7 @@
-"""Shortcuts: what each kind of shortcut, and each order of layers, does to learning.
+"""Shortcuts: how the kind of shortcut and the order of layers affect training.
 
-Table 1 of He et al., arXiv:1603.05027 (what the shortcut computes) with the options A, B and C of
-arXiv:1512.03385, and figure 4 of the former (where norm, ReLU and addition stand).
+Table 1 of He et al., arXiv:1603.05027 (kinds of shortcuts) with the options A, B and C of
+arXiv:1512.03385, and figure 4 of the former (orders of norm, ReLU and addition).
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Settings(Training):
     kinds: tuple[str, ...] = tuple(KINDS)
 
     def __post_init__(self) -> None:
-        """Refuse kinds that there are not."""
+        """Refuse unknown kinds."""
         super().__post_init__()
         for kind in self.kinds:
             require_known("the kind", kind, KINDS)
@@ -101,7 +101,7 @@ def run(settings: Settings, track: Track = silent) -> Result:
 
 
 def finding(result: Result) -> str:
-    """Give the test error of every kind, the best one first."""
+    """Report the test error of every kind, the best first, and its gradient flow."""
     errors = result.test_error[..., -1]
     order = np.argsort(errors.mean(-1))
     words = ", ".join(f"{result.kinds[at]} {percent(errors[at])}" for at in order)
@@ -110,8 +110,8 @@ def finding(result: Result) -> str:
     epochs = result.test_error.shape[-1]
     return (
         f"Test error after {epochs} epochs of {result.depth} layers on {result.data} "
-        f"({count_seeds(errors.shape[-1])}): {words}. Before training the first block's output has "
-        f"so many times the gradient of the last one's: {flows}."
+        f"({count_seeds(errors.shape[-1])}): {words}. Gradient norm at the first block's output "
+        f"over that at the last block's, before training: {flows}."
     )
 
 
@@ -126,11 +126,13 @@ def draw(result: Result) -> Figure:
     ):
         final = np.maximum(100 * values[..., -1], LEAST_ERROR)
         mean = final.mean(-1)
-        spread = np.stack([mean - final.min(-1), final.max(-1) - mean]).clip(0)  # but for rounding
+        spread = np.stack([mean - final.min(-1), final.max(-1) - mean]).clip(
+            0
+        )  # rounding may make it negative
         errors.errorbar(mean, places + shift, xerr=spread, fmt="o", color=color, label=label)
     errors.set(
         title=f"error after epoch {result.test_error.shape[-1]}",
-        xlabel="error in % (mean and range of seeds)",
+        xlabel="error in % (mean and range over seeds)",
         yticks=places,
         yticklabels=result.kinds,
     )
@@ -142,10 +144,10 @@ def draw(result: Result) -> Figure:
         flow.plot(blocks, values.mean(0), color=colors(at), label=kind)
     flow.set(
         title="gradient before training",
-        ylabel="norm of the gradient of its output",
+        ylabel="gradient norm at its output",
         yscale="log",
     )
     counted(flow, "block")
     figure.legend(*flow.get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    figure.suptitle(f"Shortcuts and orders: {result.depth} layers on {result.data}")
+    figure.suptitle(f"Shortcuts and orders of layers: {result.depth} layers on {result.data}")
     return figure

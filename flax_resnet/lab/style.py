@@ -1,4 +1,4 @@
-"""The look that all figures share."""
+"""The style of all figures, and of the numbers in findings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-# Never a window: figures go into files, also on machines without a screen.
+# Figures are only written to files, also on machines without a screen.
 matplotlib.use("agg")
 
-# Errors in % below it, 0 among them, are drawn at it where the axis is logarithmic.
+# On a logarithmic axis, errors below this value in % are drawn at it, zero included.
 LEAST_ERROR = 0.05
-# Wong's colours, which people with any colour vision can tell apart.
+# Wong's colors, which color-blind readers can distinguish.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 KINDS = {"residual": COLORS[0], "plain": COLORS[1]}
 _SETTINGS: dict[Any, Any] = {
@@ -44,7 +44,7 @@ def new_figure(
 
 def band(axes: Any, x: Sequence[float] | np.ndarray, values: np.ndarray, **options: Any) -> None:
     """Draw the mean of `values` (seeds, points) as a line, and their range as a band around it."""
-    finite = np.ma.masked_invalid(values)  # what diverged is left out
+    finite = np.ma.masked_invalid(values)  # seeds that diverged are left out
     (line,) = axes.plot(x, finite.mean(0), **options)
     if len(values) > 1:
         color = line.get_color()
@@ -52,26 +52,26 @@ def band(axes: Any, x: Sequence[float] | np.ndarray, values: np.ndarray, **optio
 
 
 def legend_below(axes: Any, columns: int = 3) -> None:
-    """Put the legend under the panel, where it hides nothing."""
+    """Draw the legend below the panel."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns)
 
 
 def shades(color_map: str, count: int) -> list[Any]:
-    """Return `count` colours from light to dark."""
+    """Return `count` colors from light to dark."""
     return list(matplotlib.colormaps[color_map](np.linspace(0.35, 0.95, count)))
 
 
 def counted(axes: Any, what: str) -> None:
-    """Label the x axis with what is counted along it, in whole numbers."""
+    """Label the x axis, and put its ticks at whole numbers."""
     axes.set_xlabel(what)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def logarithmic(axis: Any, floor: float | None = None) -> None:
-    """Make an axis logarithmic, with plain numbers at 1, 2 and 5.
+    """Make an axis logarithmic, with ticks at 1, 2 and 5 and plain numbers.
 
     Args:
-      floor: where the axis starts; what is drawn below it, such as 0, is to be raised to it.
+      floor: the start of the axis; the caller raises smaller values, such as 0, to it.
     """
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     if floor is not None:
@@ -82,18 +82,18 @@ def logarithmic(axis: Any, floor: float | None = None) -> None:
 
 
 def count_seeds(count: int) -> str:
-    """Say how many seeds there were, and what the figures in brackets are."""
+    """Return the number of seeds in words, and the meaning of the numbers in brackets."""
     return f"{count} seeds, mean and range" if count > 1 else "1 seed"
 
 
 def percent(shares: np.ndarray) -> str:
-    """Write shares of 1, one a seed, as their mean and range."""
+    """Return the mean and range of fractions, one for each seed, as percentages."""
     spread = f" ({shares.min():.1%} to {shares.max():.1%})" if shares.size > 1 else ""
     return f"{shares.mean():.1%}{spread}"
 
 
 def mean_or_diverged(losses: np.ndarray) -> str:
-    """Write the mean of the last losses of curves (seeds, epochs), and how many are no numbers."""
+    """Return the mean final loss of curves (seeds, epochs), and how many seeds diverged."""
     last = losses[:, -1]
     diverged = int(np.isnan(last).sum())
     if not diverged:

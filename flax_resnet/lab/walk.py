@@ -1,8 +1,8 @@
-"""A walk through the first examples of residual learning, with the values that they print.
+"""Walk: the claims of introductions to residual learning, checked by computing them.
 
-The sentences are those of introductions to the subject: their quizzes, their code, their reasons.
-Each is computed with this library's layers and blocks. A reason that does not hold is kept, and
-said not to hold. Shapes are written as torch orders them: (n, c, h, w).
+The claims are taken from quizzes, code and explanations, and computed with this library's layers
+and blocks. Claims that turn out wrong are kept and marked. Shapes are written in the order of
+torch: (n, c, h, w).
 """
 
 import math
@@ -25,16 +25,16 @@ from flax_resnet.models.layers import Conv
 
 @dataclass(frozen=True)
 class Settings:
-    """How far to go."""
+    """The size of the examples."""
 
     blocks: int = 10
-    """Of the network whose paths are counted."""
+    """Blocks of the network whose paths are counted."""
 
 
 SIZES = {"small": Settings(), "paper": Settings()}  # nothing is trained
 
 
-COLUMNS = {"what is told": 0.0, "expected": 0.5, "computed here": 0.74}
+COLUMNS = {"claim": 0.0, "expected": 0.5, "computed here": 0.74}
 WRAP = (70, 28, 28)
 
 IDENTITY = Block("basic", 64, 1, Design(), Layers())
@@ -42,7 +42,7 @@ PROJECTION = Block("basic", 128, 2, Design(), Layers())
 
 
 class Step(NamedTuple):
-    """A sentence, what it leads one to expect, and what is computed."""
+    """A claim, the value that it predicts, and the computed value."""
 
     claim: str
     expected: str
@@ -51,7 +51,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """One value a step; `ok` says where the printed value is the expected one."""
+    """Each claim with its values; `ok` where the computed value is the expected one."""
 
     names: tuple[str, ...]
     claims: tuple[str, ...]
@@ -61,14 +61,14 @@ class Result:
 
 
 def sum_of_ones(settings: Settings) -> Step:
-    """Run the quiz's block: a convolution of zeros with bias 1, a ReLU, and the input of ones."""
+    """Apply a convolution with kernel 0 and bias 1 and a ReLU to ones, and add the ones."""
     x = jnp.ones((1, 5, 5, 3))
     printed = str(float((jax.nn.relu(_constant_convolution(x)) + x)[0, 0, 0, 0]))
     return Step("kernel 0, bias 1, ReLU, plus an input of ones prints 2.0", "2.0", printed)
 
 
 def reason_of_the_sum(settings: Settings) -> Step:
-    """Give the same convolution other inputs than ones."""
+    """Apply the same convolution to other inputs than ones."""
     x = jnp.ones((1, 5, 5, 3))
     values = [float(_constant_convolution(sign * x)[0, 0, 0, 0]) for sign in (1, -1)]
     printed = "input decides" if values[0] != values[1] else f"{values[0]} for 1 and for -1"
@@ -77,14 +77,14 @@ def reason_of_the_sum(settings: Settings) -> Step:
 
 
 def mismatch(settings: Settings) -> Step:
-    """Add 64 channels to 128, and look at what the error names first; torch's does the same."""
+    """Add 64 channels to 128; find which number the error names first, here as in torch."""
     x, printed = jnp.ones((1, 32, 32, 64)), "no error"
     try:
         jnp.add(_apply(Conv(128, 3), x), x)
     except TypeError as error:
         first = "64" if str(error).index("64)") < str(error).index("128)") else "128"
         printed = f"an error, {first} first"
-    claim = "behind a convolution from 64 to 128, out + x is an error that names 64 first"
+    claim = "after a convolution from 64 to 128, out + x is an error that names 64 first"
     return Step(claim, "an error, 64 first", printed)
 
 
@@ -93,12 +93,12 @@ def projection(settings: Settings) -> Step:
     x = jnp.ones((1, 32, 32, 64))
     out = _apply(Conv(128, 3), x) + _apply(Conv(128, 1), x)
     printed = _torch_shape(out.shape)
-    return Step("a 1x1 convolution of the input mends it", "(1, 128, 32, 32)", printed)
+    return Step("a 1x1 convolution of the input fixes it", "(1, 128, 32, 32)", printed)
 
 
 def strided_shortcut(settings: Settings) -> Step:
-    """Halve and widen with a 1x1 convolution of stride 2."""
-    claim = "a 1x1 shortcut of stride 2 makes (1, 64, 32, 32) fit 128 channels"
+    """Halve the size and double the channels with a 1x1 convolution of stride 2."""
+    claim = "a 1x1 shortcut of stride 2 maps (1, 64, 32, 32) to 128 channels"
     return Step(claim, "(1, 128, 16, 16)", _shapes(Conv(128, 1, stride=2))[0])
 
 
@@ -110,7 +110,7 @@ def two_blocks(settings: Settings) -> Step:
 
 
 def free_shortcut(settings: Settings) -> Step:
-    """Count the parameters of both shortcuts."""
+    """Count the parameters of both kinds of shortcut."""
     trees = (_shapes(block)[1].get("downsample", {}) for block in (IDENTITY, PROJECTION))
     counts = [sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) for tree in trees]
     claim = "identity shortcuts have no parameters, projections 64 x 128 and a norm"
@@ -118,7 +118,7 @@ def free_shortcut(settings: Settings) -> Step:
 
 
 def vanishing(settings: Settings) -> Step:
-    """Differentiate through 20 and through 50 layers."""
+    """Differentiate through 20 and 50 layers."""
     claim = "20 layers of factor 0.8 leave 0.012 of the gradient, 50 leave 0.00001"
     found = [_chain_gradient(0.8, layers, skip=False) for layers in (20, 50)]
     return Step(claim, "0.012, 0.00001", f"{found[0]:.3f}, {found[1]:.5f}")
@@ -138,18 +138,18 @@ def blocked_highway(settings: Settings) -> Step:
 
 
 def identity_block(settings: Settings) -> Step:
-    """Set all kernels of a block to zero, and give it what a ReLU gives."""
-    return Step("a block of zeros changes what a ReLU gave by 0", "0.0", _change_by_zeros(0))
+    """Set all kernels of a block to zero, and apply it to nonnegative inputs."""
+    return Step("a block of zeros changes the output of a ReLU by 0", "0.0", _change_by_zeros(0))
 
 
 def identity_of_anything(settings: Settings) -> Step:
-    """Give the same block negative numbers too: its last ReLU removes them."""
-    claim = "... and any other input: it gives ReLU(F(x) + x), and F(x) = 0"
+    """Apply the same block to negative numbers too, which its last ReLU removes."""
+    claim = "... and any other input: it computes ReLU(F(x) + x), and F(x) = 0"
     return Step(claim, "0.0", _change_by_zeros(-1))
 
 
 def quiet_start(settings: Settings) -> Step:
-    """Compare branch and input of a new block in training."""
+    """Compare the branch and the input of an untrained block in training mode."""
     x = jax.random.normal(jax.random.key(1), (8, 16, 16, 16))
     design, layers = (
         Design(shortcut="none", order="post"),
@@ -159,12 +159,12 @@ def quiet_start(settings: Settings) -> Step:
     variables = block.init(jax.random.key(0), x)
     branch, _ = block.apply(variables, x, mutable=["batch_stats"])
     ratio = float(jnp.std(branch) / jnp.std(x))
-    claim = "random weights make F(x) small next to x (with batch norm, at the start)"
+    claim = "random weights make F(x) small relative to x (with batch norm, at the start)"
     return Step(claim, "below 0.1", "below 0.1" if ratio < 0.1 else f"F(x) is {ratio:.1f} x")
 
 
 def paths(settings: Settings) -> Step:
-    """Let every path through a network carry 1, and add them up."""
+    """Add up the paths through a network, each of which contributes 1."""
     count, x = settings.blocks, jnp.ones((1, 1, 1, 1))
     for _ in range(count):
         x = x + _scaled(x, 1.0)
@@ -190,7 +190,7 @@ STEPS: tuple[Callable[[Settings], Step], ...] = (
 
 
 def run(settings: Settings, track: Track = silent) -> Result:
-    """Take every step."""
+    """Compute every claim."""
     steps = [step(settings) for step in track(STEPS, "steps")]
     claims, expected, printed = zip(*steps, strict=True)
     names = tuple(step.__name__.replace("_", " ") for step in STEPS)
@@ -198,11 +198,11 @@ def run(settings: Settings, track: Track = silent) -> Result:
 
 
 def finding(result: Result) -> str:
-    """Count the steps that come out as they are told, and name the others."""
+    """Count the claims that hold, and name the others with their values."""
     rows = zip(result.names, result.printed, result.ok, strict=True)
     others = "; ".join(f"{name} ({printed})" for name, printed, ok in rows if not ok)
-    told = f"{result.ok.sum()} of {len(result.ok)} sentences come out as they are told"
-    return f"{told}; these do not: {others}." if others else f"{told}."
+    held = f"{result.ok.sum()} of {len(result.ok)} claims hold"
+    return f"{held}; these do not: {others}." if others else f"{held}."
 
 
 def _apply(module: Any, x: jax.Array) -> jax.Array:
@@ -215,13 +215,13 @@ def _constant_convolution(x: jax.Array) -> jax.Array:
 
 
 def _scaled(x: jax.Array, factor: float) -> jax.Array:
-    """Apply a 1x1 convolution of one channel with this weight."""
+    """Apply a 1x1 convolution of one channel with weight `factor`."""
     conv = Conv(1, 1)
     return jnp.asarray(conv.apply({"params": {"kernel": jnp.full((1, 1, 1, 1), factor)}}, x))
 
 
 def _chain_gradient(factor: float, layers: int, skip: bool) -> float:
-    """Return the gradient of so many scalings, each with or without a shortcut, at 1."""
+    """Return the gradient through `layers` scalings, each with or without a shortcut."""
 
     def chain(x: jax.Array) -> jax.Array:
         for _ in range(layers):
@@ -232,7 +232,7 @@ def _chain_gradient(factor: float, layers: int, skip: bool) -> float:
 
 
 def _change_by_zeros(lowest: float) -> str:
-    """Return the largest change that a block of zero kernels makes to numbers from `lowest` on."""
+    """Return the largest change by a block of zero kernels of inputs from `lowest` to 1."""
     x = jnp.linspace(lowest, 1, 5 * 5 * 8).reshape(1, 5, 5, 8)
     block = Block("basic", 8, 1, Design(), Layers())
     variables = dict(block.init(jax.random.key(0), x))
@@ -246,14 +246,14 @@ def _torch_shape(shape: tuple[int, ...]) -> str:
 
 
 def _shapes(module: Any) -> tuple[str, Any]:
-    """Return the shape that 64 channels of 32 x 32 pixels get, and those of the parameters."""
+    """Return the output's shape for 64 channels of 32 x 32 pixels, and the parameters' shapes."""
     x = jnp.ones((1, 32, 32, 64))
     out, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), x)
     return _torch_shape(out.shape), variables["params"]
 
 
 def draw(result: Result) -> Figure:
-    """Write a line for each step; those that come out otherwise are coloured."""
+    """Draw a table with a row for each claim; those that do not hold are colored."""
     count = len(result.names)
     figure, axes = new_figure(width=10, height=0.42 * (count + 2))
     panel = axes[0, 0]
@@ -270,6 +270,6 @@ def draw(result: Result) -> Figure:
             panel.text(x, line + 0.4, wrapped, va="center", color=color, parse_math=False)
     right = int(result.ok.sum())
     panel.set_title(
-        f"First examples of residual learning: {right} of {count} as told (the others in colour)"
+        f"Claims about residual learning: {right} of {count} hold (the others in color)"
     )
     return figure

@@ -1,4 +1,4 @@
-"""A network with its weights, from anywhere or trained here, and images as it expects them."""
+"""Load or train the one network that an experiment studies, and prepare images for it."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -23,33 +23,33 @@ from flax_resnet.steps.gradient import normalize
 from flax_resnet.training.networks import find_network, open_network
 from flax_resnet.training.runs import replace_data
 
-# The digits have 8 pixels a side, so that last maps of 2 x 2 would be left.
+# The digits have 8 x 8 pixels, which would leave last maps of 2 x 2.
 _DIGITS_SIZE = 32
 
-_SHOWN = 128  # pixels a side at most: a report writes each of them as a line of text
+_SHOWN = 128  # largest side of images in a result: each pixel is a line of its JSON file
 
 
 @dataclass(frozen=True)
 class OneNetwork(Training):
-    """Which network an experiment looks at."""
+    """The network that an experiment studies."""
 
     data: str = ""
-    """As in other experiments; "": a run's own, else the digits, enlarged to 32 pixels."""
+    """As in other experiments; "": the run's own data, else digits enlarged to 32 pixels."""
     weights: str = ""
-    """A run's folder, a published name or a file; "": train a network here."""
+    """A run's folder, a published name or a file; "": train a network."""
     network: str = "cifar_resnet20"
-    """What is trained here."""
+    """The network to train, if there are no `weights`."""
     stage_sizes: tuple[int, ...] = ()
-    """Its blocks; (): as its name says."""
+    """Blocks in each of its stages; (): those of the named network."""
     seed: int = 0
     seeds: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse more than one network."""
+        """Refuse more than one seed."""
         super().__post_init__()
         if self.seeds != 1:
             raise InputError(
-                f"seeds is {self.seeds}; this experiment looks at 1 network: change seed instead"
+                f"seeds is {self.seeds}; this experiment studies 1 network: change seed instead"
             )
 
     def data_config(self) -> DataConfig:
@@ -78,7 +78,7 @@ class OneNetwork(Training):
 
 @dataclass(frozen=True)
 class Trained:
-    """A network, its variables, and the data that it expects; `name` is for figures."""
+    """A network, its variables, the data that it expects, and its name in figures."""
 
     model: Classifier
     variables: Variables
@@ -103,7 +103,7 @@ def classifier(model: nn.Module) -> Classifier:
     """Return `model` if it has a stem, stages and a head.
 
     Raises:
-      InputError: it is of another family.
+      InputError: it belongs to another family.
     """
     if not isinstance(model, Classifier):
         raise InputError(
@@ -114,7 +114,7 @@ def classifier(model: nn.Module) -> Classifier:
 
 
 def random_variables(model: Classifier, key: jax.Array, images: jax.Array) -> Variables:
-    """Return first weights, with the batch-norm statistics of these images."""
+    """Return initial weights, with batch-norm statistics of these images."""
     variables = dict(jax.jit(model.init)(key, images[:1]))
     if "batch_stats" not in variables:
         return variables
@@ -123,31 +123,31 @@ def random_variables(model: Classifier, key: jax.Array, images: jax.Array) -> Va
     def statistics(variables: Variables) -> Any:
         return model.apply(variables, images, train=True, mutable=["batch_stats"])[1]
 
-    # A pass in training moves them by a share of the way: from 0 to that share of the images'.
+    # A training pass moves them from 0 to a fixed fraction of the images' statistics.
     start = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
     moved = statistics({**variables, "batch_stats": start})["batch_stats"]
     share = 1 - BatchNorm.momentum
     return {**variables, "batch_stats": jax.tree.map(lambda leaf: leaf / share, moved)}
 
 
-def read_pictures(paths: tuple[str, ...], config: DataConfig) -> jax.Array:
-    """Return picture files as normalised images, cut as test images are.
+def read_images(paths: tuple[str, ...], config: DataConfig) -> jax.Array:
+    """Return image files as normalized images, cropped like test images.
 
     Raises:
-      InputError: a file is missing, or no picture.
+      InputError: a file is missing, or not an image.
     """
-    pictures = []
+    images = []
     for path in paths:
         try:
             pixels = decode_image(Path(path).read_bytes(), config.channels)
         except (OSError, DecodeError) as error:
-            raise InputError(f"{path} cannot be read as a picture: {error}") from error
-        pictures.append(eval_transform(pixels, config))
-    return normalize(jnp.asarray(np.stack(pictures)), config.mean, config.std)
+            raise InputError(f"{path} cannot be read as an image: {error}") from error
+        images.append(eval_transform(pixels, config))
+    return normalize(jnp.asarray(np.stack(images)), config.mean, config.std)
 
 
 def to_pixels(images: jax.Array, config: DataConfig) -> np.ndarray:
-    """Return normalised images as uint8, the way back; of large ones every n-th pixel."""
+    """Return normalized images as uint8 pixels; large images are subsampled."""
     step = -(-images.shape[1] // _SHOWN)
     shown = np.asarray(images)[:, ::step, ::step] * np.asarray(config.std) + np.asarray(config.mean)
     return np.clip(np.round(255 * shown), 0, 255).astype(np.uint8)

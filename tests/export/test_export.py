@@ -1,4 +1,4 @@
-"""Exported networks, each run by its own runtime: the same logits as here."""
+"""Exported networks in their own runtimes have the logits of the network here."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ from flax_resnet.export.formats import write_savedmodel, write_stablehlo
 from flax_resnet.export.network import Exported, as_function
 from flax_resnet.inference.predictor import Predictor, open_predictor
 
-# What a program needs that has jax and nothing of ours.
+# A program that has jax but not this library.
 ELSEWHERE = """
 import sys
 import numpy as np
@@ -60,19 +60,20 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
 
 
-@pytest.mark.parametrize("preprocess", [False, True])
 @pytest.mark.parametrize(
-    "predictor",
+    ("name", "preprocess"),
     [
-        ("cifar_resnet20", {}),
-        ("resnet50d", {"stage_sizes": (1, 1), "widths": (16, 32), "gate": "se"}),
+        ("cifar_resnet20", False),
+        ("resnet50d", True),
+        pytest.param("cifar_resnet20", True, marks=pytest.mark.slow),
+        pytest.param("resnet50d", False, marks=pytest.mark.slow),
     ],
-    ids=lambda row: row[0],
 )
 def test_another_program_gets_the_same_logits_from_stablehlo(
-    predictor: tuple[str, dict[str, object]], preprocess: bool, tmp_path: Path
+    name: str, preprocess: bool, tmp_path: Path
 ) -> None:
-    opened = small(predictor[0], **predictor[1])
+    gate = {"gate": "se"} if name == "resnet50d" else {}
+    opened = small(name, stage_sizes=(1, 1), widths=(16, 32), **gate)
     network = as_function(opened, preprocess=preprocess)
     assert write_stablehlo(network, tmp_path / "n.stablehlo") < 1e-5
     plain = as_function(opened, fold=False, preprocess=preprocess)
@@ -81,12 +82,13 @@ def test_another_program_gets_the_same_logits_from_stablehlo(
     assert_close(logits_elsewhere(tmp_path / "n.stablehlo", images, tmp_path), expected)
 
 
+@pytest.mark.slow
 def test_a_network_without_batch_norms_is_exported_as_it_is(tmp_path: Path) -> None:
     network = as_function(small("resnet18", norm="group", stage_sizes=(1, 1), widths=(32, 64)))
     assert write_stablehlo(network, tmp_path / "n.stablehlo") < 1e-5
 
 
-def test_the_description_says_how_pictures_are_prepared(tiny_run: Path, tmp_path: Path) -> None:
+def test_the_description_states_how_images_are_prepared(tiny_run: Path, tmp_path: Path) -> None:
     file = tmp_path / "n.stablehlo"
     assert main(["export", str(tiny_run), "--preprocess", "--out", str(file)]) == 0
     told = json.loads(file.with_name("n.stablehlo.json").read_text())
@@ -98,10 +100,15 @@ def test_the_description_says_how_pictures_are_prepared(tiny_run: Path, tmp_path
     assert_close(np.asarray(jax.nn.softmax(logits)), opened.probabilities(pixels))
 
 
-def test_a_segmenting_network_gives_logits_of_every_pixel(tmp_path: Path) -> None:
+def test_a_segmentation_network_is_described_by_pixel() -> None:
     network = as_function(small("unet", base_width=4, depth=2))
     assert network.describe()["output"]["shape"] == ["b", 32, 32, 5]
     assert "centre_crop" not in network.describe()
+
+
+@pytest.mark.slow
+def test_a_segmentation_network_has_logits_of_every_pixel(tmp_path: Path) -> None:
+    network = as_function(small("unet", base_width=4, depth=2))
     write_stablehlo(network, tmp_path / "n.stablehlo")
     images = images_for(network)
     expected = np.asarray(jax.jit(network.__call__)(images))
@@ -120,9 +127,7 @@ def test_a_saved_model_gives_tensorflow_the_same_logits(tmp_path: Path) -> None:
         assert_close(found, expected[:count])
 
 
-def test_safetensors_have_the_published_keys_and_are_loaded_back(
-    tiny_run: Path, tmp_path: Path
-) -> None:
+def test_safetensors_have_the_published_keys_and_load_again(tiny_run: Path, tmp_path: Path) -> None:
     words = ["export", str(tiny_run), "--format", "safetensors", "--out", str(tmp_path / "hub")]
     assert main(words) == 0
     tensors = load_file(tmp_path / "hub" / "model.safetensors")
@@ -142,7 +147,7 @@ def test_safetensors_have_the_published_keys_and_are_loaded_back(
         (["--out", "nowhere/n.stablehlo"], "cannot be written to"),
     ],
 )
-def test_what_cannot_be_exported_is_one_error(
+def test_invalid_exports_are_one_error(
     tiny_run: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -151,7 +156,7 @@ def test_what_cannot_be_exported_is_one_error(
 
 
 @pytest.mark.skipif("tensorflow" in sys.modules, reason="TensorFlow is here")
-def test_a_saved_model_without_tensorflow_says_what_to_install(
+def test_a_saved_model_without_tensorflow_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow", None)

@@ -1,4 +1,4 @@
-"""ONNX models, run by onnxruntime: the same logits as here, for batches of any size."""
+"""ONNX models in onnxruntime have the logits of the network here, for batches of any size."""
 
 import subprocess
 import sys
@@ -38,14 +38,22 @@ def predictor(name: str, **arguments: object) -> Predictor:
     return Predictor(name, model, filled(model), data)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# Expensive to trace; the quick families cover nearly all operators.
+SLOW = {"highway_conv19", "resnest50d", "resnetrs50", "resnetv2_50x1_bit", "senet154"}
+SLOW |= {"res2net50_26w_4s", "unet_resnet18"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NETWORKS],
+)
 def test_onnxruntime_gets_the_logits_of_every_family(name: str) -> None:
     network = as_function(predictor(name, **NETWORKS[name]), preprocess=True)
     session = onnxruntime.InferenceSession(to_onnx(network))
-    pictures = np.random.default_rng(0).integers(0, 256, (3, *network.image_shape), np.uint8)
-    expected = np.asarray(jax.jit(network.__call__)(pictures))
+    images = np.random.default_rng(0).integers(0, 256, (3, *network.image_shape), np.uint8)
+    expected = np.asarray(jax.jit(network.__call__)(images))
     for count in (1, 3):
-        (found,) = session.run(["logits"], {"images": pictures[:count]})
+        (found,) = session.run(["logits"], {"images": images[:count]})
         assert found.dtype == np.float32
         limit = 1e-5 * np.abs(expected).max()
         np.testing.assert_allclose(found, expected[:count], atol=limit, rtol=0)
@@ -83,7 +91,7 @@ def test_norms_are_folded_and_weights_alone_are_kept() -> None:
     assert counts.count("Conv") == sum(leaf.ndim == 4 for leaf in leaves)
 
 
-def test_what_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_operation_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = as_function(predictor("resnet18", **FAMILIES["resnet18"]))
     monkeypatch.delitem(OPERATORS, "max")
     with pytest.raises(InputError, match="'max' is not supported"):

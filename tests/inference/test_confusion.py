@@ -7,32 +7,26 @@ import jax
 import numpy as np
 import pytest
 
-from flax_resnet import InputError, evaluate_run, restore, train
+from flax_resnet import InputError, evaluate_run, restore
 from flax_resnet.inference.confusion import confusion_matrix, worst_mistakes, write_confusion
-from flax_resnet.models.variants import VARIANTS
 from flax_resnet.steps.mesh import data_mesh
-from flax_resnet.training.parsing import parse
 from flax_resnet.training.runs import Run
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    with pytest.MonkeyPatch.context() as patch:
-        row = dict(stage_sizes=(1,), widths=(8,), stem="cifar", image_size=8)
-        patch.setitem(VARIANTS, "tiny", row)
-        data = dict(source="synthetic:5", batch_size=16, image_size=8, crop="none", flip=False)
-        folder = tmp_path_factory.mktemp("runs") / "run"
-        train(parse({"steps": 8, "model": {"name": "tiny"}, "data": data}), folder)
-        return restore(folder)
+@pytest.fixture
+def run(tiny_run: Path) -> Run:
+    return restore(tiny_run)
 
 
-@pytest.mark.parametrize(("batch", "devices"), [(7, 1), (16, 8), (256, 2)])
+@pytest.mark.parametrize(
+    ("batch", "devices"), [(7, 1), (16, 8), pytest.param(256, 2, marks=pytest.mark.slow)]
+)
 def test_every_image_counts_once_in_its_row(run: Run, batch: int, devices: int) -> None:
     data = dataclasses.replace(run.config.data, eval_batch_size=batch)
     mesh = data_mesh(jax.devices()[:devices])
     found = confusion_matrix(run, data, "test[:101]", mesh)
     # The class of a synthetic image is its index modulo the number of classes.
-    assert found.sum(1).tolist() == [21, 20, 20, 20, 20]
+    assert found.sum(1).tolist() == [11] + 9 * [10]
     metrics = evaluate_run(run, data, "test[:101]", mesh)
     assert found.trace() == round(metrics["top1"] * 101)
     np.testing.assert_array_equal(found, confusion_matrix(run, split="test[:101]"))

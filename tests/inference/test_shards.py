@@ -68,6 +68,7 @@ def test_a_folder_of_another_job_is_refused_and_unchanged(
         write_shards(job, many, Path(many[0]), 4)
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_as_one(many: list[str], tmp_path: Path) -> None:
     data = dict(source="synthetic:4", batch_size=16, image_size=8, train_split="train[:16]")
     config = {"steps": 1, "model": {"name": "mnist_resnet"}, "data": data | {"channels": 3}}

@@ -75,7 +75,7 @@ def test_the_experiment_explains_test_images(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(cam, "obtain", lambda settings: trained)
     result = cam.run(settings)
     assert result.error < 1e-4
-    assert result.likeness["layer2"] == pytest.approx(1, abs=1e-4)
+    assert result.similarity["layer2"] == pytest.approx(1, abs=1e-4)
     assert result.grad_cam["layer1"].shape == (3, 8, 8)
     titles = [axes.get_title() for axes in cam.draw(result).axes[:4]]
     assert titles[1:] == ["CAM", "Grad-CAM, layer1", "Grad-CAM, layer2"]
@@ -83,7 +83,7 @@ def test_the_experiment_explains_test_images(monkeypatch: pytest.MonkeyPatch) ->
     assert "tiny on 3 images of digits" in cam.finding(result)
 
 
-def test_pictures_need_no_labels(tmp_path: Path) -> None:
+def test_image_files_need_no_labels(tmp_path: Path) -> None:
     path = tmp_path / "grey.png"
     cv2.imwrite(str(path), np.full((12, 12), 80, np.uint8))
     settings = cam.Settings(images=(str(path),) * 2, image_size=8)
@@ -97,7 +97,7 @@ def test_pictures_need_no_labels(tmp_path: Path) -> None:
 def test_data_of_other_classes_is_refused() -> None:
     settings = cam.Settings()
     trained = Trained(POST, {}, settings.data_config(), "tiny")
-    with pytest.raises(InputError, match="has 10 classes and tiny is for 3"):
+    with pytest.raises(InputError, match="has 10 classes and tiny has 3"):
         cam.chosen_images(settings, trained)
 
 

@@ -3,10 +3,12 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from flax_resnet.lab import degradation
 
 
+@pytest.mark.usefixtures("trained")
 def test_every_network_has_curves_of_errors(tiny: dict[str, Any]) -> None:
     result = degradation.run(degradation.Settings(depths=(8,), **tiny))
     assert result.train_error.shape == result.test_error.shape == (2, 1, 1, 1)

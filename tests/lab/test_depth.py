@@ -8,6 +8,7 @@ import pytest
 from flax_resnet.lab import depth
 
 
+@pytest.mark.usefixtures("trained")
 def test_both_parts_have_curves(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth, "DEEPEST_UNROLLED", 14)  # 20 layers are scanned
     monkeypatch.setattr(depth, "STARTS", {"residual": depth.STARTS["residual"]})

@@ -31,6 +31,7 @@ def test_blocks_of_zeros_hand_changes_on_as_they_are(order: str, init: Any) -> N
     np.testing.assert_allclose(gain[1:], 1.0, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("trained")
 def test_every_layer_and_block_is_measured(tiny: dict[str, Any]) -> None:
     result = gradients.run(gradients.Settings(**tiny, depth=8, images=8, directions=2))
     assert result.gradient.shape == (2, 1, 2, 8)

@@ -4,10 +4,12 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 from flax_resnet.lab import highway
 
 
+@pytest.mark.usefixtures("trained")
 def test_losses_and_gates_are_measured(tiny: dict[str, Any]) -> None:
     settings = highway.Settings(**tiny, depths=(3, 5), width=8, images=8)
     result = highway.run(settings)

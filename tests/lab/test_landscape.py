@@ -1,4 +1,4 @@
-"""Loss surfaces along filter-normalised directions."""
+"""Loss surfaces along filter-normalized directions."""
 
 from typing import Any
 
@@ -12,14 +12,15 @@ from flax_resnet.lab import landscape
 
 def test_filters_of_a_direction_have_the_norms_of_the_filters() -> None:
     params = {"kernel": jnp.arange(24.0).reshape(2, 3, 4), "bias": jnp.ones(4)}
-    direction = landscape.filter_normalised(params, seed=0)
+    direction = landscape.filter_normalized(params, seed=0)
     norms = [np.linalg.norm(tree["kernel"].reshape(-1, 4), axis=0) for tree in (params, direction)]
     np.testing.assert_allclose(*norms, rtol=1e-5)
     assert not direction["bias"].any()
-    other = landscape.filter_normalised(params, seed=1)
+    other = landscape.filter_normalized(params, seed=1)
     assert not np.allclose(direction["kernel"], other["kernel"])
 
 
+@pytest.mark.usefixtures("trained")
 def test_the_middle_of_every_surface_is_the_network(tiny: dict[str, Any]) -> None:
     settings = landscape.Settings(**tiny, depth=8, images=8, points=3, lines=2)
     result = landscape.run(settings)
@@ -28,7 +29,7 @@ def test_the_middle_of_every_surface_is_the_network(tiny: dict[str, Any]) -> Non
     for kind in range(2):
         np.testing.assert_allclose(result.line[kind, :, 6], result.plane[kind, 1, 1], rtol=1e-5)
     assert "plain-8" in landscape.finding(result)
-    assert len(landscape.draw(result).axes) == 4  # two planes, the lines, the bar of colours
+    assert len(landscape.draw(result).axes) == 4  # two planes, the lines, the color bar
 
 
 def test_flatness_is_the_way_to_a_rise_of_one() -> None:

@@ -11,6 +11,7 @@ from flax_resnet.errors import InputError
 from flax_resnet.lab import lesion
 
 
+@pytest.mark.usefixtures("trained")
 def test_every_block_is_deleted_once(tiny: dict[str, Any]) -> None:
     result = lesion.run(lesion.Settings(**tiny, depth=20, images=16, draws=2, exchanges=2))
     assert result.one.shape == (2, 1, 9)

@@ -5,11 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from flax_resnet import create_model
 from flax_resnet.lab import paths
 
 
+@pytest.mark.usefixtures("trained")
 def test_paths_of_every_length_are_counted_and_measured(tiny: dict[str, Any]) -> None:
     result = paths.run(paths.Settings(**tiny, depth=14, images=8, draws=2))
     np.testing.assert_allclose(result.count, np.array([1, 4, 6, 4, 1]) / 16)

@@ -62,8 +62,8 @@ def test_shortcuts_leave_theory_alone() -> None:
     assert (result.measured == result.theory).all()
     assert (result.effective <= result.theory).all()
     np.testing.assert_allclose(result.gradient.sum((1, 2)), 1)
-    assert len(receptive.draw(result).axes) == 4  # with a bar of colours
-    assert "gradients fill the squares that theory gives everywhere" in receptive.finding(result)
+    assert len(receptive.draw(result).axes) == 4  # with a color bar
+    assert "measured fields equal the theoretical ones everywhere" in receptive.finding(result)
 
 
 @pytest.mark.usefixtures("row")
@@ -83,9 +83,10 @@ def test_the_finding_names_both_networks() -> None:
         np.array([[[3, 12]], [[3, 12]]]), sides, np.ones((2, 4, 4)),
     )  # fmt: skip
     assert receptive.finding(result) == (
-        "A value of layer1 of tiny sees a square of 12 pixels; gradients fill the squares that "
-        "theory gives everywhere, and 95% of the gradient lies in a square of 9 pixels, 56% of "
-        "the area, in the plain network and of 6 pixels, 25% of the area, in the residual network."
+        "The receptive field of layer1 of tiny is a square of 12 pixels; the measured fields equal "
+        "the theoretical ones everywhere, and 95% of the gradient is in a square of 9 pixels, 56% "
+        "of the area, in the plain network and of 6 pixels, 25% of the area, in the residual "
+        "network."
     )
 
 

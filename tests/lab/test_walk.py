@@ -1,4 +1,4 @@
-"""The walk: what introductions tell, computed; and the sentences that do not hold."""
+"""The walk: the claims of introductions, and those that do not hold."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ def result() -> walk.Result:
     return walk.run(walk.Settings(blocks=5))
 
 
-def test_what_is_told_is_computed(result: walk.Result) -> None:
+def test_claims_are_computed(result: walk.Result) -> None:
     printed = dict(zip(result.names, result.printed, strict=True))
     assert printed["sum of ones"] == "2.0"
     assert printed["mismatch"].startswith("an error")
@@ -25,7 +25,7 @@ def test_what_is_told_is_computed(result: walk.Result) -> None:
     assert printed["paths"] == "32"
 
 
-def test_what_does_not_hold_is_said_not_to(result: walk.Result) -> None:
+def test_claims_that_do_not_hold_are_marked(result: walk.Result) -> None:
     wrong = {name for name, ok in zip(result.names, result.ok, strict=True) if not ok}
     assert wrong == {
         "reason of the sum",  # a kernel of zeros makes nothing of any input: the bias is positive
@@ -34,14 +34,14 @@ def test_what_does_not_hold_is_said_not_to(result: walk.Result) -> None:
         "identity of anything",  # the last ReLU removes what is negative
         "quiet start",  # batch norm makes the branch as large as the input
     }
-    assert walk.finding(result).startswith("9 of 14 sentences come out as they are told; these")
+    assert walk.finding(result).startswith("9 of 14 claims hold; these do not")
 
 
-def test_the_table_has_a_line_for_every_step(result: walk.Result) -> None:
+def test_the_table_has_a_row_for_every_claim(result: walk.Result) -> None:
     words = {text.get_text().replace("\n", " ") for text in walk.draw(result).axes[0].texts}
     assert {*result.claims, *result.expected, *result.printed} <= words
 
 
-def test_a_walk_without_faults_has_nothing_to_add() -> None:
+def test_the_finding_is_short_if_all_claims_hold() -> None:
     one = walk.Result(("paths",), ("5 blocks",), ("32",), ("32",), np.array([True]))
-    assert walk.finding(one) == "1 of 1 sentences come out as they are told."
+    assert walk.finding(one) == "1 of 1 claims hold."

@@ -89,11 +89,11 @@ def test_normalised_images_become_pixels_again() -> None:
     np.testing.assert_array_equal(found, np.repeat(np.repeat(pixels, 28, axis=1), 28, axis=2))
 
 
-def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("text")
     for path in (tmp_path / "text.png", tmp_path / "none.png"):
         with pytest.raises(InputError, match=path.name):
-            weights.read_pictures((str(path),), DataConfig())
+            weights.read_images((str(path),), DataConfig())
 
 
 def test_random_networks_have_the_statistics_of_their_images() -> None:

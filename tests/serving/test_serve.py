@@ -1,4 +1,4 @@
-"""`python -m flax_resnet serve` as a process: under load, with bad requests among the good."""
+"""`python -m flax_resnet serve` as a process: under load, with invalid requests among the valid."""
 
 import asyncio
 import base64
@@ -18,18 +18,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flax_resnet import train
 from flax_resnet.inference.predictor import Predictor, open_predictor
+from flax_resnet.training.parsing import parse
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
-TRAIN = ("train", "--config=digits", "--config.steps=1", "--config.model.name=mnist_resnet")
 MOST = 100_000
 
 
 class Service(NamedTuple):
-    """A process that serves, and the network that it serves."""
+    """A serving process, and the network that it serves."""
 
     process: subprocess.Popen[str]
     address: str
@@ -40,20 +41,20 @@ class Service(NamedTuple):
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("served")
-    module = [sys.executable, "-m", "flax_resnet"]
-    subprocess.run([*module, *TRAIN, "--noreport"], cwd=folder, check=True)
+    run = folder / "run"
+    data = dict(source="synthetic:10", batch_size=16, image_size=28, train_split="train[:16]")
+    train(parse({"steps": 1, "model": {"name": "mnist_resnet"}, "data": data}), run)
     limits = [f"--max-bytes={MOST}", "--max-pixels=1000000"]
-    words = ["serve", "runs/digits", "--port=0", *limits]
+    command = [sys.executable, "-m", "flax_resnet", "serve", str(run), "--port=0", *limits]
     environment = dict(os.environ, PYTHONUNBUFFERED="1")
     process = subprocess.Popen(
-        [*module, *words], cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
+        command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
     )
     try:
         assert process.stdout is not None
         first = process.stdout.readline()
         found = re.match(r"http://127\.0\.0\.1:\d+/", first)
         assert found, first
-        run = folder / "runs" / "digits"
         yield Service(process, found[0], run, open_predictor(run))
     finally:
         process.kill()
@@ -83,7 +84,7 @@ BAD = {
 }
 
 
-def test_under_load_every_picture_gets_its_own_answer_and_bad_ones_a_reason(
+def test_under_load_every_image_gets_its_own_classes_and_invalid_ones_an_error(
     service: Service,
 ) -> None:
     bodies = [(encoded(number), 200) for number in range(30)]
@@ -111,7 +112,7 @@ def test_under_load_every_picture_gets_its_own_answer_and_bad_ones_a_reason(
         assert max(scores.values()) == pytest.approx(expected.max(), abs=1e-5)
 
 
-def test_an_answer_is_explained_on_request(service: Service) -> None:
+def test_a_prediction_is_explained_on_request(service: Service) -> None:
     asked = {"explain": "true", "top": "2"}
     answer = httpx.post(f"{service.address}predict", params=asked, content=encoded(1), timeout=60)
     found = answer.json()
@@ -121,7 +122,7 @@ def test_an_answer_is_explained_on_request(service: Service) -> None:
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (224, 224)
 
 
-def test_other_requests_are_told_what_is_wrong(service: Service) -> None:
+def test_invalid_requests_have_an_error(service: Service) -> None:
     form = httpx.post(f"{service.address}predict", files={"file": encoded(0)})
     assert (form.status_code, "body" in form.json()["detail"]) == (415, True)
     assert httpx.get(f"{service.address}predict").status_code == 405
@@ -145,7 +146,7 @@ def test_the_page_loads_nothing_from_elsewhere(service: Service) -> None:
         assert httpx.get(service.address + name).status_code == 200
 
 
-def test_a_person_drops_a_photo_and_sees_what_is_on_it(service: Service, tmp_path: Path) -> None:
+def test_the_page_shows_the_classes_of_an_image(service: Service, tmp_path: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
@@ -170,7 +171,8 @@ def test_a_person_drops_a_photo_and_sees_what_is_on_it(service: Service, tmp_pat
         opened.close()
 
 
-def test_a_program_is_told_the_address_and_nothing_else(service: Service) -> None:
+@pytest.mark.slow
+def test_json_prints_only_the_address(service: Service) -> None:
     command = [sys.executable, "-m", "flax_resnet", "serve", service.run, "--port=0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -189,7 +191,7 @@ def test_a_port_in_use_is_one_error(service: Service) -> None:
     assert finished.stderr.startswith(f"error: 127.0.0.1:{port} cannot be listened on")
 
 
-def test_last_a_signal_ends_it_when_all_are_answered(service: Service) -> None:
+def test_last_a_signal_ends_it_after_all_responses(service: Service) -> None:
     async def ask_and_stop() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=service.address, timeout=60) as client:
             asked = [
