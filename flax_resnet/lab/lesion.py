@@ -138,10 +138,10 @@ def finding(result: Result) -> str:
     others = [at for at in range(result.one.shape[-1]) if at not in result.first_blocks]
     third = result.one.shape[-1] // 3
     parts = [
-        f"{kind}-{result.depth} errs on {result.whole[at].mean():.1%} of the test images, on "
+        f"{kind}-{result.depth} misclassifies {result.whole[at].mean():.1%} of the test images, "
         f"{np.median(result.one[at][:, others]):.1%} (median; worst "
-        f"{result.one[at][:, others].mean(0).max():.1%}) without one block of equal shapes, on "
-        f"{result.many[at, ..., third - 1].mean():.1%} without a random third of all, on "
+        f"{result.one[at][:, others].mean(0).max():.1%}) without one block of equal shapes, "
+        f"{result.many[at, ..., third - 1].mean():.1%} without a random third of all, "
         f"{result.exchanged[at, ..., -1].mean():.1%} after {result.exchanged.shape[-1]} exchanges"
         for at, kind in enumerate(result.kinds)
     ]

@@ -26,7 +26,7 @@ def test_an_experiment_writes_files_and_prints_their_paths(
 ) -> None:
     assert main(["lab", "walk", "--out", str(tmp_path), "blocks=3"]) == 0
     printed = capsys.readouterr().out
-    assert "sentences" in printed
+    assert "claims hold" in printed
     assert f"plot: {tmp_path / 'walk.png'}" in printed
     assert '"blocks": 3' in (tmp_path / "walk.json").read_text()
 
