@@ -155,7 +155,7 @@ def spoil_names(folder: Path) -> None:
         (spoil_image, r"masks/7\.png has no partner; expected .*images/7\.png"),
         (spoil_size, r"images/7\.png has 24 x 25 pixels and .*masks/7\.png 24 x 24"),
         (spoil_value, r"masks/7\.png has pixels of value 77; expected the classes' values 10, 200"),
-        (spoil_mode, r"masks/7\.png has pixels of mode RGB; expected 8-bit grey"),
+        (spoil_mode, r"masks/7\.png has pixels of mode RGB; expected 8-bit gray"),
         (spoil_bytes, r"masks/7\.png cannot be decoded"),
         (spoil_format, r"masks/7\.jpg is not one of \.png"),
         (spoil_names, r"7\.PNG and .*7\.png have the same name"),
