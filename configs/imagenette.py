@@ -14,7 +14,7 @@ from flax_resnet.training.parsing import base_config
 
 
 def get_config(epochs: str = "20") -> ConfigDict:
-    """Return the settings for so many epochs."""
+    """Return the settings for the given number of epochs."""
     config = base_config()
     config.epochs = float(epochs)
     config.label_smoothing = 0.1

@@ -1,6 +1,6 @@
 """ResNet-50 by procedure A1 of "ResNet strikes back" (Wightman et al. 2021).
 
-Of the three it alone smooths labels (from memory).
+It is the only one of the three that smooths labels (from memory).
 
 Command: python train.py --config configs/rsb_a1.py   (:resnet18 and so on)
 Source: arXiv:2110.00476, table 2

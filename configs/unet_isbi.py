@@ -1,8 +1,8 @@
 """A U-Net on the membranes of ISBI 2012: electron microscopy, a class for every pixel.
 
 Ronneberger et al. 2015 (arXiv:1505.04597) with batch norm and padding, a quarter of the paper's
-width (`--config.model.base_width=64` is the paper's). Of the 30 labelled images of 512 x 512
-pixels the last six are held out. Value 0 of a mask is membrane, value 255 is cell.
+width (`--config.model.base_width=64` is the paper's). The last six of the 30 labeled images of
+512 x 512 pixels are held out. Value 0 of a mask is membrane, value 255 is cell.
 
 Command: python train.py --config configs/unet_isbi.py --config.data.source=masks:PATH
          (PATH/images/0.png ... 29.png and PATH/masks/0.png ... 29.png)

@@ -21,7 +21,9 @@ from flax_resnet.errors import InputError, printable
 Report = Callable[[int, int], None]
 
 
-def find_pictures(photos: Path, table: Path | None = None, follow_links: bool = False) -> list[Row]:
+def find_labeled_images(
+    photos: Path, table: Path | None = None, follow_links: bool = False
+) -> list[Row]:
     """Return the images in class folders or in a table, with absolute paths.
 
     Args:
@@ -30,7 +32,7 @@ def find_pictures(photos: Path, table: Path | None = None, follow_links: bool = 
       follow_links: also take images outside of the folder.
 
     Raises:
-      InputError: there are no pictures, or one lies elsewhere.
+      InputError: there are no images, or one is outside the folder.
     """
     if table is not None:
         return _of_table(table, Path(os.path.realpath(photos.expanduser())), follow_links)
@@ -73,8 +75,8 @@ def leave_out_unreadable(
         bad = [row.file for row in rows if row.label == label and row.file in reasons]
         example = f"; {printable(bad[0])}: {reasons[bad[0]]}" if bad else ""
         raise InputError(
-            f"the class {label!r} has no picture to train with that can be read{example}. Repair "
-            "them, or remove the class."
+            f"the class {label!r} has no readable image to train with{example}. Repair them, or "
+            "remove the class."
         )
     return good, reasons
 
@@ -85,18 +87,18 @@ def hold_out(rows: list[Row], fraction: float, seed: int) -> list[Row]:
     Every class keeps at least one training image, and a class of two or more gives one away.
 
     Raises:
-      InputError: there are less than two classes, or nothing can be held out.
+      InputError: there are fewer than two classes, or nothing can be held out.
     """
     if not 0 < fraction < 1:
-        raise InputError(f"the part to hold out is {fraction:g}; expected one between 0 and 1")
+        raise InputError(f"the validation fraction is {fraction:g}; expected one between 0 and 1")
     members = defaultdict(list)
     for at, row in enumerate(rows):
         if row.split == "train":
             members[row.label].append(at)
     if len(members) < 2:
         raise InputError(
-            f"the pictures have {len(members)} class ({', '.join(members)}); expected two or more, "
-            "each in a folder of its own: what is not meant is a class too"
+            f"the images have {len(members)} class ({', '.join(members)}); expected two or more, "
+            "each in a folder of its own: images of something else are a class too"
         )
     if any(row.split == "validation" for row in rows):
         return rows
@@ -108,8 +110,8 @@ def hold_out(rows: list[Row], fraction: float, seed: int) -> list[Row]:
             split[places[turn]] = rows[places[turn]]._replace(split="validation")
     if split == rows:
         raise InputError(
-            "no class has a second picture, so none can be held out; expected two or more of most "
-            "classes"
+            "no class has a second image, so none can be held out; expected two or more images in "
+            "most classes"
         )
     return split
 
@@ -128,9 +130,9 @@ def _of_table(table: Path, photos: Path, follow_links: bool) -> list[Row]:
         path = next((path for path in paths if os.path.exists(path)), paths[-1])  # noqa: PTH110, raises nothing
         if not follow_links and not any(Path(path).is_relative_to(root) for root in roots):
             raise InputError(
-                f"{printable(table)} lists {printable(file)}, which lies neither in "
-                f"{printable(roots[0])} nor in {printable(photos)}. Pass the folder that holds all "
-                "of the pictures, or --follow-links."
+                f"{printable(table)} lists {printable(file)}, which is neither in "
+                f"{printable(roots[0])} nor in {printable(photos)}. Pass the folder with all "
+                "of the images, or --follow-links."
             )
         return path
 

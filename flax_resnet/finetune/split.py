@@ -9,7 +9,12 @@ from pathlib import Path
 from flax_resnet.data.sources.csv import Row, read_table, write_table
 from flax_resnet.errors import InputError, printable
 from flax_resnet.files import replace_text, writable
-from flax_resnet.finetune.pictures import Report, find_pictures, hold_out, leave_out_unreadable
+from flax_resnet.finetune.pictures import (
+    Report,
+    find_labeled_images,
+    hold_out,
+    leave_out_unreadable,
+)
 from flax_resnet.training import workdir as run_folder
 
 TABLE = "split.csv"
@@ -32,7 +37,7 @@ def settle_split(
     Its paths are relative to its own folder, so a project of images and runs can be moved.
 
     Args:
-      photos, table, follow_links: see `find_pictures`.
+      photos, table, follow_links: see `find_labeled_images`.
       fraction, seed: see `hold_out`.
       report: called for each image that is checked.
 
@@ -40,7 +45,7 @@ def settle_split(
       The rows, and by file why images were left out in this call.
 
     Raises:
-      InputError: the pictures make no data set, the folder holds another run or that of other
+      InputError: the images are not a usable data set, the folder has a run of other data or
         choices, or it cannot be written to.
     """
     home = Path(os.path.realpath(workdir))
@@ -52,8 +57,8 @@ def settle_split(
     }
     if _earlier_choices(workdir, choices):
         return read_table(workdir / TABLE), {}
-    pictures = find_pictures(photos, table, follow_links)
-    readable, reasons = leave_out_unreadable(pictures, report)
+    images = find_labeled_images(photos, table, follow_links)
+    readable, reasons = leave_out_unreadable(images, report)
     rows = [
         row._replace(file=_relative(Path(row.file), home))
         for row in hold_out(readable, fraction, seed)
@@ -70,7 +75,7 @@ def _earlier_choices(workdir: Path, choices: dict[str, object]) -> bool:
     path = workdir / CHOICES
     if not path.exists():
         if (workdir / run_folder.CONFIG).exists():
-            raise InputError(f"{workdir} holds a run of other data; take another --workdir")
+            raise InputError(f"{workdir} has a run of other data; take another --workdir")
         return False
     try:
         before = dict(json.loads(path.read_text()))
@@ -83,7 +88,7 @@ def _earlier_choices(workdir: Path, choices: dict[str, object]) -> bool:
     ]
     if changed:
         raise InputError(
-            f"{workdir} holds a run on other pictures:\n  "
+            f"{workdir} has a run of other images:\n  "
             + "\n  ".join(changed)
             + "\nTake another --workdir."
         )

@@ -96,7 +96,7 @@ def check_task(source: Source, task: str) -> None:
     if isinstance(source, MaskSource) != (task == "segmentation"):
         expected = "masks:PATH" if task == "segmentation" else "a class for each image"
         raise InputError(
-            f"config.task is {task!r}, for which {source.name} is no data: set "
+            f"config.task is {task!r}, which does not fit the data {source.name}: set "
             f"config.data.source to one of {expected}, or change config.task"
         )
 
@@ -139,10 +139,10 @@ def check_pairs(batch_size: int, config: MixConfig, repeats: int = 1) -> None:
             f"config.data.batch_size is {batch_size}; expected an even number, for config.mix "
             "mixes images in pairs"
         )
-    held = np.array([position_of_row(0, row, batch_size, repeats) for row in range(batch_size)])
-    # So near each other, two positions hold the same example in this batch, or in one that begins
+    places = np.array([position_of_row(0, row, batch_size, repeats) for row in range(batch_size)])
+    # Positions this close have the same example in this batch, or in one that begins
     # in the middle of an example's repeats.
-    if (abs(held - partners(held)) < repeats).any():
+    if (abs(places - partners(places)) < repeats).any():
         raise InputError(
             f"config.data.batch_size is {batch_size} and config.data.augment.repeats is {repeats}; "
             "expected a batch so large that config.mix mixes no image with a repeat of itself: "

@@ -52,7 +52,7 @@ def train(
       The run at its last step; `flax_resnet.restore(workdir)` gives the best one.
 
     Raises:
-      InputError: settings, data or folder cannot be used as they are, or a loss is no number.
+      InputError: settings, data or folder cannot be used as they are, or a loss is not finite.
       Stopped: a signal asked for it; the newest checkpoint holds everything.
     """
     setup, workdir = prepare_run(parse(config), mesh), Path(workdir)

@@ -140,7 +140,7 @@ def find_cause(setup: Setup, state: TrainState, number: int) -> Finding:
 def _inspection(
     setup: Setup, number: int, names: list[str], teacher: Teacher | None
 ) -> Callable[..., dict[str, Any]]:
-    """Return the function of state, batch and the teacher's variables that says what is finite.
+    """Return a function of state, batch and teacher variables that finds the non-finite arrays.
 
     Args:
       names: takes the layers, in the order in which they end, when the function is traced.
@@ -245,6 +245,6 @@ def _advice(setup: Setup, finding: Finding) -> str:
         return "config.loss_scale=dynamic finds a scale at which float16 does not overflow."
     return (
         "A lower config.schedule.learning_rate or a longer config.schedule.warmup usually helps; "
-        f"config.max_nonfinite={config.max_nonfinite + 10} would leave out so many such updates "
+        f"config.max_nonfinite={config.max_nonfinite + 10} would skip as many such updates "
         "in a row."
     )

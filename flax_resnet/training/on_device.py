@@ -37,7 +37,7 @@ class DeviceData:
     """A data set on every device of a mesh."""
 
     def __init__(self, data: InMemoryData, mesh: Mesh, take: Take) -> None:
-        """Copy `held` to the devices; `take` makes the rows of a batch."""
+        """Copy `data` to the devices; `take` makes the rows of a batch."""
         self._mesh, self._take = mesh, take
         self._skipped, self._mask = data.skipped, data.mask
         self._images, self._labels = put_copies((data.images, data.labels), mesh)
@@ -45,7 +45,7 @@ class DeviceData:
     def training(
         self, config: DataConfig, seed: int, numbers: range
     ) -> Generator[dict[str, Any], None, None]:
-        """Yield the training batches of these numbers: their examples are `train_batches`'."""
+        """Yield the training batches of these numbers, with the examples of `train_batches`."""
         for number in numbers:
             rows = process_rows(config.batch_size, jax.process_index(), jax.process_count())
             repeats, length = config.augment.repeats, len(self._skipped)
@@ -53,7 +53,7 @@ class DeviceData:
             yield self._batch(places) | {"skipped": self._skipped[places[:, 1]]}
 
     def evaluation(self, config: DataConfig) -> Generator[dict[str, Any], None, None]:
-        """Yield batches that hold every example once, masked as `eval_batches`' are."""
+        """Yield batches with every example once, masked as those of `eval_batches`."""
         size, length = config.eval_batch_size, len(self._skipped)
         rows = np.asarray(process_rows(size, jax.process_index(), jax.process_count()))
         for start in range(0, length, size):

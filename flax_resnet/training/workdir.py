@@ -116,8 +116,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text())
     except ValueError as error:
         raise InputError(
-            f"{path} is damaged: {error}. Put a copy in its place, or remove it where you are sure "
-            "of the settings: the checkpoints hold them too"
+            f"{path} is damaged: {error}. Restore a copy, or remove it if you are sure of the "
+            "settings, which the checkpoints have as well"
         ) from None
     return rename_stored(values)
 

@@ -11,7 +11,7 @@ import pytest
 from flax_resnet.data.sources.csv import Row
 from flax_resnet.errors import InputError
 from flax_resnet.finetune.pictures import (
-    find_pictures,
+    find_labeled_images,
     hold_out,
     leave_out_unreadable,
     single_classes,
@@ -23,7 +23,7 @@ def made(**counts: int) -> list[Row]:
 
 
 def test_folders_are_found_with_their_splits(folder):
-    rows = find_pictures(folder)
+    rows = find_labeled_images(folder)
     assert Counter((row.label, row.split) for row in rows) == {
         (label, split): count
         for label in ("ant", "bee", "cat")
@@ -31,7 +31,7 @@ def test_folders_are_found_with_their_splits(folder):
     }
     assert rows == sorted(rows)
     assert all(Path(row.file).is_absolute() and Path(row.file).is_file() for row in rows)
-    assert {row.split for row in find_pictures(folder / "train")} == {"train"}
+    assert {row.split for row in find_labeled_images(folder / "train")} == {"train"}
 
 
 def test_a_tables_paths_start_from_its_folder_or_from_the_pictures(folder, tmp_path):
@@ -39,19 +39,19 @@ def test_a_tables_paths_start_from_its_folder_or_from_the_pictures(folder, tmp_p
     table = tmp_path / "labels" / "t.csv"
     shutil.copy(folder / "train" / "ant" / "0.png", tmp_path / "labels" / "own.png")
     table.write_text("file,label\nown.png,x\ntrain/bee/0.png,y\ngone.png,y\n")
-    files = [row.file for row in find_pictures(folder, table)]
+    files = [row.file for row in find_labeled_images(folder, table)]
     own, bee, gone = (tmp_path / "labels/own.png", folder / "train/bee/0.png", folder / "gone.png")
     assert files == [str(own), str(bee), str(gone)]
     table.write_text("file,label\n/etc/hostname,x\n")
-    with pytest.raises(InputError, match=r"lists /etc/hostname, which lies neither in"):
-        find_pictures(folder, table)
-    assert [row.file for row in find_pictures(folder, table, True)] == ["/etc/hostname"]
+    with pytest.raises(InputError, match=r"lists /etc/hostname, which is neither in"):
+        find_labeled_images(folder, table)
+    assert [row.file for row in find_labeled_images(folder, table, True)] == ["/etc/hostname"]
 
 
 def test_what_is_no_picture_is_left_out_with_a_reason(folder):
     bad = folder / "train" / "bee" / "9.jpg"
     bad.write_bytes(b"hello world")
-    rows = [*find_pictures(folder), Row(str(folder / "gone.png"), "cat")]
+    rows = [*find_labeled_images(folder), Row(str(folder / "gone.png"), "cat")]
     seen = []
     good, reasons = leave_out_unreadable(rows, lambda *progress: seen.append(progress))
     assert len(good) == len(rows) - 2
@@ -64,8 +64,10 @@ def test_what_is_no_picture_is_left_out_with_a_reason(folder):
 def test_a_class_of_which_nothing_is_left_is_an_error(folder):
     for path in (folder / "train" / "bee").iterdir():
         path.write_bytes(b"hello world")
-    with pytest.raises(InputError, match=r"the class 'bee' has no picture .*0.png: .*expected a J"):
-        leave_out_unreadable(find_pictures(folder))
+    with pytest.raises(
+        InputError, match=r"the class 'bee' has no readable image .*0.png: .*expected a J"
+    ):
+        leave_out_unreadable(find_labeled_images(folder))
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.2, 0.5, 0.99])
@@ -85,7 +87,7 @@ def test_the_seed_decides_which(folder):
 
 
 def test_a_validation_split_that_is_there_stays(folder):
-    rows = find_pictures(folder)
+    rows = find_labeled_images(folder)
     assert hold_out(rows, 0.2, 0) == rows
 
 
@@ -93,7 +95,7 @@ def test_a_validation_split_that_is_there_stays(folder):
     ("rows", "fraction", "message"),
     [
         (made(ant=3), 0.2, r"have 1 class \(ant\); expected two or more"),
-        (made(ant=1, bee=1), 0.2, "no class has a second picture"),
+        (made(ant=1, bee=1), 0.2, "no class has a second image"),
         (made(ant=3, bee=3), 1.0, "is 1; expected one between 0 and 1"),
     ],
 )

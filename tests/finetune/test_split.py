@@ -62,7 +62,7 @@ def test_a_run_killed_between_its_two_files_splits_again(photos: Path, tmp_path:
 
 def test_other_choices_are_refused(photos: Path, tmp_path: Path) -> None:
     settle_split(tmp_path / "run", photos)
-    with pytest.raises(InputError, match=r"on other pictures:\n  validation: 0.2 there, 0.5 here"):
+    with pytest.raises(InputError, match=r"of other images:\n  validation: 0.2 there, 0.5 here"):
         settle_split(tmp_path / "run", photos, fraction=0.5)
     with pytest.raises(InputError, match=r"photos: ../photos there, ../photos/ant here"):
         settle_split(tmp_path / "run", photos / "ant")
@@ -71,7 +71,7 @@ def test_other_choices_are_refused(photos: Path, tmp_path: Path) -> None:
 def test_another_run_is_left_alone(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="holds a run of other data"):
+    with pytest.raises(InputError, match="has a run of other data"):
         settle_split(tmp_path / "run", photos)
     assert not (tmp_path / "run" / "split.csv").exists()
 

@@ -131,7 +131,7 @@ IMAGES = [
         "2.jpg ~ cannot be decoded: ~ Too many levels of symbolic links",
     ),
     Case(
-        "a name with a line break, a terminal's command and a byte that is no UTF-8",
+        "a name with a line break, a terminal's command and a byte that is not UTF-8",
         images(lambda root: made.odd_name(root / "ant").write_bytes(b"hello world")),
         r"a\nb\x1b[31m\xff.jpg ~ cannot be decoded",
     ),
@@ -160,7 +160,7 @@ IMAGES = [
         "config.data.follow_links=True if you trust it, or remove the row.",
     ),
     Case(
-        "a table that is no text",
+        "a table that is not text",
         table("\0\xff\0"),
         "labels.csv begins with ~; expected a header 'file,label'",
     ),

@@ -49,7 +49,7 @@ def setting(argument: str) -> Callable[[Path], None]:
 
 
 SETTINGS = [
-    Case("a recipe that is no Python", recipe("def get_config(:\n"), "SyntaxError in ~, line 1"),
+    Case("a recipe that is not Python", recipe("def get_config(:\n"), "SyntaxError in ~, line 1"),
     Case(
         "a recipe with a mistake",
         recipe(BASE + "    config.sede = 3\n    return config\n"),
@@ -64,7 +64,7 @@ SETTINGS = [
         "a recipe that ends the program", recipe("raise SystemExit(0)\n"), "SystemExit in ~, line"
     ),
     Case(
-        "a setting that is no number",
+        "a setting that is not a number",
         setting("--config.epochs=nan"),
         "config.epochs is nan; expected a number up to",
     ),

@@ -89,7 +89,7 @@ def _plan(
 ) -> list[_Shard]:
     """Return the shards with their images."""
     if not archive.is_file():
-        raise InputError(f"{archive} is no file; expected the archive of the {split} images.")
+        raise InputError(f"{archive} is not a file; expected the archive of the {split} images.")
     total = archive.stat().st_size
     list_members = train_members if split == "train" else validation_members
     members = list_members(archive, lambda done: report(f"reading {archive.name}", done, total))

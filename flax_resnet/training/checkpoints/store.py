@@ -103,8 +103,8 @@ def writing(workdir: Path, keep: CheckpointConfig) -> Iterator[ocp.CheckpointMan
             yield manager
             wait(manager)
         except BaseException:
-            # Where saving has failed, closing fails again: what came first is what is told. And
-            # where another process is lost, closing would wait for it.
+            # After a failed save, closing fails as well, and the first error matters. If another
+            # process is lost, closing would wait for it.
             if jax.process_count() == 1:
                 with contextlib.suppress(Exception):
                     manager.close()
@@ -226,7 +226,7 @@ def _rank(metrics: dict[str, float]) -> float:
 
 
 def _best(count: int) -> BestN:
-    # What a run that died was deleting may have lost its metrics: that is no reason to keep it.
+    # A checkpoint that a dying run was deleting may lack metrics; it should not be kept for that.
     return BestN(get_metric_fn=_rank, n=count, keep_checkpoints_without_metrics=False)
 
 
@@ -239,10 +239,10 @@ def _explained(manager: ocp.CheckpointManager) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        # With several processes it may be the loss of one of them, which is told elsewhere.
+        # With several processes it may be the loss of one of them, which is reported elsewhere.
         if jax.process_count() > 1 and not isinstance(error, OSError):
             raise
         raise InputError(
-            f"a checkpoint could not be written to {manager.directory}: {error}. The ones before "
-            "it stay as they are: make room, or mend what is wrong, and run the same command again"
+            f"a checkpoint could not be written to {manager.directory}: {error}. Earlier "
+            "ones are intact: free some space, or fix the cause, and run the same command again"
         ) from error

@@ -102,7 +102,7 @@ def _join(coordinator: str | None, process_id: int | None, process_count: int | 
     if 0 < len(missing) < len(given):
         raise InputError(
             f"{' and '.join(missing)} missing: a cluster needs --coordinator HOST:PORT, "
-            "--process_id and --process_count, or none of them where the environment tells"
+            "--process_id and --process_count, or none of them if the environment provides them"
         )
     if coordinator is not None and not re.fullmatch(r".+:\d{1,5}", coordinator):
         raise InputError(f"--coordinator is {coordinator!r}; expected HOST:PORT, or {OFF}")
@@ -190,7 +190,7 @@ class _Watch:
         beats = 0
         while not self._end.wait(self._pause):
             beats += 1
-            with contextlib.suppress(RuntimeError, ValueError):  # `note_abort` tells of it
+            with contextlib.suppress(RuntimeError, ValueError):  # `note_abort` reports it
                 self._client.key_value_set(f"beat/{self._index}", str(beats), allow_overwrite=True)
                 if self._index == 0:
                     self._look_for_silence()

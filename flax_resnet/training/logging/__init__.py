@@ -1,1 +1,1 @@
-"""What a run tells people while it trains: on the screen, in files and to other programs."""
+"""What a run reports while it trains: on the screen, in files and to other programs."""

@@ -117,8 +117,8 @@ class Writers:
             yield
         except OSError as error:
             raise InputError(
-                f"metrics could not be written to {self._workdir}: {error.strerror or error}. Make "
-                "room, or mend what is wrong, and run the same command again"
+                f"metrics could not be written to {self._workdir}: {error.strerror or error}. Free "
+                "some space, or fix the cause, and run the same command again"
             ) from error
 
 

@@ -211,7 +211,7 @@ def test_a_truncated_archive_is_an_error(archives, tmp_path, kept):
 def test_no_archive_or_one_that_does_not_exist_is_an_error(tmp_path):
     with pytest.raises(InputError, match="expected --train, --val or both"):
         pack_imagenet(None, None, str(tmp_path))
-    with pytest.raises(InputError, match=r"gone.tar is no file"):
+    with pytest.raises(InputError, match=r"gone.tar is not a file"):
         pack_imagenet(tmp_path / "gone.tar", None, str(tmp_path))
 
 
