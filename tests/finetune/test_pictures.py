@@ -65,7 +65,7 @@ def test_a_class_of_which_nothing_is_left_is_an_error(folder):
     for path in (folder / "train" / "bee").iterdir():
         path.write_bytes(b"hello world")
     with pytest.raises(
-        InputError, match=r"the class 'bee' has no readable image .*0.png: .*expected a J"
+        InputError, match=r"class 'bee' has no readable image .*0.png: .*expected a J"
     ):
         leave_out_unreadable(find_labeled_images(folder))
 
