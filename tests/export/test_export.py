@@ -143,7 +143,7 @@ def test_safetensors_have_the_published_keys_and_load_again(tiny_run: Path, tmp_
     ("words", "message"),
     [
         (["--format", "stablehl"], "Did you mean 'stablehlo'?"),
-        (["--format", "safetensors", "--preprocess"], "weights alone"),
+        (["--format", "safetensors", "--preprocess"], "only weights"),
         (["--out", "nowhere/n.stablehlo"], "cannot be written to"),
     ],
 )

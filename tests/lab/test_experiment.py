@@ -37,7 +37,7 @@ def test_settings_are_written_as_they_are_read(name: str) -> None:
     ("word", "message"),
     [
         ("epoch=3", "Did you mean 'epochs'"),
-        ("epochs", "written name=value"),
+        ("epochs", "expected name=value"),
         ("epochs=many", "epochs is 'many'; expected a whole number"),
         ("depths=8,x", "depths is 'x'; expected a whole number"),
         ("seeds=0", "seeds is 0; expected at least 1"),

@@ -185,13 +185,13 @@ def test_a_stopped_run_has_the_same_average(
 def test_an_average_can_come_and_go_between_starts(
     tiny_config: Configs, devices: Meshes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = dict(steps=6, eval_every_epochs=100.0, average__every=2)
-    for stop, decay, words in (
-        (2, 0.0, ""),
-        (3, 0.9, "the checkpoint has no average: it starts from the parameters"),
-        (4, 0.0, "the checkpoint's average is dropped"),
+    for stop, decay, every, words in (
+        (2, 0.0, 1, ""),
+        (3, 0.9, 2, "the checkpoint has no average: it starts from the parameters"),
+        (4, 0.0, 1, "the checkpoint's average is dropped"),
     ):
-        config = tiny_config(**settings, average__ema=decay)
+        settings = dict(average__ema=decay, average__every=every)
+        config = tiny_config(steps=6, eval_every_epochs=100.0, **settings)
         run = train(config, tmp_path, stop_after=stop, allow_config_change=True, mesh=devices(1))
         printed = capsys.readouterr().out
         assert words in printed
@@ -208,7 +208,7 @@ def test_an_average_can_come_and_go_between_starts(
         ({"every": 0}, "average.every is 0; expected at least 1"),
         ({"ema_from": -1.0}, "average.ema_from is -1.0; expected 0 or more epochs"),
         ({"precise_batches": -1}, "average.precise_batches is -1; expected 0 or more"),
-        ({"ema": 0.9, "swa_from": 1.0}, "expected one of them"),
+        ({"ema": 0.9, "swa_from": 1.0}, "expected only one of them"),
         ({"swa_from": 1.0}, "precise_batches is 0; expected a number of batches"),
     ],
 )

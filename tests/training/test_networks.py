@@ -35,7 +35,7 @@ def test_a_run_loads_as_a_model_with_its_weights(run: Path) -> None:
 
 
 def test_a_run_loads_for_other_classes_and_channels(run: Path) -> None:
-    with pytest.warns(UserWarning, match="for 10 classes and the model is for 3"):
+    with pytest.warns(UserWarning, match="for 10 classes and the model has 3"):
         model, variables = load_pretrained(run, num_classes=3, in_channels=3)
     assert (model.num_classes, model.in_channels) == (3, 3)
     assert variables["params"]["fc"]["kernel"].shape == (16, 3)

@@ -143,14 +143,17 @@ def test_fewer_outputs_than_classes_are_refused(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "classification", "dice_weight": 0.0}, "'classification', for which masks:"),
+        (
+            {"task": "classification", "dice_weight": 0.0},
+            "'classification', which does not fit the data",
+        ),
         (
             {"data__source": "synthetic", "data__masks": {}},
-            "'segmentation', for which synthetic .*masks:PATH",
+            "'segmentation', which does not fit the data .*masks:PATH",
         ),
         ({"model": {"name": "tiny"}}, "one logit for each class and pixel"),
         ({"task": "segmentatoin"}, "config.task is 'segmentatoin'.*'segmentation'"),
-        ({"task": "classification"}, "dice_weight is 0.5; expected .* 0 where config.task"),
+        ({"task": "classification"}, "dice_weight is 0.5; expected .* 0 unless config.task"),
         ({"dice_weight": -1.0}, "dice_weight is -1.0"),
     ],
 )

@@ -120,5 +120,5 @@ def test_texts_that_are_not_objects_are_errors(text: bytes) -> None:
 )
 def test_invalid_arguments_are_errors(tmp_path: Path, arguments: dict[str, Any]) -> None:
     config = {"architecture": "resnet18", "flax_resnet": arguments}
-    with pytest.raises(InputError, match=r"make no network|expected"):
+    with pytest.raises(InputError, match=r"not make a network|expected"):
         load_pretrained(made.weights_folder(tmp_path / "weights", json.dumps(config)))

