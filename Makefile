@@ -11,10 +11,10 @@ demo: $(VENV)/installed ## train on real handwritten digits, restore the best, e
 	@$(BIN)/python -m flax_resnet eval $(RUN)
 
 test: $(VENV)/installed-dev ## the quick tests, a process for each core
-	@$(BIN)/python -m pytest -n logical --maxprocesses 8 $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/installed-dev ## the tests marked slow, a process for each core
-	@$(BIN)/python -m pytest -n logical --maxprocesses 8 -m slow $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile -m slow $(ARGS)
 
 test-exhaustive: $(VENV)/installed-dev ## every row of every table
 	@$(BIN)/python -m pytest -m exhaustive $(ARGS)

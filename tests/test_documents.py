@@ -41,9 +41,9 @@ def python_blocks(path: Path) -> list[str]:
 
 
 # Those that compile large networks, whose functions have quick tests elsewhere.
-SLOW = ("backbones.md", "segmentation.md")
+QUICK = ("README.md", "CONTRIBUTING.md", "networks.md", "new_variant.md")
 WITH_BLOCKS = [
-    pytest.param(path, id=by_name(path), marks=[pytest.mark.slow] if path.name in SLOW else [])
+    pytest.param(path, id=by_name(path), marks=[pytest.mark.slow] * (path.name not in QUICK))
     for path in DOCUMENTS
     if python_blocks(path)
 ]

@@ -74,7 +74,10 @@ def test_a_closed_pipe_is_not_an_error() -> None:
         ("summary cifar_resnet20", {"network", "parts"}),
         ("lab", {"experiments"}),
         ("lab walk --show-settings", {"settings"}),
-        ("lab walk --out {out} blocks=3", {"finding", "numbers", "plot"}),
+        pytest.param(
+            *("lab walk --out {out} blocks=3", {"finding", "numbers", "plot"}),
+            marks=pytest.mark.slow,
+        ),
         ("eval {run}", {"of", "data", "split", "count", "skipped", "loss", "top1", "top5"}),
         ("predict {run} {picture}", {"pictures"}),
         ("predict {run} {picture} --shards {out}", {"pictures", "unread", "shards"}),

@@ -69,6 +69,7 @@ def test_a_folder_becomes_a_run_and_a_second_call_trains_nothing(
     assert main(["eval", str(workdir)]) == 0
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_run_or_a_saved_folder(photos: Path, tmp_path: Path) -> None:
     first = tmp_path / "first"
     finetune(photos, first, *SCRATCH[:-1], "1")
@@ -87,6 +88,7 @@ def test_training_starts_from_a_run_or_a_saved_folder(photos: Path, tmp_path: Pa
         np.testing.assert_array_equal(kept, run.variables["batch_stats"]["bn1"]["mean"])
 
 
+@pytest.mark.slow
 def test_a_table_with_a_test_split_is_evaluated_on_it(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -124,7 +124,7 @@ def test_a_rate_is_that_of_the_published_loop(
     np.testing.assert_allclose(rate(np.arange(epochs * 10)), expected, rtol=1e-4, atol=1e-8)
 
 
-@pytest.mark.parametrize("path", mostly_slow("digits", "mnist", "rsb_a2"))
+@pytest.mark.parametrize("path", mostly_slow("digits", "mnist"))
 def test_a_recipe_makes_a_step_that_types(path: Path, tmp_path: Path) -> None:
     mesh = data_mesh(jax.devices()[:1])
     setup = prepare_run(on_made_up_data(parse(load(path).get_config()), tmp_path), mesh)
@@ -189,7 +189,7 @@ def reduced(config: TrainConfig, folder: Path) -> TrainConfig:
     return dataclasses.replace(config, epochs=2.0, steps=2, log_every=1)
 
 
-@pytest.mark.parametrize("path", mostly_slow("mnist", "cifar10_stochastic_depth"))
+@pytest.mark.parametrize("path", mostly_slow("mnist"))
 def test_a_recipe_takes_two_steps_evaluates_saves_and_restores(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,7 +64,8 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
     ("name", "preprocess"),
     [
         ("cifar_resnet20", False),
-        ("resnet50d", True),
+        pytest.param("resnet50d", True, marks=pytest.mark.slow),
+        ("mnist_resnet", True),
         pytest.param("cifar_resnet20", True, marks=pytest.mark.slow),
         pytest.param("resnet50d", False, marks=pytest.mark.slow),
     ],

@@ -57,6 +57,7 @@ def test_an_embedding_keeps_two_directions_apart(method: str) -> None:
     assert apart > np.linalg.norm(first - first.mean(0), axis=1).mean()
 
 
+@pytest.mark.slow
 def test_the_experiment_searches_training_images(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = features.Settings(
         image_size=8,

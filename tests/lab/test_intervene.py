@@ -70,6 +70,7 @@ def test_the_bypass_has_the_shape_of_the_output() -> None:
     assert bypass(y, y) is y
 
 
+@pytest.mark.slow
 def test_the_gradient_of_the_last_output_is_that_of_the_head(images: jax.Array, x64: None) -> None:
     model, variables = made("post", images.astype(jnp.float64), dtype="float64", stage_sizes=(1, 1))
     images, labels = images.astype(jnp.float64), jnp.asarray([0, 2])

@@ -24,6 +24,7 @@ def test_every_block_is_deleted_once(tiny: dict[str, Any]) -> None:
     assert len(lesion.draw(result).axes) == 3
 
 
+@pytest.mark.slow
 def test_zero_blocks_are_not_missed_nor_their_places(init: Any) -> None:
     model = create_model(
         "cifar_resnet20", widths=(4, 8, 16), zero_init_last=True, in_channels=1, image_size=8

@@ -55,6 +55,7 @@ def test_a_square_holds_its_share() -> None:
     assert receptive.extent(between)[0] == receptive.square(between, np.array([3.5, 3.5]), 0.9) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("row")
 def test_shortcuts_leave_theory_alone() -> None:
     result = receptive.run(receptive.Settings(network="tiny", images=2, seeds=2))

@@ -152,8 +152,7 @@ def test_the_goldens_cover_every_kind_of_block_and_norm() -> None:
 # The quick tests below include the plain network and one for small images.
 @_cases(
     "resnetv2_18d",
-    "resnest14d",
-    slow=("skresnet18", "res2net50_26w_4s", "densenet121", "unet"),
+    slow=("resnest14d", "skresnet18", "res2net50_26w_4s", "densenet121", "unet"),
 )
 def test_float64_logits_equal_the_published_ones(name: str, golden: Any) -> None:
     expected = golden(SOURCE[name])

@@ -27,7 +27,6 @@ RUN = (
     "cifar_densenet_bc100_12",
     "highway_conv19",
     "mnist_resnet",
-    "resnest14d",
     "resnetv2_50d_frn",
     "unet",
 )

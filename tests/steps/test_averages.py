@@ -182,6 +182,7 @@ def test_a_stopped_run_has_the_same_average(
     chex.assert_trees_all_equal(latest.variables, whole.variables)
 
 
+@pytest.mark.slow
 def test_an_average_can_come_and_go_between_starts(
     tiny_config: Configs, devices: Meshes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

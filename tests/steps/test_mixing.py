@@ -118,6 +118,7 @@ def test_a_batch_or_a_pair_shares_its_draws() -> None:
         np.testing.assert_array_equal(np.asarray(partners(leaf)), leaf)
 
 
+@pytest.mark.slow
 def test_draws_of_whole_batches_have_the_same_distribution() -> None:
     config = MixConfig(0.4, 1.0, frequency=0.8)
     keys = jax.random.split(jax.random.key(0), COUNT)

@@ -87,6 +87,7 @@ def test_dropout_depends_only_on_seed_and_step(devices: Meshes) -> None:
     assert losses(1, 1) != first
 
 
+@pytest.mark.slow
 def test_mixing_depends_on_the_step_and_not_on_the_devices(devices: Meshes) -> None:
     model, rate = create_model("tiny", in_channels=1), optax.constant_schedule(0.0)
     optimizer, mixing = optax.sgd(rate), MixConfig(mixup=0.4, cutmix=1.0)

@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from tools import parity
 
 
+@pytest.mark.slow
 def test_a_golden_is_compared_and_its_family_summarized(tmp_path, capsys):
     arguments = ["--names", "cifar_resnet20", "--inference-only", "--output", str(tmp_path)]
     assert parity.main(arguments) == 0

@@ -11,8 +11,8 @@ import pytest
 from tools import program_bounds
 from tools.program_bounds import CASES, bounds_for, excesses, measure, read_bounds
 
-# Each takes seconds to compile; these two differ most.
-QUICK = {"bottleneck, train", "bottleneck, folded inference"}
+# Each takes seconds to compile.
+QUICK = {"bottleneck, folded inference"}
 
 
 @pytest.mark.parametrize(

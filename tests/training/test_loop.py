@@ -77,6 +77,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
         assert [row["loss"] for row in ours] == [row["loss"] for row in theirs]
 
 
+@pytest.mark.slow
 def test_the_means_of_the_metrics_reach_over_a_stop(
     tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_finished_run_is_left_alone(finished: Any, tiny_config: Configs, devic
     assert (run.workdir / "metrics.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_nothing(
     finished: Any,
     tiny_config: Configs,
@@ -119,6 +121,7 @@ def test_a_clock_that_jumps_changes_nothing(
     assert restore(tmp_path, "latest", devices(1)).step == 40
 
 
+@pytest.mark.slow
 def test_a_test_is_reported_once_however_often_the_run_is_started(
     tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def test_a_run_serves_as_a_backbone(run: Path) -> None:
     assert same(maps, expected)
 
 
+@pytest.mark.slow
 def test_another_optimizer_starts_from_a_run(
     run: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
@@ -74,6 +75,7 @@ def test_training_starts_from_a_run(run: Path, tiny_config: Config) -> None:
     assert same(starting_variables(setup), restore(run).variables)
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_saved_folder_and_goes_on_from_its_own_checkpoints(
     run: Path, tiny_config: Config, tmp_path: Path
 ) -> None:

@@ -188,6 +188,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     assert restore(tmp_path / "stopped", mesh=devices(1)).metrics == whole.metrics
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_is_explained_by_the_batch_that_made_it(
     tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:

@@ -62,7 +62,10 @@ def test_the_statistics_of_batches_are_those_of_one_large_batch(
     np.testing.assert_allclose(found["var"], pixels.var(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"scan_blocks": True, "remat": True}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, pytest.param({"scan_blocks": True, "remat": True}, marks=pytest.mark.slow)],
+)
 def test_with_the_statistics_of_a_batch_a_network_sees_it_as_in_training(
     devices: Meshes, arguments: dict[str, Any]
 ) -> None:
@@ -95,6 +98,7 @@ SWA: dict[str, Any] = dict(
 )
 
 
+@pytest.mark.slow
 def test_an_averaged_run_is_evaluated_with_statistics_of_its_own(
     tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:

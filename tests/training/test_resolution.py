@@ -50,6 +50,7 @@ def test_a_step_is_compiled_once_for_each_size(tiny_config: Configs, devices: Me
     assert compiled == [1, 1, 1, 1, 2, 2, 2, 2]
 
 
+@pytest.mark.slow
 def test_a_growing_run_goes_on_with_the_sizes_that_come_next(
     tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:

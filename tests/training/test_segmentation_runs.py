@@ -99,6 +99,7 @@ def test_a_run_learns_and_its_best_has_the_best_dice(
     assert best.config.data.masks.values == (10, 200)  # what segment writes
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_bit_for_bit(
     finished: Any, config: Any, devices: Meshes, tmp_path: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
         assert [row["loss"] for row in ours] == [row["loss"] for row in theirs]
 
 
+@pytest.mark.slow
 def test_the_loss_curve_does_not_depend_on_the_number_of_devices(
     finished: Any, config: Any, devices: Meshes
 ) -> None:

@@ -53,6 +53,7 @@ def everything(teacher: Path) -> dict[str, Any]:
     )
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_last_bit(
     teacher_run: Path, tmp_path: Path, tiny_config: Configs, devices: Meshes
 ) -> None:
@@ -64,6 +65,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(
     assert parts.metrics == whole.metrics
 
 
+@pytest.mark.slow
 def test_a_bad_batch_is_computed_again_as_it_was(
     teacher_run: Path, tiny_config: Configs, devices: Meshes
 ) -> None:

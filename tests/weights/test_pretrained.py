@@ -113,6 +113,7 @@ def test_the_row_of_a_model_is_found(tmp_path: Path) -> None:
     assert load_pretrained(tmp_path)[0] == create_model("resnet18", num_classes=2, image_size=64)
 
 
+@pytest.mark.slow
 def test_no_two_rows_are_the_same_network() -> None:
     assert {name: make_config(create_model(name))["architecture"] for name in VARIANTS} == {
         name: name for name in VARIANTS

@@ -160,6 +160,7 @@ def test_worker_processes_end_in_silence(end):
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_workers_end_when_the_main_process_is_killed_and_not_before():
     program = """
         import os, signal, sys, time

@@ -43,6 +43,7 @@ def test_a_signal_ends_the_step_saves_and_exits(
     assert rows(tmp_path, "train")[-1]["step"] == saved
 
 
+@pytest.mark.slow
 def test_a_stop_cuts_an_evaluation_short_and_the_next_start_makes_up_for_it(
     tiny_config: Configs, devices: Meshes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

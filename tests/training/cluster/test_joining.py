@@ -104,6 +104,7 @@ def rows(workdir: Path, kind: str) -> list[dict[str, float]]:
     return [row for row in map(json.loads, lines) if row["kind"] == kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_device", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_any_number_of_processes_gives_the_curve_of_one_across_restarts(
     on_device: bool, processes: Processes, tiny_config: Configs, devices: Any, tmp_path: Path
@@ -134,7 +135,8 @@ def test_processes_and_devices_share_a_batch_in_any_way(
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
-@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
 def test_the_loss_of_a_process_is_told_by_the_others(
     victim: int, processes: Processes, tiny_config: Configs, tmp_path: Path
 ) -> None:

@@ -121,6 +121,7 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_weights_and_biases_has_all_of_a_run_and_its_later_half_under_one_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
