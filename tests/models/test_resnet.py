@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -129,7 +130,7 @@ def test_features_in_training_mode_update_the_running_statistics(variables: Any)
     _, expected = train(variables, x, train=True, mutable="batch_stats")
     maps, found = train(variables, x, train=True, mutable="batch_stats", method="features")
     assert maps["layer2"].shape == (4, 4, 4, 8)
-    assert jax.tree.all(jax.tree.map(np.array_equal, found, expected))
+    chex.assert_trees_all_close(found, expected, rtol=1e-5)
 
 
 def test_vmap_over_single_images_equals_the_batch(variables: Any) -> None:
