@@ -41,7 +41,7 @@ def python_blocks(path: Path) -> list[str]:
 
 
 # Those that compile large networks, whose functions have quick tests elsewhere.
-QUICK = ("README.md", "CONTRIBUTING.md", "networks.md", "new_variant.md")
+QUICK = ("README.md", "CONTRIBUTING.md", "new_variant.md")
 WITH_BLOCKS = [
     pytest.param(path, id=by_name(path), marks=[pytest.mark.slow] * (path.name not in QUICK))
     for path in DOCUMENTS

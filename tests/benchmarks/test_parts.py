@@ -49,6 +49,7 @@ def test_a_killed_part_reports_its_signal(part):
     assert outcome["reason"] == "ended by signal 9"
 
 
+@pytest.mark.slow
 def test_a_hanging_part_is_killed_with_its_children(part, tmp_path):
     program = (
         "import pathlib, subprocess, sys, time\n"

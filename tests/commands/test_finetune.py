@@ -128,6 +128,7 @@ def test_bad_input_is_one_error_with_status_2(
         assert message in printed
 
 
+@pytest.mark.slow
 def test_a_run_folder_is_named_after_images_and_weights(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

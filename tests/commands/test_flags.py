@@ -116,6 +116,7 @@ def test_a_recipe_name_gives_its_file_and_a_path_itself() -> None:
     assert recipe_file("elsewhere/digits.py:x") == "elsewhere/digits.py:x"
 
 
+@pytest.mark.slow
 def test_the_program_trains_as_the_script_does(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flax_resnet", "train", "--config", "digits", "--json"]
     settings = [

@@ -21,6 +21,7 @@ def test_settings_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "paper: data=cifar10" in paper
 
 
+@pytest.mark.slow
 def test_an_experiment_writes_files_and_prints_their_paths(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

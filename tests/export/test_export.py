@@ -1,5 +1,6 @@
 """Exported networks in their own runtimes have the logits of the network here."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -35,6 +36,7 @@ assert "flax_resnet" not in sys.modules and "flax" not in sys.modules
 """
 
 
+@functools.cache
 def small(name: str, size: int = 32, **arguments: object) -> Predictor:
     model = create_model(name, num_classes=5, image_size=size, **arguments)
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, size, size, 3)))

@@ -19,7 +19,8 @@ def run(tiny_run: Path) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("batch", "devices"), [(7, 1), (16, 8), pytest.param(256, 2, marks=pytest.mark.slow)]
+    ("batch", "devices"),
+    [(16, 8), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((7, 1), (256, 2)))],
 )
 def test_every_image_counts_once_in_its_row(run: Run, batch: int, devices: int) -> None:
     data = dataclasses.replace(run.config.data, eval_batch_size=batch)

@@ -19,7 +19,7 @@ def predictor(tiny_run: Path) -> Predictor:
     return open_predictor(tiny_run, batch_size=8)
 
 
-@pytest.mark.parametrize("count", [1, 8, 19])
+@pytest.mark.parametrize("count", [pytest.param(8, marks=pytest.mark.slow), 1, 19])
 def test_probabilities_are_those_of_the_run_whatever_the_batch(
     tiny_run: Path, predictor: Predictor, count: int
 ) -> None:

@@ -84,6 +84,7 @@ def test_the_experiment_searches_training_images(monkeypatch: pytest.MonkeyPatch
     assert f"the network's own head: {result.accuracy:.1%}" in features.finding(result)
 
 
+@pytest.mark.slow
 def test_networks_with_other_classes_have_no_accuracy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

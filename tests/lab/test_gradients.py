@@ -21,7 +21,7 @@ def test_layers_are_named_from_the_images_to_the_head(init: Any) -> None:
     assert names[-1] == "linear"
 
 
-@pytest.mark.parametrize("order", ["post", "pre"])
+@pytest.mark.parametrize("order", [pytest.param("post", marks=pytest.mark.slow), "pre"])
 def test_blocks_of_zeros_hand_changes_on_as_they_are(order: str, init: Any) -> None:
     arguments = dict(stage_sizes=(1, 3), widths=(4, 8), num_classes=3, image_size=8, order=order)
     # Without a rectifier around them, every block of zeros is 1 + 0.
@@ -31,6 +31,7 @@ def test_blocks_of_zeros_hand_changes_on_as_they_are(order: str, init: Any) -> N
     np.testing.assert_allclose(gain[1:], 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_every_layer_and_block_is_measured(tiny: dict[str, Any]) -> None:
     result = gradients.run(gradients.Settings(**tiny, depth=8, images=8, directions=2))

@@ -9,6 +9,7 @@ import pytest
 from flax_resnet.lab import highway
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_losses_and_gates_are_measured(tiny: dict[str, Any]) -> None:
     settings = highway.Settings(**tiny, depths=(3, 5), width=8, images=8)

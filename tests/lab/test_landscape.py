@@ -20,6 +20,7 @@ def test_filters_of_a_direction_have_the_norms_of_the_filters() -> None:
     assert not np.allclose(direction["kernel"], other["kernel"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_the_middle_of_every_surface_is_the_network(tiny: dict[str, Any]) -> None:
     settings = landscape.Settings(**tiny, depth=8, images=8, points=3, lines=2)

@@ -9,6 +9,7 @@ from flax_resnet.errors import InputError
 from flax_resnet.lab import shortcuts
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_chosen_kinds_are_compared(tiny: dict[str, Any]) -> None:
     settings = shortcuts.Settings(**tiny, depth=8, images=8, kinds=("gated", "pre-activation"))

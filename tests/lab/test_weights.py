@@ -34,6 +34,7 @@ def test_digits_are_enlarged_unless_a_size_is_given() -> None:
     assert weights.OneNetwork(data="digits").data_config().image_size == 8
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_here(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     row = ROW | dict(stage_sizes=(2, 2), widths=(4, 4))
     monkeypatch.setitem(VARIANTS, "tiny", row)

@@ -79,6 +79,7 @@ def test_a_class_name_with_html_stays_text(
     assert "script" not in {tag for tag, _ in found.tags}
 
 
+@pytest.mark.slow
 def test_a_page_of_two_runs_marks_the_settings_that_differ(tiny_run: Path, tmp_path: Path) -> None:
     other = tmp_path / "<other>"
     shutil.copytree(tiny_run, other)

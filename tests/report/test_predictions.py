@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from flax_resnet import restore
 from flax_resnet.data import open_source
@@ -34,6 +35,7 @@ def test_a_mistake_shows_the_image_that_it_names(tiny_run: Path) -> None:
         np.testing.assert_array_equal(mistake.pixels, prepare(source[index]["image"]))
 
 
+@pytest.mark.slow
 def test_images_of_a_large_split_are_sampled_evenly(tiny_run: Path) -> None:
     run = restore(tiny_run)
     total = confusion_matrix(run).sum()

@@ -70,6 +70,7 @@ def test_frozen_statistics_stay_bit_identical(devices: Meshes) -> None:
     assert not np.allclose(after["bn1"]["mean"], before["bn1"]["mean"])
 
 
+@pytest.mark.slow
 def test_accumulation_does_not_depend_on_the_number_of_devices(devices: Meshes) -> None:
     model = create_model("tiny", in_channels=1)
     rate = optax.constant_schedule(0.1)

@@ -132,7 +132,8 @@ def test_draws_of_whole_batches_have_the_same_distribution() -> None:
     assert (shares**2).mean() == pytest.approx(0.8 * (0.25 + 1 / 7.2) + 0.2, abs=0.03)
 
 
-@pytest.mark.parametrize("per", ["pair", pytest.param("element", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("per", ["pair", "element"])
 def test_mixing_does_not_depend_on_the_number_of_devices(devices: Meshes, per: str) -> None:
     rng = np.random.default_rng(0)
     batch = {

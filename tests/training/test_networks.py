@@ -17,10 +17,18 @@ from flax_resnet.weights import Preprocessing
 Config = Callable[..., Any]
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the run that all tests here read."""
+    return tmp_path_factory.mktemp("networks")
+
+
 @pytest.fixture
-def run(tiny_config: Config, tmp_path: Path) -> Path:
-    train(tiny_config(steps=4), tmp_path / "run", mesh=data_mesh(jax.devices()[:1]))
-    return tmp_path / "run"
+def run(home: Path, tiny_config: Config) -> Path:
+    """Return the run, which the first test that asks for it trains."""
+    if not (home / "run").exists():
+        train(tiny_config(steps=4), home / "run", mesh=data_mesh(jax.devices()[:1]))
+    return home / "run"
 
 
 def same(first: Any, second: Any) -> bool:

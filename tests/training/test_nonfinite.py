@@ -62,7 +62,11 @@ def changed(state: TrainState, changes: dict[str, float]) -> TrainState:
     return state.replace(variables=traverse_util.unflatten_dict(leaves, sep="/"))
 
 
-@pytest.mark.parametrize("layout", [{}, {"scan_blocks": True, "remat": True}], ids=str)
+@pytest.mark.parametrize(
+    "layout",
+    [{}, pytest.param({"scan_blocks": True, "remat": True}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_the_first_layer_whose_output_is_not_finite_is_named(
     layout: dict[str, bool], say: Any, tiny_config: Configs, devices: Meshes,
     monkeypatch: pytest.MonkeyPatch,

@@ -112,6 +112,7 @@ def test_an_image_and_its_mirror_image_are_evaluated_alike(devices: Meshes, task
     assert plain({}, put_batch(batch, mesh))["loss"] != plain({}, put_batch(mirrored, mesh))["loss"]
 
 
+@pytest.mark.slow
 def test_the_logits_of_both_are_averaged(devices: Meshes) -> None:
     model, mesh = create_model("tiny", in_channels=1), devices(1)
     variables = model.init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32))

@@ -122,6 +122,7 @@ def test_the_loss_curve_does_not_depend_on_the_number_of_devices(
         np.testing.assert_allclose(*curves, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_evaluation_counts_every_pixel_once_at_any_batch_size(
     finished: Any, config: Any, devices: Meshes
 ) -> None:

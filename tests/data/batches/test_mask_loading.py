@@ -54,7 +54,8 @@ def test_types_and_shapes(config: DataConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("workers", "start"), [(0, 2), pytest.param(2, 0, marks=pytest.mark.slow), (2, 3)]
+    ("workers", "start"),
+    [(0, 2), *(pytest.param(2, start, marks=pytest.mark.slow) for start in (0, 3))],
 )
 def test_batches_do_not_depend_on_workers_or_restarts(
     config: DataConfig, workers: int, start: int

@@ -133,7 +133,11 @@ def test_batches_that_memory_cannot_hold_are_an_error(source):
     "end",
     [
         pytest.param("sys.exit()", id="exit", marks=pytest.mark.slow),
-        pytest.param("list(batches); batches.close(); batches.close()", id="exhaust and close"),
+        pytest.param(
+            "list(batches); batches.close(); batches.close()",
+            id="exhaust and close",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("del batches", id="drop", marks=pytest.mark.exhaustive),
     ],
 )

@@ -126,6 +126,7 @@ def eight_shards(monkeypatch):
     monkeypatch.setattr(config, "calculate_number_shards", classmethod(lambda *_, **__: 8))
 
 
+@pytest.mark.slow
 def test_processes_write_what_one_process_writes(archives, tmp_path, eight_shards):
     for workers in (1, 2):
         folder = pack_imagenet(archives[0], None, str(tmp_path / str(workers)), workers=workers)

@@ -1,6 +1,7 @@
 """The list of a checkpoint's files finds every change to them."""
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,18 @@ def change_a_byte(path: Path) -> None:
     path.write_bytes(data)
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the run whose checkpoint all tests here copy."""
+    return tmp_path_factory.mktemp("listing")
+
+
 @pytest.fixture
-def checkpoint(tmp_path: Path, tiny_config: Callable[..., Any]) -> Path:
-    train(tiny_config(steps=2, average__ema=0.5), tmp_path)
-    return tmp_path / "checkpoints" / "2"
+def checkpoint(home: Path, tmp_path: Path, tiny_config: Callable[..., Any]) -> Path:
+    """Return a copy of a checkpoint, which the first test that asks for it makes."""
+    if not (home / "run").exists():
+        train(tiny_config(steps=2, average__ema=0.5), home / "run")
+    return shutil.copytree(home / "run" / "checkpoints" / "2", tmp_path / "2")
 
 
 def test_every_change_to_a_file_is_named(checkpoint: Path) -> None:

@@ -175,6 +175,7 @@ def test_an_error_in_one_process_is_told_by_all(
     assert all("no-such-folder" in text for text in said)
 
 
+@pytest.mark.slow
 def test_processes_with_different_settings_do_not_train(
     processes: Processes, tiny_config: Configs, tmp_path: Path
 ) -> None:
