@@ -25,9 +25,13 @@ NETWORKS = {
 }
 DENSE = DenseNet((2,), 4, bottleneck=0, **COMMON)
 # Name, remat, scan_blocks.
-QUICK = [("basic", True, True)]
+MARKS = {
+    ("basic", True, True): (),
+    ("basic", False, True): pytest.mark.slow,
+    ("pre bottleneck", True, True): pytest.mark.slow,
+}
 CASES = [
-    pytest.param(*case, marks=() if case in QUICK else pytest.mark.exhaustive)
+    pytest.param(*case, marks=MARKS.get(case, pytest.mark.exhaustive))
     for case in itertools.product(NETWORKS, (False, True), (False, True))
     if any(case[1:])
 ]
