@@ -10,7 +10,7 @@ Time: 113 million images of 160 to 192 px; at 4,000 a second 7.6 hours.
 
 from ml_collections import ConfigDict
 
-from flax_resnet.data.batches.resolution import size_ramp
+from flax_resnet.data.batches.loading import size_ramp
 from flax_resnet.training.parsing import base_config
 
 

@@ -13,8 +13,8 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from flax_resnet.data import DataConfig
 from flax_resnet.data.augment.canvas import mean_colour
+from flax_resnet.data.augment.colour import draw_jitter
 from flax_resnet.data.augment.erasing import draw_rectangle, erase
-from flax_resnet.data.augment.jitter import draw_jitter
 from flax_resnet.data.augment.policies import POLICIES
 from flax_resnet.data.images.transforms import random_rectangle
 

@@ -1,7 +1,5 @@
 """The settings of the data pipeline."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping

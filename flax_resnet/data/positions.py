@@ -6,8 +6,6 @@ consecutive ranges of positions, so the number of the next batch is the only sta
 augmentation, consecutive positions of an epoch contain the same example.
 """
 
-from __future__ import annotations
-
 import functools
 import threading
 from typing import NamedTuple

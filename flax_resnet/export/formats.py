@@ -4,8 +4,6 @@ A file with a function of images gets a description of these images beside it. I
 the error of its logits is returned; ONNX, in a module of its own, does the same.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

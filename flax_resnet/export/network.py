@@ -1,7 +1,5 @@
 """A network with its weights as a function of images alone, ready for export."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

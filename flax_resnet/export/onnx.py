@@ -4,8 +4,6 @@ No converter that is kept up runs beside this package's Orbax (`docs/export.md`)
 these networks takes some thirty operations, which `onnx_operators` has.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Values that depend on the weights alone are computed here and become constants.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ The jaxpr is traced for a single image. In these networks the first dimension of
 depends on the image is the batch.
 """
 
-from __future__ import annotations
-
 import string
 from collections.abc import Callable, Sequence
 from typing import Any

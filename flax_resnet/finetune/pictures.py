@@ -1,7 +1,5 @@
 """Find a user's images, leave out unreadable ones, and split off a validation set."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Settings for fine-tuning on a user's images, chosen by their number and the weights."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from dataclasses import dataclass

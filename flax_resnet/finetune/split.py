@@ -1,7 +1,5 @@
 """The split of a user's images: drawn once, and stored in the folder of the run."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

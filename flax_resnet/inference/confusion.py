@@ -1,7 +1,5 @@
 """The confusion matrix of a classification run over a split, and its largest errors."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import io

@@ -4,8 +4,6 @@ Selvaraju et al., arXiv:1610.02391, weight the channels of a stage's maps by the
 the class's logit, and keep the positive part of their sum.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Find the images that a command names: files, folders, patterns, a list on standard input."""
 
-from __future__ import annotations
-
 import glob
 from collections.abc import Iterable, Iterator
 from pathlib import Path

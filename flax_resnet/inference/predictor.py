@@ -1,7 +1,5 @@
 """A trained network together with the preprocessing of its images."""
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 A file is written whole or not at all: after an interruption, the same call writes the missing ones.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

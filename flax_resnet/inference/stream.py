@@ -1,7 +1,5 @@
 """Apply a network to a stream of image files, in order, while threads decode ahead."""
 
-from __future__ import annotations
-
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence

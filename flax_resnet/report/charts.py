@@ -1,7 +1,5 @@
 """Turn metrics into the lines and ticks of charts, which the template draws as SVG."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Render the report page of one or several runs from a template."""
 
-from __future__ import annotations
-
 import base64
 import importlib.metadata
 import io

@@ -1,7 +1,5 @@
 """Predict every image of a split: its confusion matrix and the most confident mistakes."""
 
-from __future__ import annotations
-
 import contextlib
 import heapq
 from dataclasses import dataclass

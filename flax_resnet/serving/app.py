@@ -1,7 +1,5 @@
 """The routes: /predict, /health, /docs, and a page at /."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib

@@ -1,7 +1,5 @@
 """Apply the network to images of simultaneous requests in one batch."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

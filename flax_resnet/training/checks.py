@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_resnet.data import DataConfig, MaskSource, Source
-from flax_resnet.data.batches.resolution import sizes_of
+from flax_resnet.data.batches.loading import sizes_of
 from flax_resnet.data.positions import position_of_row
 from flax_resnet.errors import InputError
 from flax_resnet.models import Network

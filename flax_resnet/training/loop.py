@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 from flax_resnet.steps.averages import fitting_average
 from flax_resnet.steps.state import TrainState, init_state
 from flax_resnet.steps.step import StepParts, make_train_step
-from flax_resnet.training.checkpoints import fallback, store
+from flax_resnet.training.checkpoints import restoring as fallback
+from flax_resnet.training.checkpoints import store
 from flax_resnet.training.checkpoints.restoring import Restored, restore_state
 from flax_resnet.training.cluster.agreement import EXIT_STOPPED, Stopped, meet, stop_requests
 from flax_resnet.training.config import TrainConfig

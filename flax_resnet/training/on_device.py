@@ -6,8 +6,6 @@ a batch has, 12 bytes each. What is random about an example depends on (seed, ep
 repeat) alone, so batches are the same on any number of devices and processes, and after a restart.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Callable, Generator

@@ -20,8 +20,9 @@ from flax_resnet.steps.mesh import data_mesh, replicated
 from flax_resnet.steps.step import make_eval_step
 from flax_resnet.steps.tasks.table import TASKS
 from flax_resnet.training.checkpoints import store
-from flax_resnet.training.checkpoints.fallback import first_whole, none_whole
 from flax_resnet.training.checkpoints.restoring import (
+    first_whole,
+    none_whole,
     restore_average,
     restore_run_values,
     restore_variables,

@@ -1,7 +1,5 @@
 """The parts of a run, made from its settings: data, batches, model, optimizer, length."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

@@ -14,14 +14,7 @@ from flax.traverse_util import flatten_dict
 
 from flax_resnet import InputError, ResNet, create_model
 from flax_resnet.models import count_parameters, variable_shapes
-from flax_resnet.models.blocks import (
-    EXPANSION,
-    ORDERS,
-    SCALED,
-    SHORTCUTS,
-    Block,
-    zero_pad_shortcut,
-)
+from flax_resnet.models.blocks import EXPANSION, ORDERS, SCALED, SHORTCUTS, Block, zero_pad_shortcut
 from flax_resnet.models.design import Design, Layers
 
 X = np.random.default_rng(0).uniform(0, 1, (2, 5, 7, 8)).astype(np.float32)  # as after a relu

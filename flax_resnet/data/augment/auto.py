@@ -4,8 +4,6 @@ A policy consists of 25 pairs of operations. One pair is drawn per image, and ea
 is applied with its own probability and magnitude, 0 .. 10.
 """
 
-from __future__ import annotations
-
 Choice = tuple[str, float, int]
 """A name in SEVERITIES, a probability and a magnitude."""
 

@@ -1,7 +1,5 @@
 """Conversion to and from Pillow's images, and the fill and filter of geometric operations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

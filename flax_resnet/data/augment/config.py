@@ -1,7 +1,5 @@
 """Settings of the augmentation of single training images after crops and flips."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Random erasing of rectangles (https://arxiv.org/abs/1708.04896)."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which operations an image goes through, drawn before a pixel is touched."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The arguments of the operations of policies at each magnitude."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -10,8 +10,8 @@ from PIL import Image
 
 from flax_resnet.data.augment import colour, lookup
 from flax_resnet.data.augment.canvas import Canvas, mean_colour
+from flax_resnet.data.augment.colour import CHANGES, draw_jitter
 from flax_resnet.data.augment.erasing import draw_rectangle, erase
-from flax_resnet.data.augment.jitter import CHANGES, draw_jitter
 from flax_resnet.data.augment.operations import OPERATIONS
 from flax_resnet.data.augment.policies import POLICIES
 

@@ -1,7 +1,5 @@
 """A data set as arrays in memory, each example decoded once at the size of the batches."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Batches of images with a class for every pixel."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -12,9 +12,8 @@ import grain
 import numpy as np
 from grain.multiprocessing import SharedMemoryArray
 
-from flax_resnet.data.batches.loading import Batch, EvalLoader, TrainLoader
+from flax_resnet.data.batches.loading import Batch, EvalLoader, TrainLoader, at_largest
 from flax_resnet.data.batches.mask_loading import eval_loader, train_loader
-from flax_resnet.data.batches.resolution import at_largest
 from flax_resnet.data.batches.shared_memory import BlockReader, BlockWriter, has_memory_files
 from flax_resnet.data.batches.workers import (
     available_cores,
@@ -27,7 +26,7 @@ from flax_resnet.data.batches.workers import (
     start_worker,
 )
 from flax_resnet.data.config import DataConfig
-from flax_resnet.data.sources.decoded import is_small
+from flax_resnet.data.sources.open import is_small
 from flax_resnet.data.sources.source import Source
 from flax_resnet.errors import InputError
 

@@ -1,7 +1,5 @@
 """The number of threads or worker processes, their memory, and their start."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

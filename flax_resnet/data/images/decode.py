@@ -1,7 +1,5 @@
 """Read and decode image files, with limits on their type and size."""
 
-from __future__ import annotations
-
 import os
 import stat
 import struct

@@ -3,8 +3,6 @@
 Random choices use the generator that is passed in.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 

@@ -4,8 +4,6 @@ Random choices use the generator that is passed in. Further augmentation is in `
 normalization and mixing run on the device, in the training step.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -3,8 +3,6 @@
 Archives are not unpacked: worker processes read the images at their offsets.
 """
 
-from __future__ import annotations
-
 import re
 import tarfile
 from collections.abc import Callable, Iterator

@@ -4,8 +4,6 @@ The result equals that of TFDS's own builder, which needs TensorFlow: ArrayRecor
 serialized tf.train.Example messages, features.json and dataset_info.json.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import signal

@@ -1,7 +1,5 @@
 """Images listed in a table, with the file, the class and optionally the split in each row."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

@@ -1,7 +1,5 @@
 """scikit-learn's 1,797 handwritten digits as a TFDS data set."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Images in one folder per class."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """List the folders and images of a source, without following links out of it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Images with a class for every pixel, as folders of images and masks."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Iterator

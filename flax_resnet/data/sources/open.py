@@ -1,19 +1,84 @@
-"""Open a source by its name."""
-
-from __future__ import annotations
+"""Open a source by its name; small images stay in memory once they are decoded."""
 
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from flax_resnet.data.config import DataConfig
+from flax_resnet.data.images.decode import decode_image, to_channels
 from flax_resnet.data.sources.csv import open_csv
-from flax_resnet.data.sources.decoded import keep_decoded
 from flax_resnet.data.sources.digits import open_digits
 from flax_resnet.data.sources.folder import open_folder
 from flax_resnet.data.sources.masks import open_masks
-from flax_resnet.data.sources.source import Source
+from flax_resnet.data.sources.source import Example, Source
 from flax_resnet.data.sources.synthetic import open_synthetic
 from flax_resnet.data.sources.tfds import open_tfds
 from flax_resnet.errors import InputError, expected_names
+
+# Bytes, encoded and decoded: MNIST 300 and 784, CIFAR 2,500 and 3,072, ImageNet 100,000 as JPEG.
+_SMALL_ENCODED, _SMALL_DECODED = 2**12, 2**14
+# For all images of a source.
+_MEMORY_BYTES = 2**28
+
+
+class DecodedSource:
+    """A source of small images that caches decoded examples."""
+
+    def __init__(self, source: Source, channels: int) -> None:
+        """Wrap `source`; an example is decoded on first access."""
+        self._source, self._channels = source, channels
+        self._examples: dict[int, Example] = {}
+        self.name, self.num_classes = source.name, source.num_classes
+        self.class_names, self.describe = source.class_names, source.describe
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        """Return a decoded example; concurrent threads may decode it twice, with equal results."""
+        if index not in self._examples:
+            example = self._source[index]
+            image = decoded(example, self._channels)
+            example = {"image": image, "label": example["label"]}
+            # The source was chosen by its first image; later, larger ones are not cached.
+            if image.nbytes * len(self) > _MEMORY_BYTES:
+                return example
+            self._examples[index] = example
+        return self._examples[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Omit the cache: each worker process decodes its own examples."""
+        return self.__dict__ | {"_examples": {}}
+
+
+def decoded(example: Example, channels: int) -> np.ndarray:
+    """Return an example's image as uint8 (height, width, channels)."""
+    image = example["image"]
+    if isinstance(image, bytes):
+        return decode_image(image, channels)
+    return to_channels(image, channels)
+
+
+def keep_decoded(source: Source, channels: int) -> Source:
+    """Return the source, wrapped in a cache if its first image is small and encoded."""
+    try:
+        image = source[0]["image"]
+        if isinstance(image, np.ndarray) or not is_small(image):
+            return source
+        size = decode_image(image, channels).nbytes
+    except (OSError, ValueError):  # The loader reports it or skips it.
+        return source
+    return DecodedSource(source, channels) if size * len(source) <= _MEMORY_BYTES else source
+
+
+def is_small(image: bytes | np.ndarray) -> bool:
+    """Return whether an image is as small as those of MNIST or CIFAR."""
+    if isinstance(image, bytes):
+        return len(image) <= _SMALL_ENCODED
+    return image.nbytes <= _SMALL_DECODED
+
 
 # Prefix of `config.source` -> function of (config, rest of the name, split).
 OPENERS: dict[str, Callable[[DataConfig, str, str], Source]] = {

@@ -1,7 +1,5 @@
 """The interface of sources, and the slices of their splits."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Protocol, TypedDict

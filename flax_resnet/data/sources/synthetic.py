@@ -1,7 +1,5 @@
 """Random images with learnable classes, to try any config without data."""
 
-from __future__ import annotations
-
 import functools
 import zlib
 from dataclasses import dataclass

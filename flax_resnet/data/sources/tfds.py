@@ -1,7 +1,5 @@
 """TFDS data sets, read from ArrayRecord without TensorFlow."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import sys

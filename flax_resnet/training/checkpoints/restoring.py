@@ -1,8 +1,9 @@
 """Restore a state from a checkpoint and verify that it is what was saved."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,15 @@ from flax_resnet.training.checkpoints.integrity import (
     kind_of,
     text_digest,
 )
-from flax_resnet.training.checkpoints.store import quiet_orbax, stored, stored_average
+from flax_resnet.training.checkpoints.store import (
+    FOLDER,
+    quiet_orbax,
+    step_folders,
+    stored,
+    stored_average,
+    unrankable,
+)
+from flax_resnet.training.cluster.agreement import all_say, from_first
 
 
 class DamagedError(Exception):
@@ -192,3 +201,71 @@ def _abstract(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), tree
     )
+
+
+DAMAGED = "damaged"
+Found = TypeVar("Found")
+
+
+def first_whole(
+    steps: Sequence[int], restore: Callable[[int], Found]
+) -> tuple[Found | None, dict[int, str]]:
+    """Return the result of `restore` for the first step that is not damaged.
+
+    Returns:
+      That or None, and the damage of the steps before it. All processes return the same.
+    """
+    damaged: dict[int, str] = {}
+    for step in steps:
+        found, reason = None, ""
+        try:
+            found = restore(step)
+        except DamagedError as damage:
+            reason = str(damage)
+        if all_say(found is not None):
+            return found, damaged
+        damaged[step] = reason or "another process could not read it"
+    return None, damaged
+
+
+def none_whole(folder: Path, damaged: dict[int, str]) -> InputError:
+    """Return the error to raise if no checkpoint can be used."""
+    listed = "".join(f"\n  {step}: {reason}" for step, reason in damaged.items())
+    return InputError(
+        f"no checkpoint in {folder} can be read:{listed}\nNothing was changed. Put back a copy of "
+        "one, or move the folder away to start anew"
+    )
+
+
+def set_aside(workdir: Path, steps: Sequence[int]) -> None:
+    """Move damaged checkpoints away, so that new ones can have their numbers."""
+    if jax.process_index() == 0:
+        for step in steps:
+            target = workdir / DAMAGED / str(step)
+            copies = 1
+            while target.exists():
+                copies += 1
+                target = target.with_name(f"{step}-{copies}")
+            target.parent.mkdir(exist_ok=True)
+            (workdir / FOLDER / str(step)).rename(target)
+
+
+def set_aside_unrankable(workdir: Path) -> dict[int, str]:
+    """Move away checkpoints whose metrics cannot be read: Orbax could not open the others.
+
+    Returns:
+      Their damage, in the process that moves them.
+
+    Raises:
+      InputError: there are no others.
+    """
+    damaged, failure = dict[int, str](), ""
+    if jax.process_index() == 0:
+        damaged = unrankable(workdir)
+        if damaged and len(damaged) == len(step_folders(workdir)):
+            failure = str(none_whole(workdir / FOLDER, damaged))
+        elif damaged:
+            set_aside(workdir, list(damaged))
+    if failure := from_first(failure):
+        raise InputError(failure)
+    return damaged

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flax_resnet.data import DataConfig, eval_batches, open_source, size_ramp, train_batches
-from flax_resnet.data.batches.resolution import at_batch, at_largest
+from flax_resnet.data.batches.loading import at_batch, at_largest
 from flax_resnet.data.images.transforms import eval_transform
 from flax_resnet.errors import InputError
 

@@ -9,7 +9,7 @@ import pytest
 
 from flax_resnet.data import DataConfig, open_source
 from flax_resnet.data.sources.csv import Row, read_table, write_table
-from flax_resnet.data.sources.decoded import decoded
+from flax_resnet.data.sources.open import decoded
 from flax_resnet.errors import InputError
 
 

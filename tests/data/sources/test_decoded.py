@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from flax_resnet.data import DataConfig, open_source
-from flax_resnet.data.sources import decoded
-from flax_resnet.data.sources.decoded import DecodedSource
+from flax_resnet.data.sources import open as decoded
+from flax_resnet.data.sources.open import DecodedSource
 
 
 @pytest.fixture

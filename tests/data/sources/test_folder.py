@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from flax_resnet.data import DataConfig, open_source
-from flax_resnet.data.sources.decoded import decoded
+from flax_resnet.data.sources.open import decoded
 from flax_resnet.errors import InputError
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 
 import numpy as np
 
+from flax_resnet.data.augment.colour import CHANGES, draw_jitter
 from flax_resnet.data.augment.config import AugmentConfig
-from flax_resnet.data.augment.jitter import CHANGES, draw_jitter
 
 DRAWS = 5000
 
