@@ -9,7 +9,11 @@ import optax
 import pytest
 
 from flax_resnet.errors import InputError
-from flax_resnet.steps.tasks.classification import classification_loss, soft_targets
+from flax_resnet.steps.tasks.classification import (
+    classification_loss,
+    classification_sums,
+    soft_targets,
+)
 from flax_resnet.steps.tasks.losses import binary_cross_entropy
 from flax_resnet.training.parsing import parse
 
@@ -39,6 +43,17 @@ def test_the_losses_take_the_targets(smoothing: float) -> None:
     asked, _ = classification_loss(LOGITS, PLAIN, smoothing, "sigmoid", 0.2)
     expected = binary_cross_entropy(LOGITS, jnp.eye(5)[:4]).mean()
     np.testing.assert_allclose(asked, expected, rtol=1e-6)
+
+
+def test_sums_count_labels_that_rank_first_and_among_the_first_five() -> None:
+    ranked = -jnp.arange(7.0)[None].repeat(5, 0)  # class 0 first, class 6 last
+    batch = {"label": jnp.asarray([0, 1, 4, 5, 0]), "mask": jnp.asarray([1, 1, 1, 1, 0], bool)}
+    sums = classification_sums(ranked, batch)
+    assert {key: int(sums[key]) for key in ("count", "top1", "top5")} == {
+        "count": 4,
+        "top1": 1,
+        "top5": 3,
+    }
 
 
 def test_right_is_the_label_with_the_greater_share() -> None:
