@@ -102,6 +102,7 @@ def test_the_description_states_how_images_are_prepared(tiny_run: Path, tmp_path
     assert_close(np.asarray(jax.nn.softmax(logits)), opened.probabilities(pixels))
 
 
+@pytest.mark.slow
 def test_a_segmentation_network_is_described_by_pixel() -> None:
     network = as_function(small("unet", base_width=4, depth=2))
     assert network.describe()["output"]["shape"] == ["b", 32, 32, 5]
@@ -157,6 +158,7 @@ def test_invalid_exports_are_one_error(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("tensorflow" in sys.modules, reason="TensorFlow is here")
 def test_a_saved_model_without_tensorflow_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path

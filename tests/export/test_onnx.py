@@ -70,6 +70,7 @@ assert "jax" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_a_program_without_jax_gets_a_runs_probabilities(tiny_run: Path, tmp_path: Path) -> None:
     file, images, logits = (tmp_path / name for name in ("n.onnx", "images.npy", "logits.npy"))
     words = ["export", str(tiny_run), "--format", "onnx", "--preprocess", "--out", str(file)]

@@ -93,6 +93,7 @@ def test_a_run_brings_the_arguments_of_its_network(tiny_config: Config, tmp_path
     assert (config.data.image_size, config.data.channels) == (8, 1)
 
 
+@pytest.mark.slow
 def test_a_saved_folder_brings_its_preprocessing(tiny_config: Config, tmp_path: Path) -> None:
     mesh = data_mesh(jax.devices()[:1])
     train(tiny_config(steps=1), tmp_path / "run", mesh=mesh)

@@ -3,10 +3,12 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from flax_resnet.lab import identity
 
 
+@pytest.mark.slow
 def test_zero_blocks_are_the_identity_and_may_be_added_anywhere(
     tiny: dict[str, Any], trained: bool
 ) -> None:

@@ -11,6 +11,7 @@ from flax_resnet.errors import InputError
 from flax_resnet.lab import lesion
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_every_block_is_deleted_once(tiny: dict[str, Any]) -> None:
     result = lesion.run(lesion.Settings(**tiny, depth=20, images=16, draws=2, exchanges=2))
@@ -38,6 +39,7 @@ def test_zero_blocks_are_not_missed_nor_their_places(init: Any) -> None:
     assert error(mixed, np.ones(9, bool)) == 0.0
 
 
+@pytest.mark.slow
 def test_an_exchange_keeps_all_blocks(init: Any) -> None:
     model = create_model("cifar_resnet20", widths=(4, 8, 16), in_channels=1, image_size=8)
     variables = init(model, np.zeros((1, 8, 8, 1), np.float32))

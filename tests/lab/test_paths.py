@@ -11,6 +11,7 @@ from flax_resnet import create_model
 from flax_resnet.lab import paths
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_paths_of_every_length_are_counted_and_measured(tiny: dict[str, Any]) -> None:
     result = paths.run(paths.Settings(**tiny, depth=14, images=8, draws=2))

@@ -46,6 +46,7 @@ def test_a_network_is_trained_here(tiny: dict[str, Any], monkeypatch: pytest.Mon
     assert trained.variables["batch_stats"]["bn1"]["mean"].any()  # they have moved from zero
 
 
+@pytest.mark.slow
 def test_a_run_brings_its_weights_and_its_data(run: Path) -> None:
     restored = restore(run)
     trained = weights.obtain(weights.OneNetwork(weights=str(run), test_split="test[:9]"))

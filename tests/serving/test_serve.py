@@ -183,6 +183,7 @@ def test_json_prints_only_the_address(service: Service) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_one_error(service: Service) -> None:
     port = service.address.rstrip("/").rpartition(":")[2]
     command = [sys.executable, "-m", "flax_resnet", "serve", "runs/none", "--port", port]

@@ -169,6 +169,7 @@ def test_evaluation_shows_both_and_the_average_ranks(whole: Any, devices: Meshes
     assert raw["loss"] != averaged["loss"]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_has_the_same_average(
     whole: Any, tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:

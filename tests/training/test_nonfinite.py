@@ -156,6 +156,7 @@ def test_float16_is_told_of_the_loss_scale(say: Any, tiny_config: Configs, devic
     assert "config.loss_scale=dynamic" in message
 
 
+@pytest.mark.slow
 def test_weights_of_pixels_can_spoil_the_loss_alone(
     say: Any, devices: Meshes, tmp_path: Path
 ) -> None:

@@ -177,6 +177,7 @@ def test_a_run_equals_the_hosts_where_nothing_is_random(
     assert runs[0].metrics == runs[1].metrics
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_bit_for_bit(
     tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ GROWING = dict(
 )
 
 
+@pytest.mark.slow
 def test_a_step_is_compiled_once_for_each_size(tiny_config: Configs, devices: Meshes) -> None:
     setup = prepare_run(tiny_config(**GROWING), devices(1))
     config, rate = setup.config, optax.constant_schedule(0.0)

@@ -70,6 +70,7 @@ def test_folding_does_not_change_the_logits(name: str) -> None:
     assert error(jax.jit(folded.apply)(fewer, X), expected) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_folding_is_exact_in_float64() -> None:
     model = create_model("seresnet50", dtype="float64", **FAMILIES["seresnet50"])

@@ -75,6 +75,7 @@ class Brightness(nn.Module):
         return jnp.stack([brightness, -brightness], axis=-1)
 
 
+@pytest.mark.slow
 def test_the_teacher_sees_the_same_mixed_images_with_its_own_normalization() -> None:
     rng = np.random.default_rng(0)
     batch = {

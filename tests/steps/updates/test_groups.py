@@ -107,6 +107,7 @@ def test_frozen_parameters_and_their_norms_do_not_move(tiny_config: Config, tmp_
     assert moved["batch_stats"] == {"layer2"}
 
 
+@pytest.mark.slow
 def test_norms_are_frozen_by_a_pattern_of_their_own(tiny_config: Config, tmp_path: Any) -> None:
     config = tiny_config(steps=3, freeze="stem", freeze_norms="layer2")
     moved, kept = changed(config, tmp_path)

@@ -204,6 +204,7 @@ def test_no_change_of_a_file_changes_what_is_restored(
         path.write_bytes(data)
 
 
+@pytest.mark.slow
 def test_another_optimizer_starts_afresh_and_another_network_is_refused(
     run: Path, tiny_config: Configs, devices: Meshes, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -163,6 +163,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(
     assert rows(tmp_path, "train")[-1]["step"] == saved
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_is_told_by_all(
     processes: Processes, tiny_config: Configs, tmp_path: Path
 ) -> None:
