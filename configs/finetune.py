@@ -1,4 +1,4 @@
-"""Published weights, or those of a run, on a folder of pictures.
+"""Published weights, or those of a run, on a folder of images.
 
 Command: python train.py --config configs/finetune.py:resnet50.a1_in1k
          --config.data.source=folder:PATH    (PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg)
@@ -7,7 +7,7 @@ prepared as those weights expect them. The first three stages stay as they are, 
 too: `--config.freeze='stem|layer[1-4]'` trains the head alone, `--config.freeze=''` everything.
 Source: ours
 Expected: not measured by us yet.
-Time: an epoch of a few hundred pictures takes minutes on two CPU cores.
+Time: an epoch of a few hundred images takes minutes on two CPU cores.
 """
 
 from ml_collections import ConfigDict

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> Done:
         write(args.out, found)
     size = np.asarray(found[0].values).size
     print(f"{len(found)} images, {size} features each, in {args.out}")
-    facts = {"pictures": len(found), "unread": failed, "features": size, "out": str(args.out)}
+    facts = {"images": len(found), "unread": failed, "features": size, "out": str(args.out)}
     return Done(facts, bool(failed))
 
 

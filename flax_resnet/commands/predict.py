@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> Done:
             write(output, found)
             if args.json:
                 told.append(output_to_json(output, found))
-    return Done({"pictures": told}, bool(failed))
+    return Done({"images": told}, bool(failed))
 
 
 def _shards(args: argparse.Namespace, files: list[str]) -> Done:
@@ -92,7 +92,7 @@ def _shards(args: argparse.Namespace, files: list[str]) -> Done:
         )
     unread = f", {failed} of which cannot be read" if failed else ""
     print(f"{len(files)} images{unread}: {printable(args.shards)}")
-    facts = {"pictures": len(files), "unread": failed, "shards": str(args.shards)}
+    facts = {"images": len(files), "unread": failed, "shards": str(args.shards)}
     return Done(facts, bool(failed))
 
 
