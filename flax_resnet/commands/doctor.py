@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> Done:
 
 
 def versions() -> Facts:
-    """Return the versions of Python, of flax_resnet and of the packages that it requires."""
+    """Return the versions of Python, flax_resnet and the packages that it requires."""
     names = sorted({each.name for each in _requirements()})
     found = {name: _version(name) or "missing" for name in names}
     return {"python": platform.python_version(), "flax_resnet": VERSION, **found}
@@ -83,7 +83,7 @@ def data() -> Facts:
 
 
 def unmet_requirements() -> list[str]:
-    """Return a sentence for each required package that is missing or of a wrong version."""
+    """Return a sentence for each required package that is missing or has a wrong version."""
     problems = []
     for requirement in _requirements():
         version = _version(requirement.name)

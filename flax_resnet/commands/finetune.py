@@ -35,9 +35,9 @@ from flax_resnet.training.runs import default_split, restore
 
 EXAMPLE = "finetune photos --weights timm/resnet50.a1_in1k"
 _WEIGHTS = "timm/resnet50.a1_in1k"
-# Items of a warning, at most.
+# The most items that a warning lists.
 _LISTED = 5
-# Classes of a confusion matrix that is printed whole, at most.
+# The most classes for which the whole confusion matrix is printed.
 _SHOWN = 12
 
 
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Done:
-    """Split, train and evaluate, unless that is done; print metrics and what to do next."""
+    """Split, train and evaluate, unless this is already done; print metrics and what to do next."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
     workdir = args.workdir or _default_workdir(args)
     rows = _split(args, workdir, console)
@@ -160,7 +160,7 @@ def _report(
 
 
 def confusion_table(console: Console, confusion: np.ndarray, names: Sequence[str]) -> Table:
-    """Return a confusion matrix as a table, or its largest errors where it is too large.
+    """Return a confusion matrix as a table, or its largest errors if it is too large.
 
     Args:
       console: the screen that the table has to fit on.

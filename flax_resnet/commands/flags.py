@@ -124,7 +124,7 @@ def load_recipe(path: str) -> ConfigDict:
     try:
         config = runpy.run_path(name)["get_config"](*argument)
     except (Exception, SystemExit) as error:  # whatever a user's file raises
-        # For an unknown key, ml_collections lists all keys before the near ones.
+        # For an unknown key, ml_collections lists all keys before the similar ones.
         reason = re.sub(r'Other fields present: ".*"(\\n|\n)', "", str(error), flags=re.DOTALL)
         raise InputError(
             f"{file} cannot be loaded: {type(error).__name__} in {_place(error, name)}: {reason}"

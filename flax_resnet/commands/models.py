@@ -13,7 +13,7 @@ from flax_resnet.errors import InputError, expected_names
 
 EXAMPLE = "models 'resnet50*'"
 _ROW = "{:26} {:>13} {:>16} {:>6} {:>7}  "
-# Read here, since the packages with these tables load jax and flax, which listing does not need.
+# Read here because the packages with these tables load jax and flax, which listing does not need.
 _PACKAGE = Path(__file__).parents[1]
 COUNTS = _PACKAGE / "models" / "counts.tsv"  # written by tools/counts.py
 _PUBLISHED = _PACKAGE / "weights" / "published.tsv"

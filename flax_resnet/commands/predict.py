@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shards",
         type=Path,
         metavar="FOLDER",
-        help="write files of JSON lines; the same command again writes those that are missing",
+        help="write files of JSON lines; running the command again writes only missing files",
     )
     parser.add_argument(
         "--shard-size", type=int, default=5000, metavar="N", help="images per file (default: 5000)"

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> Done:
 
 def report_when_done(workdir: Path, command: str) -> None:
     """Write the page of a finished run; an error in it becomes a warning."""
-    if jax.process_count() > 1:  # One of several cannot evaluate alone; `report` can, later.
+    if jax.process_count() > 1:  # One of several processes cannot evaluate alone.
         return
     try:
         print(f"report: {printable(write_report([workdir], command=command))}")

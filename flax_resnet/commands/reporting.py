@@ -1,4 +1,4 @@
-"""How every command reports: progress, a status, facts for programs, one message for an error."""
+"""Reports of all commands: progress, a status, facts for programs, one message for an error."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from rich.progress import Progress, TimeRemainingColumn
 from flax_resnet.errors import InputError, printable
 
 BAD_INPUT, FAULT, INTERRUPTED = 2, 70, 130
-# Between two lines of progress, where there is no terminal to draw bars on.
+# Seconds between two lines of progress where there is no terminal for bars.
 _SECONDS_PER_LINE = 10.0
 
 
@@ -49,21 +49,21 @@ def clear_errors(debug: bool = False) -> Iterator[None]:
     except InputError as error:
         if debug:
             raise
-        # A name in it may contain control sequences of a terminal.
+        # A name in it may contain terminal control sequences.
         _end(BAD_INPUT, "error:", str(error))
     except KeyboardInterrupt:
         if debug:
             raise
         _end(INTERRUPTED, "interrupted")
     except BrokenPipeError:
-        # The reader, such as `head`, has closed the pipe. Python would complain at its exit.
+        # The reader, such as `head`, has closed the pipe. Python would complain on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
 
 
 @contextlib.contextmanager
 def no_tracebacks(debug: bool) -> Iterator[None]:
-    """Report internal errors in one line as well, and how to see more."""
+    """Report internal errors in one line as well, with a hint on how to see more."""
     try:
         yield
     except Exception as error:

@@ -116,8 +116,8 @@ def _of_split(args: argparse.Namespace, restored: Any) -> Iterator[Subject]:
 def _check_names(stems: list[str]) -> None:
     for stem in {stem for stem in stems if stems.count(stem) > 1}:
         raise InputError(
-            f"two images are called {stem!r}, and so would be their masks; segment them in two "
-            "calls, each with its own --out"
+            f"two images are called {stem!r}, so their masks would have the same name; segment "
+            "them in two calls, each with its own --out"
         )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import uvicorn
 
 EXAMPLE = "serve runs/photos --port 8000"
-# Seconds for which a stop waits for requests that are being answered.
+# Seconds that a stop waits for requests that are being answered.
 _LAST_ANSWERS = 10
 
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on (default: 127.0.0.1, this machine alone)",
+        help="address to listen on (default: 127.0.0.1, only this machine)",
     )
     parser.add_argument(
         "--port", type=int, default=8000, help="default: 8000; 0 takes any free port"
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Done:
-    """Serve until SIGINT or SIGTERM, then answer the requests under way."""
+    """Serve until SIGINT or SIGTERM, then finish pending requests."""
     try:
         import uvicorn
 
@@ -87,7 +87,7 @@ async def _serve(server: uvicorn.Server, listener: socket.socket, args: argparse
         address = f"http://{name}:{listener.getsockname()[1]}/"
         print(f"{address} (Ctrl-C stops)", flush=True)
         if args.json:
-            # At the end, where facts are printed, it would be too late.
+            # Printing it at the end, like other facts, would be too late.
             print(json.dumps({"address": address}), file=sys.__stdout__, flush=True)
     await serving
 

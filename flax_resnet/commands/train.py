@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> Done:
 
 
 def main(words: list[str]) -> None:
-    """Train as the flags after the program's name say, then raise `SystemExit`."""
+    """Train with the flags after the program's name, then raise `SystemExit`."""
     config = config_flag()
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/RECIPE")
     stop_after = flags.DEFINE_integer("stop_after", None, "stop and save after this step")

@@ -1,1 +1,1 @@
-"""From a folder of images to the settings of a run."""
+"""Turn a folder of images into the settings of a run."""

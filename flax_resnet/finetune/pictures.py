@@ -26,7 +26,7 @@ def find_labeled_images(
 
     Args:
       photos: PHOTOS/CLASS/*.jpg, or PHOTOS/train/CLASS/*.jpg and so on.
-      table: a file as `read_table` takes it; its paths start from its own folder or from `photos`.
+      table: a file for `read_table`; its paths are relative to its own folder or to `photos`.
       follow_links: also take images outside of the folder.
 
     Raises:
@@ -42,7 +42,7 @@ def find_labeled_images(
         files = (os.fsdecode(bytes(file)) for file in source.files)
         labels = (source.class_names[label] for label in source.labels)
         rows += [
-            Row(os.path.join(root, file), label, split)  # noqa: PTH118, a million are fast
+            Row(os.path.join(root, file), label, split)  # noqa: PTH118, fast for a million
             for file, label in zip(files, labels, strict=True)
         ]
     return sorted(rows)
@@ -65,7 +65,7 @@ def leave_out_unreadable(
                 reasons[row.file] = reason
             report(done, len(rows))
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for a hundred thousand others.
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the remaining images.
     good = [row for row in rows if row.file not in reasons]
     lost = {row.label for row in rows} - {row.label for row in good if row.split == "train"}
     if lost:
@@ -82,7 +82,7 @@ def leave_out_unreadable(
 def hold_out(rows: list[Row], fraction: float, seed: int) -> list[Row]:
     """Move a fraction of every class from train to validation, unless there is a validation split.
 
-    Every class keeps at least one training image, and a class of two or more gives one away.
+    Every class keeps at least one training image; a class of two or more gives up at least one.
 
     Raises:
       InputError: there are fewer than two classes, or nothing can be held out.
@@ -96,7 +96,7 @@ def hold_out(rows: list[Row], fraction: float, seed: int) -> list[Row]:
     if len(members) < 2:
         raise InputError(
             f"the images have {len(members)} class ({', '.join(members)}); expected two or more, "
-            "each in a folder of its own: images of something else are a class too"
+            "each in its own folder; images of something else can be a class"
         )
     if any(row.split == "validation" for row in rows):
         return rows

@@ -50,10 +50,10 @@ class Start:
     freeze_norms: str | None
 
 
-# A new head gives the body noise for gradients until it has learned something, so it learns alone
-# first (arXiv:2202.10054): in the same run, whose rate warms up all the while, for one curve, one
-# folder and the trainer's own resume are enough. What the layers know already differs, and so do
-# their rates. Statistics of norms over a handful of pictures are worse than those of the weights.
+# The gradients of an untrained head are noise to the body, so the head first learns alone
+# (arXiv:2202.10054), within the same run and its warm-up: one curve and one folder suffice, and a
+# run resumes as usual. Layers need to change by different amounts, so their rates differ.
+# Statistics of norms over a handful of images are worse than those of the weights.
 _PRETRAINED = Start(8_000, (5, 40), 0.02, 0.15, 0.1, 1e-4, 0.7, ".*")
 _SCRATCH = Start(60_000, (30, 200), 0.05, 0.05, 0.0, 5e-4, 1.0, None)
 # Parts of every classification network except its head.
@@ -73,17 +73,17 @@ def finetune_config(
     seed: int = 0,
     devices: int = 1,
 ) -> TrainConfig:
-    """Return the settings of a run that starts from `weights`; what is None is chosen.
+    """Return the settings of a run that starts from `weights`; arguments of None are chosen.
 
     Args:
-      source: as in `config.data.source`; it has the splits that `counts` counts.
+      source: as in `config.data.source`, with the splits that `counts` counts.
       weights: what `load_pretrained` takes; None: random ones.
       batch_size: limited by the number of training images.
       rate: peak learning rate of the head, not scaled with the batch.
-      devices: a chosen batch is a multiple of them.
+      devices: a chosen batch size is a multiple of this number.
 
     Raises:
-      InputError: the weights are unknown or for another task, or the network is.
+      InputError: the weights or the network are unknown or for another task.
     """
     start = _SCRATCH if weights is None else _PRETRAINED
     network, images = _from_scratch(model) if weights is None else _from_weights(weights, model)
@@ -95,7 +95,7 @@ def finetune_config(
         epochs = float(min(max(math.ceil(start.pictures / counts.train), least), most))
     data = DataConfig(
         source=source,
-        # The table was made from pictures that the user pointed at, wherever they lie.
+        # The table lists images that the user named, wherever they are.
         follow_links=True,
         train_split="train",
         eval_split="validation",
@@ -103,7 +103,7 @@ def finetune_config(
         batch_size=batch,
         eval_batch_size=min(counts.validation, 64),
         crop_scale=(0.35, 1.0),
-        # All were read when they were split; one that breaks later need not end the run.
+        # All were readable when they were split; one that is damaged later need not end the run.
         on_error="skip",
         **images,
     )
@@ -147,12 +147,10 @@ def _from_weights(weights: str, model: str | None) -> tuple[ModelConfig, dict[st
     """Return the network that weights are for, and how their images are prepared."""
     origin = find_network(weights)
     if origin.task != "classification":
-        raise InputError(
-            f"{weights} is a run of {origin.task}; expected one of classification to start from"
-        )
+        raise InputError(f"{weights} is a run of {origin.task}; expected a run of classification")
     if origin.config is None:
         network = ModelConfig(model or origin.architecture, pretrained=weights)
-    else:  # with the run's own arguments: a narrower network takes no other weights
+    else:  # with the run's own arguments, since its weights fit no other network
         network = dataclasses.replace(origin.config.model, num_classes=None, pretrained=weights)
         network = network if model is None else dataclasses.replace(network, name=model)
     return network, origin.image_settings()

@@ -16,7 +16,7 @@ from flax_resnet.finetune.pictures import (
 from flax_resnet.training import workdir as run_folder
 
 TABLE = "split.csv"
-# The choices that made the table; written after it, so it proves that both are complete.
+# The choices that made the table; written after it, so its presence shows that both are complete.
 CHOICES = "split.json"
 
 
@@ -40,7 +40,7 @@ def settle_split(
       report: called for each image that is checked.
 
     Returns:
-      The rows, and by file why images were left out in this call.
+      The rows, and the reasons why images were left out in this call, by file.
 
     Raises:
       InputError: the images are not a usable data set, the folder has a run of other data or
@@ -61,7 +61,7 @@ def settle_split(
         row._replace(file=_relative(Path(row.file), home))
         for row in hold_out(readable, fraction, seed)
     ]
-    with writable(workdir, "Take another --workdir"):
+    with writable(workdir, "Use another --workdir"):
         workdir.mkdir(parents=True, exist_ok=True)
         write_table(workdir / TABLE, rows)
         replace_text(workdir / CHOICES, json.dumps(choices, indent=2) + "\n")
@@ -73,14 +73,14 @@ def _earlier_choices(workdir: Path, choices: dict[str, object]) -> bool:
     path = workdir / CHOICES
     if not path.exists():
         if (workdir / run_folder.CONFIG).exists():
-            raise InputError(f"{workdir} has a run of other data; take another --workdir")
+            raise InputError(f"{workdir} has a run of other data; use another --workdir")
         return False
     try:
         before = dict(json.loads(path.read_text()))
     except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}. Take another --workdir") from None
+        raise InputError(f"{path} is damaged: {error}. Use another --workdir") from None
     changed = [
-        f"{key}: {printable(str(before.get(key)))} there, {printable(str(value))} here"
+        f"{key}: {printable(str(before.get(key)))} before, {printable(str(value))} now"
         for key, value in choices.items()
         if before.get(key) != value
     ]
@@ -88,7 +88,7 @@ def _earlier_choices(workdir: Path, choices: dict[str, object]) -> bool:
         raise InputError(
             f"{workdir} has a run of other images:\n  "
             + "\n  ".join(changed)
-            + "\nTake another --workdir."
+            + "\nUse another --workdir."
         )
     return True
 

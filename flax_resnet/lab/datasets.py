@@ -13,7 +13,7 @@ from flax_resnet.steps.gradient import normalize
 
 
 def _gray(source: str, size: int, mean: float, std: float) -> DataConfig:
-    """Return settings without augmentation, so that training errors depend on the network alone."""
+    """Return settings without augmentation, so that training errors depend only on the network."""
     return DataConfig(
         source=source,
         test_split="test",

@@ -28,7 +28,7 @@ from flax_resnet.lab.style import (
     percent,
 )
 
-# Compiling a step of a deeper network block by block takes minutes and very much memory.
+# Compiling a step of a deeper network block by block takes minutes and a lot of memory.
 DEEPEST_UNROLLED = 200
 STARTS: dict[str, dict[str, Any]] = {
     "plain": dict(shortcut="none"),

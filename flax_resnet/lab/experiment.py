@@ -21,7 +21,7 @@ from flax_resnet.errors import require_known
 
 EXPERIMENTS = {
     "degradation": "plain networks train worse as they grow deeper, residual ones do not",
-    "gradients": "gradient norms by layer, and how blocks amplify a small change of their input",
+    "gradients": "gradient norms by layer, and how blocks amplify a small change in their input",
     "identity": "how close blocks are to the identity, and adding blocks of zeros to a network",
     "shortcuts": "accuracy and gradient flow of every kind of shortcut and order of layers",
     "lesion": "the error after deleting or exchanging blocks of a trained network",

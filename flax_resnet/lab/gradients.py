@@ -1,4 +1,4 @@
-"""Gradients: their norm at every layer, and how blocks amplify a small change of their input.
+"""Gradients: their norm at every layer, and how blocks amplify a small change in their input.
 
 The derivative of x + F(x) is 1 + dF/dx, and that of several blocks is the product. It is measured
 here by Jacobian-vector products of random directions, from each block's output to the last map;

@@ -96,7 +96,7 @@ def distances(model: Network, images: jax.Array, variables: Any) -> jax.Array:
 
 
 def lengthening(settings: Settings, variables: Any, images: jax.Array) -> dict[str, float]:
-    """Return the largest change of a trained network's logits by added blocks, relatively."""
+    """Return the largest relative change of a trained network's logits due to added blocks."""
     short = deep_network(settings, settings.depth, "zero_pad", zero_init_last=True)
     deeper = settings.depth + 6 * settings.added
     moved = {}
@@ -119,8 +119,8 @@ def insert_blocks(variables: Any, fresh: Any, added: int, first: bool) -> Any:
 
     Args:
       fresh: variables of the deeper network.
-      added: how many blocks more each of its stages has.
-      first: put them right after the stage's first block, else at the end of the stage.
+      added: the number of additional blocks in each of its stages.
+      first: put them right after the stage's first block instead of at the end of the stage.
     """
     joined = {}
     for collection, parts in fresh.items():

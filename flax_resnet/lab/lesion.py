@@ -121,7 +121,7 @@ def damaged_error(
 
 
 def exchange_blocks(model: Any, variables: Any, rng: np.random.Generator) -> Any:
-    """Return variables with two random blocks of a stage exchanged, neither its first block."""
+    """Return variables with two random blocks of a stage, not its first, exchanged."""
     stages = [stage for stage, count in enumerate(model.stage_sizes, 1) if count > 2]
     stage = f"layer{rng.choice(stages)}"
     count = len([path for path in block_paths(model) if path[0] == stage])

@@ -7,7 +7,7 @@ from flax_resnet.lab.datasets import open_dataset
 from flax_resnet.lab.settings import Training
 from flax_resnet.models import Network, create_model
 
-# The kinds of networks in most comparisons, which differ in their shortcut alone.
+# The kinds of networks in most comparisons, which differ only in their shortcut.
 PLAIN_AND_RESIDUAL = {"plain": "none", "residual": "zero_pad"}
 
 

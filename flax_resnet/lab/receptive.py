@@ -87,7 +87,7 @@ class Result:
 def run(settings: Settings, track: Track = silent) -> Result:
     """Measure every part of both networks, from every seed."""
     networks = compared_networks(settings)
-    # The networks differ in shortcuts or weights alone, so their theoretical fields are equal.
+    # The networks differ only in shortcuts or weights, so their theoretical fields are equal.
     size = image_size(settings, networks[0][1])
     table = summarize(networks[0][1], size)[:-1]
     parts = [part.name for part in table]

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-# Figures are only written to files, also on machines without a screen.
+# Figures are only written to files, even on machines without a screen.
 matplotlib.use("agg")
 
-# On a logarithmic axis, errors below this value in % are drawn at it, zero included.
+# On a logarithmic axis, errors below this value in %, including zero, are drawn at it.
 LEAST_ERROR = 0.05
 # Wong's colors, which color-blind readers can distinguish.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")

@@ -68,7 +68,7 @@ def sum_of_ones(settings: Settings) -> Step:
 
 
 def reason_of_the_sum(settings: Settings) -> Step:
-    """Apply the same convolution to other inputs than ones."""
+    """Apply the same convolution to inputs other than ones."""
     x = jnp.ones((1, 5, 5, 3))
     values = [float(_constant_convolution(sign * x)[0, 0, 0, 0]) for sign in (1, -1)]
     printed = "input decides" if values[0] != values[1] else f"{values[0]} for 1 and for -1"
@@ -232,7 +232,7 @@ def _chain_gradient(factor: float, layers: int, skip: bool) -> float:
 
 
 def _change_by_zeros(lowest: float) -> str:
-    """Return the largest change by a block of zero kernels of inputs from `lowest` to 1."""
+    """Return how much a block of zero kernels changes inputs from `lowest` to 1, at most."""
     x = jnp.linspace(lowest, 1, 5 * 5 * 8).reshape(1, 5, 5, 8)
     block = Block("basic", 8, 1, Design(), Layers())
     variables = dict(block.init(jax.random.key(0), x))

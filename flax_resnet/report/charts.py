@@ -41,7 +41,7 @@ class Line(NamedTuple):
     parts: list[str]
     """The curve's unbroken parts, each as an SVG `points` attribute."""
     ends: tuple[float, float]
-    """The last point, so that a curve of a single point shows too."""
+    """The last point, so that a curve of a single point is visible."""
 
 
 class Chart(NamedTuple):

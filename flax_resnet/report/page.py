@@ -159,7 +159,7 @@ def class_names(run: Run) -> list[str]:
 
 
 def _settings(subjects: list[Subject]) -> list[tuple[str, list[str], bool]]:
-    """Return key, values and whether to mark them: they differ, or are not the default."""
+    """Return each key, its values and whether to mark them as differing or not the default."""
     flat = [_flat(subject.run.config) for subject in subjects]
     defaults = _flat(TrainConfig())
     rows = []

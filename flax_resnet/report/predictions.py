@@ -41,7 +41,7 @@ class SplitPredictions:
 
     Attributes:
       confusion: images of each true class (rows) by predicted class (columns).
-      mistakes: the misclassified images with the most probable predictions, the surest first.
+      mistakes: the most confident mistakes, in decreasing order of confidence.
       images: size of the split; the matrix counts at most `MAX_IMAGES` of them, evenly spread.
     """
 
@@ -52,7 +52,7 @@ class SplitPredictions:
 
 
 def predict_split(run: Run, max_images: int = MAX_IMAGES, shown: int = SHOWN) -> SplitPredictions:
-    """Predict the images of a run's test split, or of its evaluation split if it has no other.
+    """Predict the images of a run's test split, or of its evaluation split if it has no test split.
 
     Images that cannot be decoded are left out if the run's data settings skip them.
 

@@ -106,7 +106,7 @@ def check_sizes(model: Network, data: DataConfig, source: Source) -> None:
     if isinstance(source, MaskSource) and data.eval_size is not None:
         raise InputError(
             f"config.data.eval_size is {data.eval_size}; expected None for {source.name}: images "
-            "with masks are evaluated whole"
+            "with masks are not resized"
         )
     for setting, sizes in sizes_of(data).items():
         for size in sizes:
@@ -122,22 +122,22 @@ def check_classes(source: Source, num_classes: int) -> None:
     if source.num_classes > num_classes:
         raise InputError(
             f"{source.name} has {source.num_classes} classes, the model {num_classes} outputs: "
-            "set config.model.num_classes, or leave it out to take the data's"
+            "set config.model.num_classes, or leave it out to use the data's"
         )
 
 
 def check_pairs(batch_size: int, config: MixConfig, repeats: int = 1) -> None:
-    """Raise `InputError` where an image is mixed and has no partner, or itself as its partner.
+    """Raise `InputError` if mixing would leave an image without a partner other than itself.
 
     Args:
-      repeats: of an example in its batch; see `config.data.augment`.
+      repeats: how often an example is in its batch; see `config.data.augment`.
     """
     if not config.active:
         return
     if batch_size % 2:
         raise InputError(
-            f"config.data.batch_size is {batch_size}; expected an even number, for config.mix "
-            "mixes images in pairs"
+            f"config.data.batch_size is {batch_size}; expected an even number, because "
+            "config.mix mixes images in pairs"
         )
     places = np.array([position_of_row(0, row, batch_size, repeats) for row in range(batch_size)])
     # Positions this close have the same example in this batch, or in one that begins
@@ -145,6 +145,6 @@ def check_pairs(batch_size: int, config: MixConfig, repeats: int = 1) -> None:
     if (abs(places - partners(places)) < repeats).any():
         raise InputError(
             f"config.data.batch_size is {batch_size} and config.data.augment.repeats is {repeats}; "
-            "expected a batch so large that config.mix mixes no image with a repeat of itself: "
-            f"take {NEIGHBOURS * repeats} images or more, or fewer repeats"
+            "expected a batch large enough that config.mix mixes no image with a repeat of itself: "
+            f"use at least {NEIGHBOURS * repeats} images, or fewer repeats"
         )

@@ -133,7 +133,7 @@ class TrainConfig:
         if self.freeze_epochs is not None and not (self.freeze and self.freeze_epochs >= 0):
             raise InputError(
                 f"config.freeze_epochs is {self.freeze_epochs} and config.freeze {self.freeze!r}; "
-                "expected how long a pattern of parts does not train, or None"
+                "expected None, or the number of epochs for which a pattern is frozen"
             )
         if self.max_nonfinite < 0:
             raise InputError(f"config.max_nonfinite is {self.max_nonfinite}; expected 0 or more")

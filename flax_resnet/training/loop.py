@@ -74,7 +74,7 @@ def train(
                 display.close()
                 writers.close()
     if request.asked:
-        display.say(f"stopped at step {run.step}; the same command goes on from there")
+        display.say(f"stopped at step {run.step}; the same command continues from there")
         raise Stopped(EXIT_STOPPED)
     return run
 
@@ -117,7 +117,7 @@ def _warn(display: Display, workdir: Path, damaged: dict[int, str], restored: Re
             f"{workdir / fallback.DAMAGED}: {reason}"
         )
     if restored.fresh_optimizer:
-        display.say("warning: the checkpoint's optimizer is another one: its state starts anew")
+        display.say("warning: the optimizer differs from the checkpoint's: its state starts anew")
     if restored.average_change:
         display.say(f"warning: {restored.average_change}")
 
@@ -179,7 +179,7 @@ def _steps(
                 if request.asked:
                     break
     except NonFiniteError as found:
-        # No update has happened since, so `state` is the one that the bad batch met.
+        # No update has happened since, so `state` is the one from before the bad batch.
         raise explain_nonfinite(setup, state, found.step - 1, session.workdir) from None
     finally:
         batches.close()

@@ -44,7 +44,7 @@ class Origin:
         """
         if self.description.architecture is None:
             raise InputError(
-                f"nothing says which network {self.source} is for: set config.model.name"
+                f"{self.source} does not say which network it is for: set config.model.name"
             )
         return self.description.architecture
 
@@ -125,9 +125,9 @@ def open_network(
     """Load a network with its weights, from whatever `load_pretrained` takes.
 
     Args:
-      step: of a run `best` (the default), `latest` or the number of a kept checkpoint; of a
-        repository the revision.
-      average: of a run, the average of its variables where it keeps one.
+      step: for a run, `best` (the default), `latest` or the number of a kept checkpoint; for a
+        repository, its revision.
+      average: for a run, load the average of its variables if it keeps one.
       mesh: devices that each get a copy of a run's variables; None takes all.
       model, seed, changes: as in `load_pretrained`.
 
@@ -174,7 +174,7 @@ def load_pretrained(
       num_classes: default: as in the weights. Another number gives the model a fresh head, with a
         warning; 0 leaves the head out.
       in_channels: default: as in the weights. For another number the first convolution is adapted.
-      revision: branch, tag or commit of the repository; of a run the step (default: `best`).
+      revision: branch, tag or commit of the repository; for a run, its step (default: `best`).
       seed: initializes a fresh head.
       overrides: other arguments of `create_model`.
 
@@ -215,8 +215,8 @@ def starting_variables(setup: Setup) -> dict[str, Any]:
 def load_teacher(setup: Setup) -> Teacher | None:
     """Load `config.distill.teacher` onto every device; return None where there is none.
 
-    It computes in the run's dtype. Its images are normalized as the source says, or as the run's
-    where the source does not say.
+    It computes in the run's dtype. Its images are normalized as its source specifies, otherwise
+    like the run's.
 
     Raises:
       InputError: the network does not exist, or it is for other images or classes.

@@ -35,14 +35,14 @@ from flax_resnet.training.setup import Setup
 # Number of records in the message; the file names all.
 SHOWN = 3
 CAUSES = {
-    "images": "the normalised images are not finite: see config.data.mean and config.data.std",
-    "variables": "weights or statistics of {layer} were not finite before",
+    "images": "the normalized images are not finite: see config.data.mean and config.data.std",
+    "variables": "weights or statistics of {layer} were not finite before this batch",
     "output": "{layer} is the first layer whose output is not finite",
-    "loss": "every layer's output is finite, but not what labels and weights make of the last",
-    "gradient": "every layer's output is finite; on the way back {layer} is the first layer whose "
-    "gradient is not",
-    "nothing": "computed once more all is finite, so the device does not repeat itself "
-    "(config.deterministic) or is at fault",
+    "loss": "every layer's output is finite, but the loss computed with labels and weights is not",
+    "gradient": "every layer's output is finite; in the backward pass {layer} is the first layer "
+    "whose gradient is not",
+    "nothing": "everything is finite when computed again, so the device is nondeterministic (see "
+    "config.deterministic) or faulty",
 }
 
 
@@ -96,7 +96,7 @@ def explain_nonfinite(setup: Setup, state: TrainState, number: int, workdir: Pat
     before = f", after {config.max_nonfinite} bad updates" if config.max_nonfinite else ""
     return InputError(
         f"{what} at step {step}{before}: {CAUSES[finding.cause].format(layer=finding.layer)}. "
-        f"{_named(records)}; {path} lists all. The newest checkpoint is from before. "
+        f"{_named(records)}; {path} lists all. The newest checkpoint is older than this step. "
         f"{_advice(setup, finding)}"
     )
 
@@ -177,7 +177,7 @@ def _inspection(
             layers = join_rows(jax.lax.map(lambda part: finite(*part), rows), group)
         scale = current_scale(state.guard, config.loss_scale)
         grads, (loss, _, _) = gradient(state.variables, batch, key, scale, taught)
-        squares = jax.tree.map(jnp.square, grads)  # as their norm needs them
+        squares = jax.tree.map(jnp.square, grads)  # squared, as in the gradient norm
         return {
             "images": _finite_rows(images),
             "variables": _finite_layers(variables),
@@ -235,7 +235,7 @@ def _named(records: list[dict[str, Any]]) -> str:
     some = ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
     if len(names) == len(records):
         return f"The batch has {len(names)} records: {some}"
-    return f"It is so in {len(names)} of the batch's {len(records)} records: {some}"
+    return f"This concerns {len(names)} of the batch's {len(records)} records: {some}"
 
 
 def _advice(setup: Setup, finding: Finding) -> str:

@@ -1,9 +1,9 @@
 """Data sets stored on the devices, where batches are gathered, shifted and mirrored.
 
-Every device holds all images, as uint8: the data sets that this is for take a hundredth of its
-memory, and no example has to travel to the device whose turn it is. The host says which examples
-a batch has, 12 bytes each. What is random about an example depends on (seed, epoch, example,
-repeat) alone, so batches are the same on any number of devices and processes, and after a restart.
+Every device holds all images, as uint8: small data sets take a hundredth of its memory, and no
+example has to be sent to the device that needs it. The host sends only the numbers of a batch's
+examples, 12 bytes each. Random crops and flips depend only on (seed, epoch, example, repeat), so
+batches are the same on any number of devices and processes, and after a restart.
 """
 
 import functools
@@ -43,7 +43,7 @@ class DeviceData:
     def training(
         self, config: DataConfig, seed: int, numbers: range
     ) -> Generator[dict[str, Any], None, None]:
-        """Yield the training batches of these numbers, with the examples of `train_batches`."""
+        """Yield the training batches with these numbers, with the examples of `train_batches`."""
         for number in numbers:
             rows = process_rows(config.batch_size, jax.process_index(), jax.process_count())
             repeats, length = config.augment.repeats, len(self._skipped)
@@ -51,7 +51,7 @@ class DeviceData:
             yield self._batch(places) | {"skipped": self._skipped[places[:, 1]]}
 
     def evaluation(self, config: DataConfig) -> Generator[dict[str, Any], None, None]:
-        """Yield batches with every example once, masked as those of `eval_batches`."""
+        """Yield batches with every example once, masked like those of `eval_batches`."""
         size, length = config.eval_batch_size, len(self._skipped)
         rows = np.asarray(process_rows(size, jax.process_index(), jax.process_count()))
         for start in range(0, length, size):
@@ -97,7 +97,7 @@ def make_take(mesh: Mesh, config: DataConfig | None = None, seed: int = 0) -> Ta
 def _changed(
     image: UInt8[Array, "h w c"], place: Int32[Array, " 3"], config: DataConfig, seed: int
 ) -> UInt8[Array, "h w c"]:
-    """Shift and mirror an image as `pad_crop` and `train_transform` of the host do."""
+    """Shift and mirror an image as the host's `pad_crop` and `train_transform` do."""
     key = jax.random.fold_in(jax.random.key(seed), _CROPS)
     for number in place:
         key = jax.random.fold_in(key, number)

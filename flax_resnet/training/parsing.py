@@ -25,7 +25,7 @@ _RENAMED = {"data.mask_values": "data.masks.values"} | {
 }
 # Random seeds and steps have to fit into 64 bits.
 _LARGEST = 2**63 - 1
-# Arguments of networks that other settings decide.
+# Arguments of networks that other settings determine.
 _ELSEWHERE = {
     "in_channels": "config.data.channels",
     "image_size": "config.data.image_size",
@@ -162,7 +162,7 @@ def _parse_values(
 
 
 def _parse_model(values: Mapping[str, Any], where: str) -> ModelConfig:
-    """Parse the settings of a network; an argument that is None stays as the table has it."""
+    """Parse the settings of a network; an argument that is None keeps the table's value."""
     hints = {entry.name: hint for entry, hint in _fields(ModelConfig) if entry.name != "arguments"}
     own = {key: value for key, value in values.items() if key in hints}
     config = ModelConfig(**_parse_values(hints, own, where))

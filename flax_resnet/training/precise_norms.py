@@ -49,7 +49,7 @@ def make_measure(
     seed: int = 0,
     deterministic: bool = False,
 ) -> Measure:
-    """Return the jitted `((variables, moments, number), batch) -> moments` with the batch in them.
+    """Return the jitted `((variables, moments, number), batch) -> moments` that adds a batch.
 
     The network sees batch `number` as in training, with the same dropout; nothing else changes.
     """
@@ -65,8 +65,8 @@ def make_measure(
                 rngs={"dropout": dropout_key(seed, number)},
             )
         found, count = updates["batch_stats"], moments.count + 1
-        # Welford's algorithm: statistics that are equal in all batches, as of a frozen norm, stay
-        # exact.
+        # Welford's algorithm: statistics that are equal in all batches, such as a frozen norm's,
+        # stay exact.
         before = jax.tree.map(jnp.subtract, found, moments.mean)
         centre = jax.tree.map(lambda old, delta: old + delta / count, moments.mean, before)
         after = jax.tree.map(jnp.subtract, found, centre)
@@ -79,7 +79,7 @@ def make_measure(
 def population(moments: Moments) -> Any:
     """Return the statistics of all batches together.
 
-    The variance is the mean of the batches' variances and the variance of their means.
+    The variance is the mean of the batches' variances plus the variance of their means.
     """
 
     def join(centre: Any, spread: Any) -> Any:
@@ -98,7 +98,7 @@ def measured_norms(
 ) -> list[Variables]:
     """Return each of `several` with the batch statistics of the training batches after `step`.
 
-    There are `config.average.precise_batches` of them, which depend on `step` alone.
+    These are `config.average.precise_batches` batches, which depend only on `step`.
     """
     config, whole = setup.config, replicated(setup.mesh)
     batches = setup.training_batches(step, config.average.precise_batches)

@@ -185,7 +185,7 @@ def evaluate_model(
     if same_classes and source.num_classes != model.num_classes:
         raise InputError(
             f"{source.name} has {source.num_classes} classes and the weights are for "
-            f"{model.num_classes}: their labels do not mean the same. Fine-tune on this data with "
+            f"{model.num_classes}, so their labels differ. Fine-tune on this data with "
             "config.model.pretrained"
         )
     check_classes(source, model.num_classes)

@@ -59,7 +59,7 @@ class Session:
             f"{setup.mesh.devices.flat[0].platform} device(s), run in {self.workdir}"
         )
         if start:
-            self.display.say(f"going on from step {start}")
+            self.display.say(f"continuing from step {start}")
 
     def show_images(self, batch: Mapping[str, Any]) -> None:
         """Log images of a batch, unless they are made on the devices."""
@@ -142,7 +142,7 @@ class Session:
             self._report("eval", data.eval_split, int(state.step), metrics)
             self._show_parameters(state)
         else:
-            self.display.evaluated("the evaluation waits for the next start")
+            self.display.evaluated("the evaluation is postponed to the next start")
         return metrics
 
     def test(self) -> None:

@@ -35,7 +35,7 @@ from flax_resnet.training.on_device import DeviceData, check_room, make_take
 
 
 class Stream(Iterator[Any], Protocol):
-    """Batches one after the other; close it to end the threads and processes that load them."""
+    """An iterator of batches; close it to end the threads and processes that load them."""
 
     def close(self) -> object:
         """End the threads or processes that load batches, if there are any."""
@@ -68,7 +68,7 @@ class Setup:
 
     @property
     def averaging(self) -> Averaging | None:
-        """Return how the variables are averaged over updates, where they are."""
+        """Return how the variables are averaged over updates; None if they are not."""
         return make_averaging(self.config.average, self.steps_per_epoch)
 
     @functools.cached_property
@@ -166,7 +166,7 @@ def _check(setup: Setup) -> None:
     for source in (setup.train_source, setup.eval_source):
         check_classes(source, config.model.num_classes or 0)
     check_room(config.data, len(setup.train_source), len(setup.eval_source), setup.mesh)
-    # Without frozen norms: a pattern may be invalid, and the network would read it.
+    # The network without frozen norms, because it would read a pattern that may be invalid.
     check_pattern("config.freeze", config.freeze, model.clone(frozen=""), leaves_some=True)
     check_pattern("config.freeze_norms", model.frozen, model.clone(frozen=""))
     check_sizes(model, config.data, setup.train_source)

@@ -54,7 +54,7 @@ def claimed_workdir(
     with contextlib.ExitStack() as stack:
         failure = ""
         if jax.process_index() == 0:
-            advice = "Take another --workdir, make room in it or change its permissions"
+            advice = "Use another --workdir, make room in it or change its permissions"
             try:
                 with writable(workdir, advice):
                     stack.enter_context(_locked(workdir))
@@ -78,8 +78,8 @@ def _locked(workdir: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise InputError(
-            f"another run is in {workdir}: {_owner(workdir)}. Wait for its end, stop it there, or "
-            "take another --workdir"
+            f"another run is in {workdir}: {_owner(workdir)}. Wait for it to end, stop it, or use "
+            "another --workdir"
         ) from None
     try:
         since = datetime.datetime.now().isoformat(" ", "seconds")
@@ -106,7 +106,7 @@ def _settle_config(workdir: Path, config: TrainConfig, allow_config_change: bool
             raise InputError(
                 f"{workdir} holds a run with other settings:\n  "
                 + "\n  ".join(changed)
-                + "\nTake another --workdir, or pass --allow_config_change to go on with these."
+                + "\nUse another --workdir, or pass --allow_config_change to continue with these."
             )
     replace_text(path, json.dumps(config.to_dict(), indent=2) + "\n")
 
@@ -117,7 +117,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(
             f"{path} is damaged: {error}. Restore a copy, or remove it if you are sure of the "
-            "settings, which the checkpoints have as well"
+            "settings, which the checkpoints also contain"
         ) from None
     return rename_stored(values)
 
@@ -128,14 +128,14 @@ def _differences(before: dict[str, Any], config: TrainConfig) -> list[str]:
     now = _flatten(_as_read(config))
     free = FREE + UNREAD.get(config.optimizer.name, ())
     return [
-        f"config.{key}: {then.get(key)!r} there, {now.get(key)!r} here"
+        f"config.{key}: {then.get(key)!r} before, {now.get(key)!r} now"
         for key in sorted(then.keys() | now.keys())
         if then.get(key) != now.get(key) and not key.startswith(free)
     ]
 
 
 def _as_read(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings as `_read_config` gives them back: JSON makes lists of tuples."""
+    """Return the settings as `_read_config` does: JSON turns tuples into lists."""
     return dict(json.loads(json.dumps(config.to_dict())))
 
 

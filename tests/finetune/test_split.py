@@ -62,9 +62,9 @@ def test_a_run_killed_between_its_two_files_splits_again(photos: Path, tmp_path:
 
 def test_other_choices_are_refused(photos: Path, tmp_path: Path) -> None:
     settle_split(tmp_path / "run", photos)
-    with pytest.raises(InputError, match=r"of other images:\n  validation: 0.2 there, 0.5 here"):
+    with pytest.raises(InputError, match=r"of other images:\n  validation: 0.2 before, 0.5 now"):
         settle_split(tmp_path / "run", photos, fraction=0.5)
-    with pytest.raises(InputError, match=r"photos: ../photos there, ../photos/ant here"):
+    with pytest.raises(InputError, match=r"photos: ../photos before, ../photos/ant now"):
         settle_split(tmp_path / "run", photos / "ant")
 
 

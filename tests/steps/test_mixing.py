@@ -205,7 +205,7 @@ def test_the_error_for_a_batch_too_small_for_its_repeats_names_a_size(
     repeats: int,
 ) -> None:
     found = rf"batch_size is 2 and config.data.augment.repeats is {repeats}; expected .*no image"
-    with pytest.raises(InputError, match=rf"{found}.*take {16 * repeats} images or more"):
+    with pytest.raises(InputError, match=rf"{found}.*use at least {16 * repeats} images"):
         check_pairs(2, BOTH, repeats)
     for batch_size in range(16 * repeats, 16 * repeats + 64, 2):
         check_pairs(batch_size, BOTH, repeats)

@@ -188,7 +188,7 @@ def test_another_config_in_the_same_folder_is_refused_with_what_differs(
     config = tiny_config(steps=40, eval_every_epochs=0.2)
     run = finished(config, devices(1))
     other = tiny_config(steps=40, eval_every_epochs=0.2, schedule__learning_rate=0.5)
-    with pytest.raises(InputError, match=r"learning_rate: 0\.2 there, 0\.5 here") as refusal:
+    with pytest.raises(InputError, match=r"learning_rate: 0\.2 before, 0\.5 now") as refusal:
         train(other, run.workdir, mesh=devices(1))
     assert "allow_config_change" in str(refusal.value)
 

@@ -57,7 +57,7 @@ def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
 def test_a_refused_claim_changes_nothing(tiny_config: Configs, tmp_path: Path) -> None:
     with claimed_workdir(tmp_path, tiny_config()):
         before = (tmp_path / "config.json").read_text()
-    with pytest.raises(InputError, match="seed: 0 there, 1 here"):
+    with pytest.raises(InputError, match="seed: 0 before, 1 now"):
         claimed_workdir(tmp_path, tiny_config(seed=1)).__enter__()
     assert (tmp_path / "config.json").read_text() == before
 
@@ -91,7 +91,7 @@ def test_a_run_goes_on_whose_settings_of_masks_were_stored_under_earlier_names(
     with claimed_workdir(tmp_path, config):
         pass
     written(tmp_path, config, earlier | {"data.elastic": 2.0})
-    with pytest.raises(InputError, match=r"config\.data\.masks\.elastic: 2\.0 there, 1\.0 here"):
+    with pytest.raises(InputError, match=r"config\.data\.masks\.elastic: 2\.0 before, 1\.0 now"):
         claimed_workdir(tmp_path, config).__enter__()
 
 
@@ -100,7 +100,7 @@ def test_a_setting_that_an_older_run_lacks_had_its_default(
 ) -> None:
     config = tiny_config(data__sizes=[[1.0, 16]], steps=9)
     written(tmp_path, config, {"data.sizes": None, "data.follow_links": None})
-    expected = r"settings:\n  config\.data\.sizes: \[\] there, \[\[1\.0, 16\]\] here\nTake"
+    expected = r"settings:\n  config\.data\.sizes: \[\] before, \[\[1\.0, 16\]\] now\nUse"
     with pytest.raises(InputError, match=expected):
         claimed_workdir(tmp_path, config).__enter__()
 
@@ -111,7 +111,7 @@ def test_an_epsilon_that_the_optimiser_does_not_read_may_change(
 ) -> None:
     config = tiny_config(optimizer__name=name)
     written(tmp_path, config, {"optimizer.epsilon": 1e-8})
-    refused = pytest.raises(InputError, match=r"optimizer\.epsilon: 1e-08 there, None here")
+    refused = pytest.raises(InputError, match=r"optimizer\.epsilon: 1e-08 before, None now")
     with refused if reads_it else contextlib.nullcontext(), claimed_workdir(tmp_path, config):
         pass
 

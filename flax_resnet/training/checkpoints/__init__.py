@@ -1,1 +1,1 @@
-"""What a run leaves on disk to go on from: written, digested, restored."""
+"""Checkpoints of a run: written, verified and restored."""

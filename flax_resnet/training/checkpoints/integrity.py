@@ -19,8 +19,8 @@ Digests = dict[str, str]
 def array_digests(tree: Any) -> Digests:
     """Return `{path: "dtype shape digest"}` of the arrays of a tree.
 
-    The digest consists of two sums of the array's words modulo 2^32, one weighted by position: a
-    single changed bit always changes it, and any other change all but one time in 2^32.
+    The digest consists of two sums of the array's words modulo 2^32, one weighted by position. A
+    single changed bit always changes it; any other change is missed one time in 2^32.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     # Start all before waiting for the first.
@@ -77,7 +77,7 @@ class ListingHandler(ocp.StandardCheckpointHandler):
     """Save arrays as Orbax does, and a list of their files before the checkpoint is committed."""
 
     def finalize(self, directory: Any) -> None:
-        """Write the list; Orbax calls this in one process, when all have written theirs."""
+        """Write the list; Orbax calls this in one process, after all have written their files."""
         super().finalize(directory)
         folder = Path(directory)
         replace_text(folder / LIST, json.dumps(_listed(folder)))
@@ -103,7 +103,7 @@ def damage(checkpoint: Path, items: Iterable[str]) -> str:
             return f"{item}: {error}"
         for name, entry in found.items():
             if entry != expected[name]:
-                return f"{item}/{name} is not what was saved: {entry}, once {expected[name]}"
+                return f"{item}/{name} is not what was saved: {entry}, was {expected[name]}"
     return ""
 
 

@@ -64,7 +64,7 @@ def restore_state(
 
     Raises:
       DamagedError: something in it is not what was saved.
-      InputError: its network has other arrays than `like`.
+      InputError: its network has different arrays than `like`.
     """
     run = restore_run_values(manager, step)
     wanted = stored(like)
@@ -98,7 +98,7 @@ def restore_state(
 def restore_variables(
     manager: ocp.CheckpointManager, step: int, like: dict[str, Any], mesh: Mesh
 ) -> dict[str, Any]:
-    """Return the variables of a checkpoint alone, a copy on every device of `mesh`.
+    """Return only the variables of a checkpoint, a copy on every device of `mesh`.
 
     Raises:
       DamagedError: they are not what was saved.
@@ -152,7 +152,7 @@ def _read(manager: ocp.CheckpointManager, step: int, items: dict[str, Any]) -> A
     try:
         with quiet_orbax():
             return manager.restore(step, args=ocp.args.Composite(**items))
-    except Exception as error:  # whatever Orbax and TensorStore raise at damaged files
+    except Exception as error:  # whatever Orbax and TensorStore raise for damaged files
         lines = str(error).strip().splitlines() or [""]
         raise DamagedError(f"{type(error).__name__}: {lines[0][:300]}") from error
 
@@ -163,9 +163,9 @@ def _check_same_network(
     differing = _differing(arrays, {"variables": variables})
     if differing:
         raise InputError(
-            f"checkpoint {step} of {manager.directory} is of another network:\n  "
+            f"checkpoint {step} of {manager.directory} is of a different network:\n  "
             + "\n  ".join(differing[:5])
-            + "\nTake another --workdir; config.model.pretrained starts it from these weights"
+            + "\nUse another --workdir; config.model.pretrained can start from these weights"
         )
 
 
@@ -175,7 +175,7 @@ def _average_change(arrays: Digests, wanted: dict[str, Any]) -> str:
         return "the checkpoint's average is dropped: the settings ask for none" if there else ""
     if not _differing(arrays, {"average": wanted["average"]}):
         return ""
-    found = "another average" if there else "no average"
+    found = "a different average" if there else "no average"
     return f"the checkpoint has {found}: it starts from the parameters as they are now"
 
 
@@ -184,7 +184,7 @@ def _differing(arrays: Digests, wanted: dict[str, Any]) -> list[str]:
     roots = tuple(f"{name}." for name in wanted)
     there = {key: kind_of(value) for key, value in arrays.items() if key.startswith(roots)}
     return [
-        f"{key}: {there.get(key, 'nothing')} there, {expected.get(key, 'nothing')} here"
+        f"{key}: {there.get(key, 'nothing')} saved, {expected.get(key, 'nothing')} expected"
         for key in sorted(there.keys() | expected.keys())
         if there.get(key) != expected.get(key)
     ]

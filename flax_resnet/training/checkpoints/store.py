@@ -6,8 +6,8 @@ everything), `history` (the rows of metrics so far), the metrics that rank it, a
 the run keeps one.
 
 Orbax keeps "the newest N or the best k" only through a preservation policy; `max_to_keep` with
-`best_fn` deletes the newest. And `best_step()` answers with the newest unless `best_fn` is set
-besides the policy.
+`best_fn` deletes the newest. `best_step()` returns the newest unless `best_fn` is set in addition
+to the policy.
 """
 
 import contextlib
@@ -127,7 +127,7 @@ def save(
       metrics: those of the evaluation at this step; empty if there was none.
 
     Raises:
-      InputError: this or the checkpoint before could not be written.
+      InputError: this or the previous checkpoint could not be written.
     """
     step = int(state.step)
     if step in manager.all_steps():
@@ -138,7 +138,7 @@ def save(
         "run": ocp.args.JsonSave(run | {"digest": text_digest(run)}),
         "history": ocp.args.JsonSave({"lines": history}),
     }
-    trim_heap()  # of what the last save left
+    trim_heap()  # after the last save
     with _explained(manager):
         manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
@@ -194,7 +194,7 @@ def unrankable(workdir: Path) -> dict[int, str]:
 
 
 def candidates(manager: ocp.CheckpointManager, step: str | int) -> list[int]:
-    """Return the steps to try for `best`, `latest` or a number: the next if one is damaged.
+    """Return the steps to try, in order, for `best`, `latest` or a number.
 
     `best` is the newest step if no checkpoint was evaluated.
 
@@ -226,7 +226,7 @@ def _rank(metrics: dict[str, float]) -> float:
 
 
 def _best(count: int) -> BestN:
-    # A checkpoint that a dying run was deleting may lack metrics; it should not be kept for that.
+    # A checkpoint that a killed run was deleting may lack metrics; that must not keep it.
     return BestN(get_metric_fn=_rank, n=count, keep_checkpoints_without_metrics=False)
 
 

@@ -1,1 +1,1 @@
-"""Several processes as one run: how they join, agree, stop and die."""
+"""Several processes as one run: how they join, agree, stop and fail."""

@@ -28,9 +28,9 @@ from flax_resnet.training.cluster.agreement import meet
 def before_abort(tell: Callable[[], None]) -> Iterator[None]:
     """Call `tell` when the process aborts inside this context; the abort follows if it returns.
 
-    JAX aborts from C++ where the first process of a cluster cannot be reached. The callback that
-    it could be given instead cannot be written in Python (its argument has no conversion, jax
-    0.10 to 0.12), and a Python handler for SIGABRT would never run, so this one is called by C.
+    JAX aborts from C++ when the first process of a cluster cannot be reached. The callback that it
+    accepts cannot be written in Python (its argument has no conversion, jax 0.10 to 0.12), and a
+    Python handler for SIGABRT would never run, so this one is called from C.
     """
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: tell())
     set_handler = ctypes.CDLL(None).signal
@@ -48,8 +48,8 @@ PATIENCE = 30
 MEETING_TIME = 180  # seconds that the first process waits for the others
 OFF = "off"
 _ADVICE = (
-    ".\nStart all processes again: the run goes on from its newest checkpoint, also with another "
-    "number of them"
+    ".\nStart all processes again: the run continues from its newest checkpoint, even with a "
+    "different number of processes"
 )
 
 
@@ -70,8 +70,8 @@ def joined(
     with status 69.
 
     Args:
-      coordinator: host:port at which the first process is reached; "off" for a lone process
-        whatever the environment says.
+      coordinator: host:port of the first process; "off" for a single process, whatever the
+        environment says.
       patience: seconds without a sign of life after which a process counts as lost.
 
     Raises:
@@ -106,7 +106,8 @@ def _join(coordinator: str | None, process_id: int | None, process_count: int | 
         )
     if coordinator is not None and not re.fullmatch(r".+:\d{1,5}", coordinator):
         raise InputError(f"--coordinator is {coordinator!r}; expected HOST:PORT, or {OFF}")
-    # Processes agree on a stop with their batches. JAX's own way would keep SIGTERM from the loop.
+    # Processes agree to stop along with their batches. JAX's own way would hide SIGTERM from the
+    # loop.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         with before_abort(_note_unreachable):
@@ -117,7 +118,7 @@ def _join(coordinator: str | None, process_id: int | None, process_count: int | 
         if missing and "should be defined" in str(error):
             return False
         raise InputError(
-            f"no cluster can be joined here: {error}. --coordinator {OFF} starts a lone process"
+            f"no cluster can be joined here: {error}. --coordinator {OFF} runs a single process"
         ) from None
     return jax.process_count() > 1
 
@@ -126,7 +127,7 @@ def _note_unreachable() -> None:
     address = str(distributed.global_state.coordinator_address)
     lost = "some process" if _answers(address) else "process 0"
     print(
-        f"error: after {MEETING_TIME} s not all processes of the cluster have met at {address}: "
+        f"error: after {MEETING_TIME} s not all processes have connected to {address}: "
         f"{lost} was lost, or started with another address. Start all of them again",
         file=sys.stderr,
         flush=True,
@@ -173,8 +174,8 @@ class _Watch:
     def fail(self, error: BaseException) -> NoReturn:
         """Announce that this process ends, unless it ends because another was lost."""
         if not isinstance(error, InputError | KeyboardInterrupt):
-            # A lost process shows first as a failing sum. The watch finds out which it was, and
-            # ends this one.
+            # A lost process first causes a failing collective. The watch finds out which process
+            # it was, and ends this one.
             time.sleep(2 * self._patience)
         self._client.key_value_set(f"failed/{self._index}", str(error) or type(error).__name__)
         if not isinstance(error, InputError):
@@ -215,11 +216,11 @@ class _Watch:
 
     def _quit(self, reason: str, status: int) -> NoReturn:
         if not self._quitting.acquire(blocking=False):
-            time.sleep(2 * self._patience)  # The other thread that came here first ends both.
+            time.sleep(2 * self._patience)  # The thread that came here first ends both.
         print(f"error: {reason}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         if self._index == 0:
             # The others learn the reason from this process.
             time.sleep(3 * self._pause)
-        # The usual way out would wait for sums, saves and processes that will never come.
+        # A normal exit would wait for collectives, saves and processes that never finish.
         os._exit(status)

@@ -1,1 +1,1 @@
-"""What a run reports while it trains: on the screen, in files and to other programs."""
+"""Reports of a running training: on the screen, in files and to other programs."""

@@ -19,7 +19,7 @@ _IMAGES = "train/images"
 
 
 class Writer(Protocol):
-    """A destination of what a run logs."""
+    """A destination for the logs of a run."""
 
     def write(self, row: Row) -> None:
         """Take a row: `kind`, `step`, and names with numbers."""
@@ -38,7 +38,7 @@ class TensorBoard:
     """Write numbers as scalars called `kind/name`; later ones replace those past `start`."""
 
     def __init__(self, folder: Path, start: int) -> None:
-        # It warns of values that are not finite, which the run reports itself.
+        # It warns about values that are not finite, which the run reports itself.
         logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
         self._writer = SummaryWriter(str(folder), purge_step=start + 1)
 
@@ -93,8 +93,8 @@ class WeightsAndBiases:
             )
         except wandb.errors.Error as error:
             raise InputError(
-                f"Weights & Biases does not start: {error}. Run `wandb login`, or set "
-                "WANDB_MODE=offline to write to the run's folder alone"
+                f"Weights & Biases cannot be started: {error}. Run `wandb login`, or set "
+                "WANDB_MODE=offline to write only to the run's folder"
             ) from None
         self._last = 0
 
@@ -116,8 +116,8 @@ class WeightsAndBiases:
         self._run.finish()
 
     def _log(self, step: int, values: Mapping[str, Any]) -> None:
-        # The test comes last and is of the best checkpoint, an earlier one; W&B takes later steps
-        # alone.
+        # The test comes last but belongs to the best checkpoint, an earlier step; W&B accepts only
+        # increasing steps.
         self._last = max(self._last, step)
         self._run.log(dict(values), step=self._last)
 

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes: bars on a terminal, plain lines elsewhere."""
+"""The progress of a run: bars on a terminal, plain lines elsewhere."""
 
 import datetime
 import time
@@ -61,14 +61,14 @@ class Display:
             self._progress.advance(self._evaluation)
 
     def evaluated(self, text: str) -> None:
-        """Take the evaluation's bar away and print its outcome."""
+        """Remove the evaluation's bar and print the result."""
         if self._evaluation is not None:
             self._progress.remove_task(self._evaluation)
             self._evaluation = None
         self.say(text)
 
     def close(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self._progress.stop()
 
     def _left(self, step: int) -> datetime.timedelta:

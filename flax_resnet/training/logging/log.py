@@ -14,14 +14,14 @@ from flax_resnet.training.cluster.agreement import StopRequest
 from flax_resnet.training.logging.display import Display
 from flax_resnet.training.logging.writers import Writers
 
-# Steps whose metrics are still on the device. Reading older ones than that finds them computed;
-# it also keeps the host from running ahead of the device without bound.
+# Steps whose metrics are still on the device. Older ones are already computed when they are read;
+# reading them also keeps the host from running ahead of the device without bound.
 LAG = 2
 MEANS = ("loss", "accuracy")
 
 
 class NonFiniteError(Exception):
-    """The loss or gradient of the update that made `step` is not finite."""
+    """The loss or gradient of update number `step` is not finite."""
 
     def __init__(self, step: int) -> None:
         super().__init__(step)
@@ -60,7 +60,7 @@ class TrainingLog:
         return {"window": list(self._window), "skipped": self._skipped}
 
     def add(self, step: int, metrics: Metrics, skipped: int = 0) -> None:
-        """Take the metrics of the update that made `step` the number of updates done.
+        """Take the metrics of update number `step`, counted from 1.
 
         Args:
           skipped: records of its batch that could not be decoded.

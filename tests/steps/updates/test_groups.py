@@ -179,7 +179,7 @@ def test_temporarily_frozen_parameters_gather_no_momentum(name: str) -> None:
         (dict(freeze="layer7"), r"'layer7' and matches nothing.*head, layer1, layer2, stem"),
         (dict(freeze=".*"), "leaves nothing to train"),
         (dict(freeze="layer[1"), "not a regular expression"),
-        (dict(freeze_epochs=1.0), "freeze_epochs is 1.0 and config.freeze ''; expected how long"),
+        (dict(freeze_epochs=1.0), "freeze_epochs is 1.0 and config.freeze ''; expected None"),
         (dict(freeze="stem", freeze_epochs=-1.0), "freeze_epochs is -1.0"),
         (dict(freeze_norms="layer7"), "freeze_norms is 'layer7' and matches nothing"),
     ],

@@ -119,7 +119,7 @@ def test_a_damaged_newest_checkpoint_is_stepped_over(
     finished = train(config(tiny_config), run, mesh=devices(1))
     told = capsys.readouterr().out
     assert "warning: checkpoint 8 is damaged and was moved to" in told
-    assert "going on from step 6" in told
+    assert "continuing from step 6" in told
     whole = restore(stopped["whole"] / "run", "latest", devices(1))
     chex.assert_trees_all_equal(finished.variables, whole.variables)
     assert (run / "damaged" / "8").is_dir()
@@ -210,12 +210,12 @@ def test_another_optimizer_starts_afresh_and_another_network_is_refused(
 ) -> None:
     settings = dict(steps=12, log_every=3, eval_every_epochs=4 / 64)
     adam = tiny_config(**settings, optimizer__name="adamw")
-    with pytest.raises(InputError, match=r"optimizer\.name: 'sgd' there, 'adamw' here"):
+    with pytest.raises(InputError, match=r"optimizer\.name: 'sgd' before, 'adamw' now"):
         train(adam, run, mesh=devices(1))
     assert train(adam, run, allow_config_change=True, mesh=devices(1)).step == 12
     assert "its state starts anew" in capsys.readouterr().out
     padded = tiny_config(**settings, model__shortcut="zero_pad")
-    with pytest.raises(InputError, match=r"of another network:\n .*downsample"):
+    with pytest.raises(InputError, match=r"of a different network:\n .*downsample"):
         train(padded, run, allow_config_change=True, mesh=devices(1))
 
 
