@@ -1,7 +1,7 @@
 """ResNet-50-D with the refinements of He et al. 2018, "Bag of Tricks": mixup, smoothing, cosine.
 
-The paper's noise along the principal components of colour is left out; so is its distillation
-(79.29 %). A teacher at the paper's temperature, beside the labels:
+The paper's noise along the principal components of color and its distillation (79.29 %) are left
+out. To add a teacher at the paper's temperature:
 --config.distill.teacher=resnet152d.ra2_in1k --config.distill.weight=0.5
 --config.distill.temperature=20 (the paper adds the two losses, this is their mean).
 

@@ -1,6 +1,6 @@
 """DenseNet-BC (100 layers, growth rate 12) on CIFAR-10 as in Huang et al. 2017 (arXiv:1608.06993).
 
-300 epochs of batches of 64, learning rate 0.1, divided by ten after half and three quarters of
+300 epochs with batches of 64, learning rate 0.1, divided by ten after half and three quarters of
 them, weight decay 1e-4, Nesterov momentum 0.9, four pixels of padding, random crop and flip. The
 paper holds 5,000 images out; so does this recipe, which chooses its best checkpoint on them.
 
@@ -9,7 +9,7 @@ Command: python train.py --config configs/cifar10_densenet_bc.py
          :cifar100/cifar_densenet_bc250_24)
 Source: arXiv:1608.06993
 Expected: 95.49 % of the test images in the paper (not measured by us).
-Time: half a day on a GPU, weeks on a few CPU cores; `--config.model.remat=True` where memory ends.
+Time: half a day on a GPU, weeks on a few CPU cores; `--config.model.remat=True` saves memory.
 """
 
 from ml_collections import ConfigDict

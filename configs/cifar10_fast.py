@@ -1,7 +1,7 @@
 """Wide ResNet 16-8 on CIFAR-10 in 15 epochs, for 94 % within a minute on one large GPU.
 
-One cycle of the rate, large batches, erased squares, images and their mirror images in evaluation:
-what the fast recipes since DAWNBench have in common.
+A one-cycle schedule, large batches, erased squares, and mirror images in evaluation: what the fast
+recipes since DAWNBench have in common.
 
 Command: python train.py --config configs/cifar10_fast.py --config.model.dtype=bfloat16
          (:wrn_28_10 and so on; :cifar100 for CIFAR-100, or :cifar100/wrn_28_10)

@@ -2,7 +2,7 @@
 
 64,000 steps of 128 images, learning rate 0.1, divided by ten after 32,000 and 48,000, weight decay
 1e-4 on every parameter, momentum 0.9, four pixels of padding, random crop and flip. The paper
-trains on 45,000 images and holds 5,000 out to settle this schedule; so does this recipe.
+trains on 45,000 images and holds out 5,000 to choose this schedule; so does this recipe.
 
 Command: python train.py --config configs/cifar10_resnet20.py
          (:cifar_resnet56 and so on for the deeper ones; the paper warms the 110-layer network up:

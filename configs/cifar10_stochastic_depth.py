@@ -1,4 +1,4 @@
-"""ResNet-110 on CIFAR-10 with stochastic depth (Huang et al. 2016), up to every second time.
+"""ResNet-110 on CIFAR-10 with stochastic depth up to a rate of 0.5 (Huang et al. 2016).
 
 Command: python train.py --config configs/cifar10_stochastic_depth.py   (:cifar_resnet1202)
          (:cifar100 for CIFAR-100, or :cifar100/cifar_resnet1202)

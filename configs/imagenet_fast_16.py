@@ -1,6 +1,6 @@
 """ResNet-50 in 16 epochs that grow from 160 to 192 px, as ffcv's recipes do; evaluated at 256 px.
 
-Their blur comes before strided convolutions, that of `resnetblur50` behind them.
+Their blur comes before strided convolutions, that of `resnetblur50` after them.
 
 Command: python train.py --config configs/imagenet_fast_16.py   (:resnetblur18 and so on)
 Source: https://github.com/libffcv/ffcv-imagenet (rn50_configs/rn50_16_epochs.yaml)

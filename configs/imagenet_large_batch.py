@@ -4,7 +4,7 @@ The rate grows with the batch, 0.1 for every 256 images, and warms up over five 
 norm of a branch starts at zero; batch norm sees 32 images at a time, a worker's share in the paper.
 
 Command: python train.py --config configs/imagenet_large_batch.py   (:resnet101 and so on)
-         With less memory: --config.accumulate=16, which leaves the result as it is.
+         With less memory: --config.accumulate=16, which does not change the result.
 Source: arXiv:1706.02677
 Expected: 76.26 % top-1 in the paper (error 23.74 %, 90 epochs; not measured by us).
 Time: 115 million images; at 2,500 images a second 13 hours.

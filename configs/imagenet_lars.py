@@ -2,7 +2,7 @@
 
 Command: python train.py --config configs/imagenet_lars.py   (:resnet101 and so on)
          With less memory: --config.accumulate=16 --config.model.norm_group=512
-Source: arXiv:1708.03888; rate, warm-up and decay of the reference's table for this batch
+Source: arXiv:1708.03888; rate, warm-up and decay from the reference's table for this batch size
 Expected: 75.9 % top-1, the benchmark's target (not measured by us).
 Time: 115 million images; at 2,500 images a second 13 hours.
 """

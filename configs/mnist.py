@@ -38,6 +38,6 @@ def get_config() -> ConfigDict:
 
     config.optimizer.name = "adamw"
     config.optimizer.weight_decay = 0.0
-    # The lesson keeps its rate; letting it fall to zero costs nothing and steadies the one epoch.
+    # The lesson's rate is constant; decaying it to zero costs nothing and stabilizes the one epoch.
     config.schedule.learning_rate = 1e-3
     return config

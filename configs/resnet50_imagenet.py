@@ -7,7 +7,7 @@ zero. A larger batch scales the rate: --config.data.batch_size=1024 runs at 0.4.
 Command: python train.py --config configs/resnet50_imagenet.py
          (bfloat16 on accelerators: --config.model.dtype=bfloat16)
          `python -m flax_resnet prepare imagenet --help` packs the official archives; without them,
-         --config.data.source=synthetic:1000 --config.steps=10 tries the rest.
+         --config.data.source=synthetic:1000 --config.steps=10 tries everything else.
 Source: arXiv:1512.03385, trained for 90 epochs as https://github.com/facebookarchive/fb.resnet.torch
 Expected: 76 % top-1 in the paper and in torchvision's 90 epochs (76.13 %; not measured by us).
 Time: 115 million images; at 2,500 images a second 13 hours.

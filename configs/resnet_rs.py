@@ -1,6 +1,6 @@
 """ResNet-RS (Bello et al. 2021): RandAugment, dropout, averaged weights, 350 epochs.
 
-Size, magnitude, dropout and stochastic depth go with the model, as in the authors' files.
+Size, magnitude, dropout and stochastic depth depend on the model, as in the authors' files.
 
 Command: python train.py --config configs/resnet_rs.py   (:resnetrs101 and so on)
 Source: arXiv:2103.07579 and https://github.com/tensorflow/tpu (models/official/resnet/resnet_rs)
@@ -28,7 +28,7 @@ SCALES = {
 
 def get_config(model: str = "resnetrs50") -> ConfigDict:
     """Return the settings for training `model`, a key of `SCALES`."""
-    require_known("the model behind the recipe's colon", model, SCALES)
+    require_known("the model after the recipe's colon", model, SCALES)
     size, magnitude, dropout, drop_path = SCALES[model]
     config = base_config("imagenet")
     config.epochs = 350.0

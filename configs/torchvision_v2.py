@@ -1,6 +1,6 @@
 """ResNet-50 by torchvision's second recipe: 600 epochs, TrivialAugment, mixup, cutmix, EMA.
 
-torchvision's decay of biases (the head's alone) is left out here. Its averages are updated every 32
+torchvision's decay of biases (only the head's) is left out here. Its averages are updated every 32
 steps with a decay that depends on batch and epochs, 1 - 2e-5 * 1024 * 32 / 600 = 0.99891; they
 follow the parameters while the rate, which changes once an epoch, warms up.
 
