@@ -1,4 +1,4 @@
-"""Strictness and fixtures for every test: eight fake CPU devices, ranks never broadcast."""
+"""Strict settings and fixtures for all tests: eight fake CPU devices, no broadcasting of ranks."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ import pytest
 from tools.goldens import weight
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Most tests compile what another test compiles as well. Their subprocesses have to do without: some
-# are killed, and would leave half an entry.
+# Most tests compile programs that other tests compile too. Subprocesses have no cache, because some
+# are killed and would leave incomplete entries.
 jax.config.update(
     "jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
 )
@@ -53,7 +53,7 @@ GOLDENS = Path(__file__).parent / "goldens"
 
 @pytest.fixture(autouse=True)
 def settings_are_clean() -> None:
-    """Fail where a test left the session's settings changed."""
+    """Fail if a test changes the session's settings."""
     assert jax.config.jax_numpy_rank_promotion == "raise"
     assert not jax.config.jax_enable_x64
 
@@ -67,7 +67,7 @@ def x64() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data and weights that may lie beside the checkout."""
+    """The folder of real data and weights that may exist beside the checkout."""
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
         pytest.skip("there is no ../shared beside this checkout")
@@ -86,14 +86,14 @@ def init() -> Any:
 
 @dataclass(frozen=True)
 class Golden:
-    """What the published model of one name gives; see goldens/README.md."""
+    """The outputs of one published model; see goldens/README.md."""
 
     facts: dict[str, Any]
     logits: np.ndarray
     train_logits: np.ndarray
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Make the weights by rule."""
+        """Make the weights by their rule."""
         return {key: weight(key, shape) for key, shape in self.facts["state_dict"].items()}
 
     def images(self) -> np.ndarray:
@@ -121,7 +121,7 @@ TINY = dict(stage_sizes=(1, 1), widths=(8, 16), stem="cifar", num_classes=10, im
 
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run of one step; `tiny_run` is what tests take."""
+    """Return the folder of a run of one step; tests use `tiny_run`."""
     from flax_resnet import train
     from flax_resnet.models.variants import VARIANTS
     from flax_resnet.training.parsing import parse
@@ -136,7 +136,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_run(trained_once: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of a run of a network that `VARIANTS` calls tiny, for this test alone."""
+    """Return the folder of a run whose network `VARIANTS` calls tiny in this test."""
     from flax_resnet.models.variants import VARIANTS
 
     monkeypatch.setitem(VARIANTS, "tiny", TINY)
@@ -145,7 +145,7 @@ def tiny_run(trained_once: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Add the row `tiny`, two residual blocks with batch norm, to the table for this test alone."""
+    """Add the row `tiny`, two residual blocks with batch norm, to the table during this test."""
     from flax_resnet.models.variants import VARIANTS
 
     monkeypatch.setitem(VARIANTS, "tiny", TINY)
@@ -153,7 +153,7 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tiny_config(tiny_model: None) -> Callable[..., Any]:
-    """Return a function that makes a config for `tiny` on synthetic data, changed by keyword."""
+    """Return a function that makes a config for `tiny` on synthetic data, changed by keywords."""
 
     def make(**changes: Any) -> Any:
         from flax_resnet.training.parsing import parse
@@ -194,7 +194,7 @@ def tiny_config(tiny_model: None) -> Callable[..., Any]:
 
 @pytest.fixture
 def devices() -> Callable[[int], Any]:
-    """Return a function that makes a mesh of so many fake devices."""
+    """Return a function that makes a mesh of the given number of fake devices."""
     from flax_resnet.steps.mesh import data_mesh
 
     return lambda count: data_mesh(jax.devices()[:count])
@@ -202,7 +202,7 @@ def devices() -> Callable[[int], Any]:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Return a folder of pictures of every kind, and one file that is none."""
+    """Return a folder of images of every kind, and one file that is not an image."""
     import cv2
     from PIL import Image
 

@@ -40,7 +40,7 @@ def python_blocks(path: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
 
 
-# Those that compile large networks, whose functions have quick tests elsewhere.
+# Documents that compile large networks; the functions have quick tests elsewhere.
 QUICK = ("README.md", "CONTRIBUTING.md", "new_variant.md")
 WITH_BLOCKS = [
     pytest.param(path, id=by_name(path), marks=[pytest.mark.slow] * (path.name not in QUICK))
@@ -82,7 +82,7 @@ PROGRAM = re.compile(r"(?:python -m flax_resnet|flax-resnet|python (?=train\.py)
 
 
 def commands(path: Path) -> list[list[str]]:
-    """Return the words of every command of ours that begins a line of a document's shell blocks."""
+    """Return the words of every command of this package in a document's shell blocks."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(), re.M | re.S)
     shell = "".join(block for language, block in blocks if language in ("", "bash"))
     lines = (PROGRAM.match(line) for line in shell.replace("\\\n", " ").splitlines())

@@ -1,4 +1,4 @@
-"""Unusable input of users gives one message each, and exit status 2.
+"""Unusable input gives one message, and exit status 2.
 
 The cases are in tests/hostile, and docs/hostile_input.md lists them. A tilde in `says` stands for
 any text of the message at that place.

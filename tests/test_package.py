@@ -1,4 +1,4 @@
-"""What `import flax_resnet` gives, and what it does not load."""
+"""The names that `import flax_resnet` provides, and the modules that it does not load."""
 
 from __future__ import annotations
 

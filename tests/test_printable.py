@@ -1,4 +1,4 @@
-"""Names from outside become text that any terminal can show."""
+"""Untrusted names become text that any terminal can show."""
 
 import os
 
@@ -19,11 +19,11 @@ from flax_resnet.errors import printable
         ("left\u202eright".encode(), r"left\u202eright"),
     ],
 )
-def test_what_a_terminal_might_obey_is_escaped(name: bytes, shown: str) -> None:
+def test_control_sequences_are_escaped(name: bytes, shown: str) -> None:
     assert printable(os.fsdecode(name)) == shown
 
 
-def test_line_breaks_may_stay() -> None:
+def test_line_breaks_can_be_kept() -> None:
     assert printable("two\nlines\r", keep="\n") == "two\nlines\\r"
 
 

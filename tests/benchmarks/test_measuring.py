@@ -74,7 +74,7 @@ def test_summarize_refuses_an_empty_list():
 
 
 class Clock:
-    """Time that passes only where a step is run: `cost` seconds each."""
+    """A clock that advances only when a step runs, by `cost` seconds."""
 
     def __init__(self, monkeypatch, cost):
         self.now, self.cost, self.calls = 100.0, cost, []
@@ -92,7 +92,7 @@ def test_measure_fills_each_repeat_with_steps(monkeypatch):
     assert [(repeat.steps, repeat.seconds) for repeat in repeats] == [(8, 2.0)] * 3
 
 
-def test_measure_takes_one_step_where_a_step_is_longer_than_a_repeat(monkeypatch):
+def test_measure_takes_one_step_if_a_step_is_longer_than_a_repeat(monkeypatch):
     clock = Clock(monkeypatch, 10.0)
     assert [repeat.steps for repeat in measure(clock.run, repeats=2, repeat_s=1, warm_up_s=0)] == [
         1,

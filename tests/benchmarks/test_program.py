@@ -1,4 +1,4 @@
-"""What is read from a compiled program."""
+"""Numbers read from a compiled program."""
 
 import jax
 import jax.numpy as jnp

@@ -31,7 +31,7 @@ def test_names_are_listed_with_their_counts_and_weights(
     assert "gluon_in1k" in printed
 
 
-def test_a_pattern_that_matches_nothing_is_an_error_with_near_names(
+def test_a_pattern_that_matches_nothing_is_an_error_with_similar_names(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit, match="2"):

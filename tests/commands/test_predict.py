@@ -1,4 +1,4 @@
-"""`python -m flax_resnet predict` and `embed`: from picture files to rows."""
+"""`python -m flax_resnet predict` and `embed`: from image files to rows."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""`prepare` packs, fetches and reports."""
+"""`python -m flax_resnet prepare`: packing, downloads and reports."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ def test_imagenet_prints_plain_lines_without_a_terminal(tmp_path, capfd):
         ("imagenet", "expected --train, --val or both"),
     ],
 )
-def test_what_cannot_be_prepared_is_an_error(tmp_path, name, message):
+def test_invalid_preparations_are_errors(tmp_path, name, message):
     with pytest.raises(InputError, match=message):
         run(name, "--data-dir", str(tmp_path))

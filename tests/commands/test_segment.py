@@ -19,7 +19,7 @@ from tests.data.circles import INSIDE, OUTSIDE, write_circles
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Train a U-Net of one level for a few steps on discs, of which two are held out."""
+    """Train a U-Net of one level for a few steps on images of discs, with two held out."""
     folder = tmp_path_factory.mktemp("segment")
     write_circles(folder / "circles", 6, sizes=((24, 20), (18, 26)))
     data = dict(
@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield folder / "run"
 
 
-def test_the_evaluation_split_is_segmented_and_counted(
+def test_the_evaluation_split_is_segmented_and_measured(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["segment", str(run)]) == 0
@@ -62,7 +62,7 @@ def test_the_evaluation_split_is_segmented_and_counted(
         for truth in [run.parent / "circles" / "masks" / f"{name}.png"]
     )
     error = wrong / (24 * 20 + 18 * 26)
-    # Evaluation pads the smaller image, which its edge can see.
+    # Evaluation pads the smaller image, which affects the pixels at its edge.
     assert error == pytest.approx(figures["pixel_error"], abs=0.02)
     for word in ("image", "4", "5", "all pixels", f"{error:.2%}", "ground: Dice", "disc: Dice"):
         assert word in printed

@@ -24,7 +24,7 @@ def test_classes_size_and_precision_can_be_chosen(capsys: pytest.CaptureFixture[
     assert "in bfloat16" in printed
 
 
-def test_an_unknown_network_is_an_error_with_near_names(
+def test_an_unknown_network_is_an_error_with_similar_names(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit, match="2"):

@@ -24,7 +24,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Replace training by a top-1 equal to the learning rate; return the commands that were run."""
+    """Replace training with a top-1 equal to the learning rate; return the commands run."""
     called: list[list[str]] = []
 
     def call(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Every recipe: it says what it promises, its parts fit together, and a run of it goes through."""
+"""Every recipe: it states what to expect, its parts fit together, and a run succeeds."""
 
 import dataclasses
 import functools
@@ -36,7 +36,7 @@ CIFAR = sorted(CONFIGS.glob("cifar10_*.py"))
 
 
 def mostly_slow(*quick: str) -> list[Any]:
-    """Return all recipes, of which only the `quick` ones run in every test session."""
+    """Return all recipes; only the `quick` ones run in every test session."""
     return [
         pytest.param(path, id=path.stem, marks=[] if path.stem in quick else pytest.mark.slow)
         for path in RECIPES
@@ -62,7 +62,7 @@ def on_made_up_data(config: TrainConfig, folder: Path) -> TrainConfig:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_says_command_expectation_and_time(path: Path) -> None:
+def test_a_recipe_states_command_expectation_and_time(path: Path) -> None:
     text = load(path).__doc__
     assert f"python train.py --config configs/{path.name}" in text
     assert "Expected:" in text
@@ -70,7 +70,7 @@ def test_a_recipe_says_command_expectation_and_time(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_never_chooses_its_best_on_the_test_split(path: Path) -> None:
+def test_a_recipe_never_chooses_its_best_checkpoint_on_the_test_split(path: Path) -> None:
     config = parse(load(path).get_config())
     check_unread(config)
     data = config.data
@@ -78,7 +78,7 @@ def test_a_recipe_never_chooses_its_best_on_the_test_split(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CIFAR, ids=lambda path: path.stem)
-def test_a_recipe_of_cifar_10_is_one_of_cifar_100(path: Path) -> None:
+def test_a_recipe_for_cifar_10_also_trains_on_cifar_100(path: Path) -> None:
     module = load(path)
     own, other = parse(module.get_config()), parse(module.get_config("cifar100"))
     smaller = parse(module.get_config("cifar100/cifar_resnet20"))
@@ -90,7 +90,7 @@ def test_a_recipe_of_cifar_10_is_one_of_cifar_100(path: Path) -> None:
     assert smaller == dataclasses.replace(other, model=model)
 
 
-def test_resnet_rs_knows_every_model_of_its_table_and_names_the_near_ones() -> None:
+def test_resnet_rs_knows_every_model_of_its_table_and_suggests_similar_ones() -> None:
     get_config = load(CONFIGS / "resnet_rs.py").get_config
     for name in VARIANTS:
         if name.startswith("resnetrs"):
@@ -106,15 +106,15 @@ def along_cosine(first: float, last: float, part: float) -> float:
 @pytest.mark.parametrize(
     ("name", "epochs", "peak", "start", "later"),
     [
-        # torch's LinearLR, then CosineAnnealingLR over the epochs that are left.
+        # torch's LinearLR, then CosineAnnealingLR over the remaining epochs.
         ("torchvision_v2", 600, 0.5, 0.005, lambda e: along_cosine(0.5, 0, (e - 5) / 595)),
-        # timm's cosine has the warm-up hide its beginning.
+        # The warm-up hides the beginning of timm's cosine.
         ("rsb_a1", 600, 5e-3, 1e-4, lambda e: along_cosine(5e-3, 1e-6, e / 600)),
         ("rsb_a2", 300, 5e-3, 1e-4, lambda e: along_cosine(5e-3, 1e-6, e / 300)),
         ("rsb_a3", 100, 8e-3, 1e-4, lambda e: along_cosine(8e-3, 1e-6, e / 100)),
     ],
 )
-def test_a_rate_is_that_of_the_published_loop(
+def test_rates_equal_those_of_the_published_loop(
     name: str, epochs: int, peak: float, start: float, later: Callable[[int], float]
 ) -> None:
     config = parse(load(CONFIGS / f"{name}.py").get_config())
@@ -125,7 +125,7 @@ def test_a_rate_is_that_of_the_published_loop(
 
 
 @pytest.mark.parametrize("path", mostly_slow("digits", "mnist"))
-def test_a_recipe_makes_a_step_that_types(path: Path, tmp_path: Path) -> None:
+def test_the_step_of_a_recipe_can_be_traced(path: Path, tmp_path: Path) -> None:
     mesh = data_mesh(jax.devices()[:1])
     setup = prepare_run(on_made_up_data(parse(load(path).get_config()), tmp_path), mesh)
     data = setup.config.data
@@ -148,8 +148,8 @@ def test_a_recipe_makes_a_step_that_types(path: Path, tmp_path: Path) -> None:
 def cut(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave a row of the table two stages of one block each, or a U-Net one level.
 
-    The time goes into tracing the network five times, and into compiling what draws and digests
-    the arrays: once for each shape, and equal widths have few.
+    Most time is spent tracing the network five times, and compiling the functions that draw and
+    digest arrays, once for each shape; equal widths have few shapes.
     """
     network, short = create_model(name), {}
     if hasattr(network, "stage_sizes"):

@@ -1,4 +1,4 @@
-"""A data set of masks small enough to make in a test: bright discs on noise."""
+"""A data set of masks, small enough to create in a test: bright discs on noise."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 @pytest.fixture
 def photo() -> np.ndarray:
-    """A smooth uint8 (48, 64, 3) image: JPEG changes it little, every corner differs."""
+    """A smooth uint8 (48, 64, 3) image, whose corners differ; JPEG hardly changes it."""
     coarse = np.random.default_rng(0).integers(256, size=(6, 8, 3), dtype=np.uint8)
     return cv2.resize(coarse, (64, 48), interpolation=cv2.INTER_CUBIC)
 
@@ -24,7 +24,7 @@ Encode = Callable[..., bytes]
 
 @pytest.fixture
 def encode() -> Encode:
-    """Encode (image, format, options) with Pillow, which is not what the library decodes with."""
+    """Encode (image, format, options) with Pillow, which the library does not use for decoding."""
     return _encode
 
 
@@ -38,7 +38,7 @@ def _encode(image: np.ndarray | Image.Image, kind: str, **options: object) -> by
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three classes of grey images whose value says class and number: 9 to train, 6 to evaluate."""
+    """Three classes of gray images, their values class and number: 9 to train, 6 to evaluate."""
     for split, count in (("train", 3), ("val", 2)):
         for label, name in enumerate(("ant", "bee", "cat")):
             directory = tmp_path / "images" / split / name

@@ -1,4 +1,4 @@
-"""Settings that cannot work are refused where they are written."""
+"""Invalid settings are refused as soon as a config is made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flax_resnet.data import DataConfig, MaskConfig
 from flax_resnet.errors import InputError
 
 
-def test_lists_become_tuples_as_a_config_read_from_json_needs():
+def test_lists_from_json_become_tuples():
     config = DataConfig(mean=[0.1, 0.2, 0.3], crop_scale=[0.5, 1.0])
     assert config.mean == (0.1, 0.2, 0.3)
     assert DataConfig(**dataclasses.asdict(config)) == config
@@ -34,7 +34,7 @@ def test_lists_become_tuples_as_a_config_read_from_json_needs():
         ({"max_errors": -1}, "max_errors"),
     ],
 )
-def test_a_value_that_cannot_work_is_an_error_that_names_it(settings, message):
+def test_an_invalid_value_is_an_error_that_names_it(settings, message):
     with pytest.raises(InputError, match=message):
         DataConfig(**settings)
 
@@ -64,7 +64,7 @@ MASKS = MaskConfig(
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in dataclasses.fields(MaskConfig)])
-def test_a_setting_of_masks_is_refused_where_the_source_has_none(name):
+def test_mask_settings_are_refused_for_sources_without_masks(name):
     settings = {name: getattr(MASKS, name)}
     message = rf"config\.data\.masks\.{name} is .*; expected .* config\.data\.source is 'digits'"
     with pytest.raises(InputError, match=message):

@@ -26,19 +26,19 @@ def test_an_epoch_visits_every_example_once(seed, epoch, length):
     assert sorted(place.example for place in visited) == list(range(length))
 
 
-def test_epochs_and_seeds_have_orders_of_their_own():
+def test_every_epoch_and_seed_has_its_own_order():
     orders = [permutation(seed, epoch, 50).tobytes() for seed in range(5) for epoch in range(5)]
     assert len(set(orders)) == 25
 
 
-def test_the_order_is_fixed_for_all_time():
-    # A change here would break the resumption of every run that was begun before it.
+def test_the_order_never_changes():
+    # A change here would break resuming every run that was started before it.
     assert permutation(0, 0, 8).tolist() == [5, 0, 6, 1, 7, 2, 4, 3]
     assert example_rng(1, 2, 3).integers(1000, size=3).tolist() == [120, 739, 743]
 
 
 @given(seeds, st.integers(0, 1000), lengths, st.integers(1, 5))
-def test_with_repeats_an_epoch_holds_one_in_so_many_examples(seed, epoch, length, repeats):
+def test_an_epoch_with_repeats_holds_a_fraction_of_the_examples(seed, epoch, length, repeats):
     visited = [locate(epoch * length + step, seed, length, repeats) for step in range(length)]
     order = permutation(seed, epoch, length)[: -(-length // repeats)]
     assert [place.example for place in visited] == np.repeat(order, repeats)[:length].tolist()
@@ -80,7 +80,7 @@ def test_the_repeats_of_an_example_are_far_apart_in_its_batch(seed, number, repe
 
 
 @given(seeds, st.integers(0, 100), st.integers(0, 10**7))
-def test_an_example_has_random_choices_of_its_own(seed, epoch, index):
+def test_every_example_has_its_own_random_choices(seed, epoch, index):
     def drawn(seed: int, epoch: int, index: int) -> bytes:
         return example_rng(seed, epoch, index).bytes(16)
 

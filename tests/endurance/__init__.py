@@ -1,1 +1,1 @@
-"""Tests too long for the suite, as programs: kills, hours of training, many processes."""
+"""Programs that test too long for the suite: kills, hours of training, many processes."""

@@ -147,7 +147,7 @@ def _run_through(start: Start, workdir: Path) -> Pace:
 
 def _table(result: dict[str, Any]) -> Table:
     table = Table(title=f"{result['signal']}, {result['processes']} process(es)")
-    for column in ("kill", "moment", "goes on from", "steps to repeat", "ended after", "status"):
+    for column in ("kill", "moment", "continues from", "steps to repeat", "ended after", "status"):
         table.add_column(column, justify="left" if column == "moment" else "right")
     for number, kill in enumerate(result["kills"], start=1):
         ends = kill["ends"]

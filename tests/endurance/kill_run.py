@@ -259,7 +259,7 @@ def _wrong_start(processes: Sequence[RunProcess], before: int) -> list[str]:
     """Return a fault if the run did not continue from the newest saved step."""
     said = _GOING_ON.search(processes[0].said())
     if said and int(said[1]) != before:
-        return [f"the run went on from step {said[1]}, but step {before} was saved"]
+        return [f"the run continued from step {said[1]}, but step {before} was saved"]
     return []
 
 

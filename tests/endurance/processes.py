@@ -9,8 +9,9 @@ images, and which processes wrote the metrics.
 
 The network computes in float64. In float32 the losses agree for only about 20 steps, and no more is
 required of the two float32 runs at the end of the table: gradients and batch-norm statistics are
-sums over devices, another order rounds differently, and training amplifies the difference without
-bound. The exit status is 1 if anything else differs, or if losses differ by more than --bound.
+sums over devices, a different order rounds differently, and training amplifies the difference
+without bound. The exit status is 1 if anything else differs, or if losses differ by more than
+--bound.
 """
 
 import argparse
@@ -163,7 +164,7 @@ def loss_difference(expected: Sequence[Row], found: Sequence[Row]) -> float:
 
 
 def compare_accuracies(expected: Sequence[Row], found: Sequence[Row]) -> list[str]:
-    """Return a fault if evaluations have other accuracies."""
+    """Return a fault if evaluations have different accuracies."""
     accuracy, accuracy_found = (
         {_name(row): row["top1"] for row in rows if "top1" in row} for rows in (expected, found)
     )

@@ -35,7 +35,7 @@ def test_a_run_too_short_for_its_kills_is_refused():
 
 
 class Process:
-    """Stands for a process that has ended."""
+    """A stand-in for a process that has ended."""
 
     def __init__(self, code, errors=()):
         self.code, self._errors = code, list(errors)

@@ -8,7 +8,7 @@ from tests.endurance.batch_record import compare_streams, merge, read_records
 from tests.endurance.processes import CASES, Case, Outcome, compare
 
 IMAGES = {"eval": 10, "test": 20}
-# Two batches of four examples, by one process and by two.
+# Two batches of four examples, read by one process and by two.
 ALONE = {"reads": [[at, 0, 9 - at] for at in range(8)], "rows": list("abcdefgh"), "writes": 2}
 FIRST = {"reads": [[at, 0, 9 - at] for at in (0, 1, 4, 5)], "rows": list("abef"), "writes": 2}
 SECOND = {"reads": [[at, 0, 9 - at] for at in (2, 3, 6, 7)], "rows": list("cdgh"), "writes": 0}

@@ -12,7 +12,7 @@ MIB = 2**20
 
 
 def samples(memory, files=lambda at: 7):
-    """Return a sample every 10 seconds of 600, of so many bytes and files at a second."""
+    """Return samples every 10 of 600 seconds; memory and files are functions of time."""
     return [
         (float(at), Holding(0, int(memory(at)), files(at), threads=9, processes=1))
         for at in range(0, 601, 10)

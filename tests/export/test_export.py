@@ -1,4 +1,4 @@
-"""Exported networks in their own runtimes have the logits of the network here."""
+"""Exported networks have the same logits in their own runtimes."""
 
 import functools
 import json

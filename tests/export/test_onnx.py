@@ -1,4 +1,4 @@
-"""ONNX models in onnxruntime have the logits of the network here, for batches of any size."""
+"""ONNX models have the same logits in onnxruntime, for batches of any size."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A person's pictures, found, looked at and split."""
+"""A user's images: found, checked and split."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_folders_are_found_with_their_splits(folder):
     assert {row.split for row in find_labeled_images(folder / "train")} == {"train"}
 
 
-def test_a_tables_paths_start_from_its_folder_or_from_the_pictures(folder, tmp_path):
+def test_paths_in_a_table_are_relative_to_its_folder_or_the_images(folder, tmp_path):
     (tmp_path / "labels").mkdir()
     table = tmp_path / "labels" / "t.csv"
     shutil.copy(folder / "train" / "ant" / "0.png", tmp_path / "labels" / "own.png")
@@ -48,7 +48,7 @@ def test_a_tables_paths_start_from_its_folder_or_from_the_pictures(folder, tmp_p
     assert [row.file for row in find_labeled_images(folder, table, True)] == ["/etc/hostname"]
 
 
-def test_what_is_no_picture_is_left_out_with_a_reason(folder):
+def test_unreadable_images_are_left_out_with_a_reason(folder):
     bad = folder / "train" / "bee" / "9.jpg"
     bad.write_bytes(b"hello world")
     rows = [*find_labeled_images(folder), Row(str(folder / "gone.png"), "cat")]
@@ -61,7 +61,7 @@ def test_what_is_no_picture_is_left_out_with_a_reason(folder):
     assert "No such file" in reasons[str(folder / "gone.png")]
 
 
-def test_a_class_of_which_nothing_is_left_is_an_error(folder):
+def test_a_class_without_readable_images_is_an_error(folder):
     for path in (folder / "train" / "bee").iterdir():
         path.write_bytes(b"hello world")
     with pytest.raises(
@@ -71,7 +71,7 @@ def test_a_class_of_which_nothing_is_left_is_an_error(folder):
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.2, 0.5, 0.99])
-def test_every_class_is_split_alike_and_keeps_a_picture(fraction):
+def test_every_class_is_split_and_keeps_a_training_image(fraction):
     rows = made(ant=100, bee=10, cat=2, dog=1)
     split = hold_out(rows, fraction, seed=0)
     assert [row._replace(split="train") for row in split] == rows
@@ -80,13 +80,13 @@ def test_every_class_is_split_alike_and_keeps_a_picture(fraction):
         assert held[label] == min(max(round(fraction * count), 1), count - 1)
 
 
-def test_the_seed_decides_which(folder):
+def test_the_seed_decides_which_images_are_held_out(folder):
     rows = made(ant=50, bee=50)
     assert hold_out(rows, 0.2, 1) == hold_out(rows, 0.2, 1)
     assert hold_out(rows, 0.2, 1) != hold_out(rows, 0.2, 2)
 
 
-def test_a_validation_split_that_is_there_stays(folder):
+def test_an_existing_validation_split_is_kept(folder):
     rows = find_labeled_images(folder)
     assert hold_out(rows, 0.2, 0) == rows
 
@@ -99,10 +99,10 @@ def test_a_validation_split_that_is_there_stays(folder):
         (made(ant=3, bee=3), 1.0, "is 1; expected one between 0 and 1"),
     ],
 )
-def test_what_cannot_be_split_is_an_error(rows, fraction, message):
+def test_images_that_cannot_be_split_are_an_error(rows, fraction, message):
     with pytest.raises(InputError, match=message):
         hold_out(rows, fraction, 0)
 
 
-def test_classes_with_one_picture_are_known():
+def test_classes_with_one_image_are_found():
     assert single_classes(hold_out(made(ant=3, bee=1, cat=1), 0.2, 0)) == ["bee", "cat"]

@@ -1,4 +1,4 @@
-"""Settings that fit a person's pictures and the weights."""
+"""Settings chosen for a user's images and the weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,23 +22,23 @@ Config = Callable[..., Any]
     ("pictures", "wanted", "devices", "size"),
     [
         (2, None, 1, 2),
-        (5, None, 8, 8),  # one device would have no picture otherwise
+        (5, None, 8, 8),  # otherwise one device would have no image
         (60, None, 1, 8),
         (200, None, 1, 16),
         (200, None, 8, 16),
         (5_000, None, 1, 64),
         (60, 100, 1, 60),
         (60, 100, 8, 56),
-        (60, 30, 8, 30),  # which the trainer refuses: it was asked for
+        (60, 30, 8, 30),  # requested, although the trainer refuses it
     ],
 )
-def test_a_batch_is_no_larger_than_the_set(
+def test_a_batch_is_no_larger_than_the_data_set(
     pictures: int, wanted: int | None, devices: int, size: int
 ) -> None:
     assert fitting_batch(pictures, wanted, devices) == size
 
 
-def test_few_pictures_are_seen_more_often() -> None:
+def test_few_images_are_seen_more_often() -> None:
     few, many = (finetune_config("csv:x", Counts(n, 10), None) for n in (100, 10_000))
     assert (few.epochs, many.epochs) == (200, 30)
     assert (few.data.batch_size, many.data.batch_size) == (8, 64)
@@ -52,7 +52,7 @@ def test_random_weights_train_everything_at_the_networks_size() -> None:
     assert finetune_config("csv:x", Counts(9, 9), None).model.name == "resnet18"
 
 
-def test_what_is_given_is_taken() -> None:
+def test_given_settings_are_used() -> None:
     config = finetune_config(
         "csv:x", Counts(100, 20, 7), None,
         epochs=3, batch_size=50, image_size=96, rate=0.5, seed=7,
@@ -62,7 +62,7 @@ def test_what_is_given_is_taken() -> None:
     assert (config.schedule.learning_rate, config.schedule.scale_for) == (0.5, None)
 
 
-def test_published_weights_bring_network_and_preprocessing() -> None:
+def test_published_weights_determine_network_and_preprocessing() -> None:
     config = finetune_config("csv:x", Counts(200, 50), "timm/resnet50.a1_in1k")
     assert (config.model.name, config.model.pretrained) == ("resnet50", "timm/resnet50.a1_in1k")
     assert (config.data.image_size, config.data.interpolation) == (224, "bicubic")
@@ -78,7 +78,7 @@ def test_published_weights_bring_network_and_preprocessing() -> None:
         ("highway10", {"fc"}),
     ],
 )
-def test_what_learns_first_is_behind_the_last_stage(name: str, behind: set[str]) -> None:
+def test_only_parts_after_the_last_stage_learn_first(name: str, behind: set[str]) -> None:
     pattern = finetune_config("csv:x", Counts(200, 50), "timm/resnet50.a1_in1k").freeze
     paths = traverse_util.flatten_dict(variable_shapes(create_model(name))["params"])
     assert {path[0] for path in paths if not selected(pattern, path)} == behind
@@ -106,6 +106,6 @@ def test_a_saved_folder_brings_its_preprocessing(tiny_config: Config, tmp_path: 
     assert (config.model.name, config.data.image_size, config.data.mean) == ("tiny", 12, (0.4,))
 
 
-def test_weights_that_nobody_knows_are_an_error() -> None:
+def test_unknown_weights_are_an_error() -> None:
     with pytest.raises(InputError, match="does not exist"):
         finetune_config("csv:x", Counts(20, 5), "./no/such/weights")

@@ -14,7 +14,7 @@ from flax_resnet.finetune.split import settle_split
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Ten pictures of each of two classes."""
+    """Ten images of each of two classes."""
     for name in ("ant", "bee"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(10):
@@ -23,14 +23,14 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_a_split_stays_whatever_comes_to_the_pictures(photos: Path, tmp_path: Path) -> None:
+def test_a_split_does_not_change_when_images_are_added(photos: Path, tmp_path: Path) -> None:
     first, _ = settle_split(tmp_path / "run", photos)
     assert sum(row.split == "validation" for row in first) == 4
     shutil.copy(photos / "ant" / "0.png", photos / "ant" / "new.png")
     assert settle_split(tmp_path / "run", photos) == (first, {})
 
 
-def test_the_split_is_a_source_also_where_the_project_has_moved(
+def test_the_split_is_a_source_even_after_the_project_has_moved(
     photos: Path, tmp_path: Path
 ) -> None:
     settle_split(tmp_path / "run", photos)
@@ -43,9 +43,7 @@ def test_the_split_is_a_source_also_where_the_project_has_moved(
     assert all(np.size(validation[index]["image"]) for index in range(4))
 
 
-def test_links_to_elsewhere_are_followed_when_the_user_says_so(
-    photos: Path, tmp_path: Path
-) -> None:
+def test_links_out_of_the_folder_are_followed_on_request(photos: Path, tmp_path: Path) -> None:
     elsewhere = (photos / "ant").rename(tmp_path / "ant")
     (photos / "ant").symlink_to(elsewhere)
     with pytest.raises(InputError, match="finetune: --follow-links"):
@@ -68,7 +66,7 @@ def test_other_choices_are_refused(photos: Path, tmp_path: Path) -> None:
         settle_split(tmp_path / "run", photos / "ant")
 
 
-def test_another_run_is_left_alone(photos: Path, tmp_path: Path) -> None:
+def test_the_folder_of_another_run_is_not_changed(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")
     with pytest.raises(InputError, match="has a run of other data"):
@@ -76,7 +74,7 @@ def test_another_run_is_left_alone(photos: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "split.csv").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(photos: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written to"):
         settle_split(tmp_path / "file" / "run", photos)

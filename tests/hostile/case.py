@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Case(NamedTuple):
-    """One row: the input in words, what is done with it in a folder, and the message."""
+    """One row: a description of the input, what is done with it in a folder, and the message."""
 
     input: str
     run: Callable[[Path], object]

@@ -1,4 +1,4 @@
-"""Archives and weights, and what is wrong with them."""
+"""Damaged or malicious archives and weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def weights(make: Callable[[Path], Path]) -> Callable[[Path], object]:
 
 
 def hub_config(text: str) -> Callable[[Path], object]:
-    """Evaluate weights that lie beside this config.json."""
+    """Evaluate weights that are stored beside this config.json."""
     return lambda folder: __main__.main(
         ["eval", str(made.weights_folder(folder / "weights", text)), "--data", "digits"]
     )

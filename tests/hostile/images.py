@@ -1,4 +1,4 @@
-"""Folders of images and masks, and what is wrong with them."""
+"""Damaged or malicious folders of images and masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad input, made: images that lie, archives that lead astray, weights that claim too much."""
+"""Bad input: images and weights with false headers, and archives with dangerous paths."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(height: int, width: int, *chunks: bytes) -> bytes:
-    """Return a PNG of whatever comes after its header."""
+    """Return a PNG with these bytes after its header."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks)
 
 
 def lying_chunk() -> bytes:
-    """Return a PNG of which one chunk says that 2 GiB follow."""
+    """Return a PNG with a chunk that claims to have 2 GiB."""
     return png(12, 10, struct.pack(">I", 2**31 - 1) + b"tEXt", encoded("PNG"))
 
 
@@ -54,17 +54,17 @@ def broken_animation() -> bytes:
 
 
 def two_frames() -> bytes:
-    """Return a JPEG that shows a small frame to a simple reader and a vast one to libjpeg."""
+    """Return a JPEG in which simple readers see a small frame and libjpeg a huge one."""
     data = encoded("JPEG")
     at = data.index(b"\xff\xc0")
     frame = data[at : at + 19]
     vast = frame[:5] + struct.pack(">HH", 32_000, 32_000) + frame[9:]
-    # The code 00 is none: libjpeg looks for the next marker, others believe the length.
+    # 00 is not a marker code: libjpeg looks for the next marker, others trust the length.
     return data[:2] + b"\xff\x00" + struct.pack(">H", 2 + len(vast)) + vast + data[2:]
 
 
 def sparse_file(path: Path, size: int) -> None:
-    """Make a file of so many bytes that takes no room."""
+    """Make a file of this size that takes no space."""
     with path.open("wb") as file:
         file.truncate(size)
 
@@ -81,14 +81,14 @@ def archive(path: Path, name: str = VALIDATION_IMAGE, data: bytes = b"", **field
 
 
 def safetensors(path: Path, header: object, data: bytes = b"") -> Path:
-    """Write a safetensors file with whatever header."""
+    """Write a safetensors file with any header."""
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
     return path
 
 
 def array(shape: list[int], start: int, end: int, dtype: str = "F32") -> dict[str, object]:
-    """Return what the header of a safetensors file says of an array."""
+    """Return the header entry of an array in a safetensors file."""
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
 
 
@@ -121,5 +121,5 @@ def mask_folder(path: Path) -> Path:
 
 
 def odd_name(folder: Path) -> Path:
-    """Return a path with a line break, a terminal's command and a byte that is no UTF-8."""
+    """Return a path with a line break, a terminal command and a byte that is not UTF-8."""
     return folder / os.fsdecode(b"a\nb\x1b[31m\xff.jpg")

@@ -1,4 +1,4 @@
-"""A run, or weights, that pictures can be shown to."""
+"""Predictions and features of images, by a run or by weights."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def predictor(tiny_run: Path) -> Predictor:
 
 
 @pytest.mark.parametrize("count", [pytest.param(8, marks=pytest.mark.slow), 1, 19])
-def test_probabilities_are_those_of_the_run_whatever_the_batch(
+def test_probabilities_equal_those_of_the_run_for_any_batch_size(
     tiny_run: Path, predictor: Predictor, count: int
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
@@ -32,7 +32,7 @@ def test_probabilities_are_those_of_the_run_whatever_the_batch(
     chex.assert_trees_all_close(found, np.asarray(jax.nn.softmax(logits)), rtol=1e-4, atol=1e-6)
 
 
-def test_no_pictures_have_no_probabilities(predictor: Predictor) -> None:
+def test_no_images_give_no_probabilities(predictor: Predictor) -> None:
     assert predictor.probabilities(np.zeros((0, 8, 8, 3), np.uint8)).shape == (0, 10)
 
 
@@ -51,7 +51,7 @@ def test_features_are_a_stages_channels_averaged(tiny_run: Path, predictor: Pred
         predictor.features(pixels, "layer9")
 
 
-def test_pictures_of_any_size_and_colour_are_prepared(predictor: Predictor) -> None:
+def test_images_of_any_size_and_color_are_prepared(predictor: Predictor) -> None:
     grey = np.full((30, 50), 77, np.uint8)
     encoded = cv2.imencode(".png", grey)[1].tobytes()
     assert predictor.prepare(encoded).tolist() == np.full((8, 8, 3), 77).tolist()

@@ -1,4 +1,4 @@
-"""Classes of many images in many files: every image once."""
+"""Predictions for many images in many files, every image once."""
 
 import json
 from pathlib import Path

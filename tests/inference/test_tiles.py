@@ -1,4 +1,4 @@
-"""Large images tile by tile: what a network sees of the whole, if it sees no farther."""
+"""Predictions for large images by tiles, which equal those for the whole image."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ REACH = 3
 
 @pytest.fixture
 def apply():
-    """Return a random convolution that sees three pixels far, zeros beyond the border."""
+    """Return a random convolution that reaches three pixels, with zeros beyond the border."""
     kernel = jax.random.normal(jax.random.key(0), (2 * REACH + 1, 2 * REACH + 1, 2, 3))
 
     def convolve(images: np.ndarray) -> jax.Array:
@@ -57,6 +57,6 @@ def test_an_image_that_fits_a_tile_is_seen_in_one_piece(apply) -> None:
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(6, 3), (6, -1), (0, 0)])
-def test_tiles_without_a_centre_are_refused(apply, tile: int, overlap: int) -> None:
+def test_tiles_without_a_center_are_refused(apply, tile: int, overlap: int) -> None:
     with pytest.raises(InputError, match=rf"tiles of {tile} pixels with {overlap} of context"):
         predict_tiled(apply, picture(20, 20), tile, overlap)

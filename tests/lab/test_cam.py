@@ -54,7 +54,7 @@ def test_the_mean_of_a_map_and_the_bias_are_the_logit(model: Any) -> None:
 
 
 def test_grad_cam_at_the_last_stage_is_the_positive_part_of_cam() -> None:
-    """There the gradient of a logit is its column of the matrix over the number of places."""
+    """There the gradient of a logit is its column of the matrix over the number of positions."""
     variables = variables_of(POST)
     maps = cam.class_maps(POST, variables, IMAGES)[1]
     chosen = np.maximum(np.asarray(maps)[np.arange(5), :, :, CLASSES], 0)

@@ -17,6 +17,6 @@ def test_first_images_are_those_of_an_evaluation() -> None:
     np.testing.assert_allclose(images, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_no_more_images_come_than_there_are() -> None:
+def test_no_more_images_are_returned_than_exist() -> None:
     data = open_dataset(DATASETS["digits"])
     assert len(first_images(data, 10_000, "test")[1]) == len(data.test)

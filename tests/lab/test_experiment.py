@@ -1,4 +1,4 @@
-"""The table of experiments, their settings, and what a run leaves behind."""
+"""The table of experiments, their settings, and the files that a run writes."""
 
 import json
 from pathlib import Path
@@ -43,17 +43,17 @@ def test_settings_are_written_as_they_are_read(name: str) -> None:
         ("seeds=0", "seeds is 0; expected at least 1"),
     ],
 )
-def test_settings_that_cannot_be_are_errors(word: str, message: str) -> None:
+def test_invalid_settings_are_errors(word: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         change_settings(Settings(), [word])
 
 
-def test_an_unknown_experiment_is_an_error_with_near_names() -> None:
+def test_an_unknown_experiment_is_an_error_with_similar_names() -> None:
     with pytest.raises(InputError, match="Did you mean 'degradation'"):
         load_experiment("degredation")
 
 
-def test_a_run_leaves_numbers_a_plot_and_a_sentence(tmp_path: Path) -> None:
+def test_a_run_writes_numbers_a_plot_and_a_sentence(tmp_path: Path) -> None:
     report = perform("walk", tmp_path)
     facts = json.loads(report.numbers.read_text())
     assert facts["experiment"] == "walk"
@@ -69,7 +69,7 @@ def test_known_data_has_settings_and_other_data_is_a_source() -> None:
     assert (other.source, other.image_size) == ("folder:pictures", 64)
 
 
-def test_arrays_are_written_as_lists_and_what_is_no_number_as_null() -> None:
+def test_arrays_are_written_as_lists_and_nan_as_null() -> None:
     from flax_resnet.lab.report import _plain
 
     assert _plain(np.float32([[1.23456789, np.nan]])) == [[1.23457, None]]

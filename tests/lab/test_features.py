@@ -1,4 +1,4 @@
-"""Features: neighbours by cosine, votes, embeddings, and all of it for one network."""
+"""Features: neighbors by cosine, votes and embeddings."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from flax_resnet.lab.weights import Trained, random_variables
 SMALL = dict(widths=(4, 8), stem="cifar", num_classes=10, in_channels=1, image_size=8)
 
 
-def test_neighbours_are_those_of_the_same_direction() -> None:
+def test_neighbors_have_the_same_direction() -> None:
     known = np.array([[1.0, 0.0], [0.0, 1.0], [5.0, 4.0]])
     asked = np.array([[10.0, 1.0], [0.3, 0.2]])
     assert features.nearest(known, asked, 2).tolist() == [[0, 2], [2, 0]]
@@ -28,7 +28,7 @@ def test_a_vote_goes_to_the_most_frequent_label_or_to_the_nearer_one() -> None:
 
 
 @pytest.mark.parametrize("order", ["post", "pre"])
-def test_every_part_is_described_as_the_network_gives_it(order: str, init: Any) -> None:
+def test_features_of_every_part_equal_the_networks(order: str, init: Any) -> None:
     model = ResNet((1, 1), order=order, **SMALL)
     images = jax.random.normal(jax.random.key(0), (features._BATCH + 3, 8, 8, 1))
     variables = init(model, images[:1])
@@ -101,6 +101,6 @@ def test_networks_with_other_classes_have_no_accuracy(
 
 
 @pytest.mark.parametrize("settings", [{"embedding": "umap"}, {"neighbours": 0}, {"limit": 3}])
-def test_what_cannot_be_searched_or_drawn_is_refused(settings: Any) -> None:
+def test_invalid_settings_are_refused(settings: Any) -> None:
     with pytest.raises(InputError, match=r"embedding|neighbours"):
         features.Settings(**settings)

@@ -22,9 +22,9 @@ def test_layers_are_named_from_the_images_to_the_head(init: Any) -> None:
 
 
 @pytest.mark.parametrize("order", [pytest.param("post", marks=pytest.mark.slow), "pre"])
-def test_blocks_of_zeros_hand_changes_on_as_they_are(order: str, init: Any) -> None:
+def test_blocks_of_zeros_pass_on_changes_unchanged(order: str, init: Any) -> None:
     arguments = dict(stage_sizes=(1, 3), widths=(4, 8), num_classes=3, image_size=8, order=order)
-    # Without a rectifier around them, every block of zeros is 1 + 0.
+    # Without rectifiers, the derivative of every block of zeros is 1 + 0.
     model = create_model("cifar_resnet20", **arguments, zero_init_last=True, activation="identity")
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
     gain = gradients.gains(model, images, directions=2)(init(model, images))
@@ -39,7 +39,7 @@ def test_every_layer_and_block_is_measured(tiny: dict[str, Any]) -> None:
     assert result.bare_gradient.shape == (2, 1, 8)
     assert result.gain.shape == (2, 2, 1, 3)
     assert np.all(result.gradient > 0)
-    np.testing.assert_allclose(result.gain[..., -1], 1.0, rtol=1e-5)  # behind the last block
+    np.testing.assert_allclose(result.gain[..., -1], 1.0, rtol=1e-5)  # after the last block
     assert "plain-8" in gradients.finding(result)
     assert len(gradients.draw(result).axes) == 4
 

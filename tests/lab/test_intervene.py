@@ -78,7 +78,7 @@ def test_the_gradient_of_the_last_output_is_that_of_the_head(images: jax.Array, 
     assert norms.shape == (2,)
     logits, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
     of_logits = (jax.nn.softmax(logits) - jax.nn.one_hot(labels, 3)) / 2
-    pixels = 4 * 4  # the mean of which the head sees
+    pixels = 4 * 4  # the head sees their mean
     of_maps = of_logits @ variables["params"]["linear"]["kernel"].T / pixels
     np.testing.assert_allclose(norms[1], jnp.linalg.norm(of_maps) * np.sqrt(pixels), rtol=1e-9)
 

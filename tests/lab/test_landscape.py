@@ -33,7 +33,7 @@ def test_the_middle_of_every_surface_is_the_network(tiny: dict[str, Any]) -> Non
     assert len(landscape.draw(result).axes) == 4  # two planes, the lines, the color bar
 
 
-def test_flatness_is_the_way_to_a_rise_of_one() -> None:
+def test_flatness_is_the_distance_to_a_rise_of_one() -> None:
     places = np.linspace(-2, 2, 41)
     assert landscape.flatness(places[None] ** 2, places) == pytest.approx(1.1)  # the next point
     assert landscape.flatness(0 * places[None], places) == pytest.approx(2.0)  # the end

@@ -53,6 +53,6 @@ def test_gradients_whose_squares_vanish_are_measured(init: Any) -> None:
     head = variables["params"]["linear"]
     small = jax.tree.map(jnp.array, variables)
     small["params"]["linear"] = {"kernel": 1e-25 * head["kernel"], "bias": head["bias"]}
-    # With hardly any logits, both classes are as likely; so they nearly were before.
+    # With tiny logits both classes are equally likely, as they nearly were before.
     ratio = measure(small, around) / norm
     assert 1e-26 < ratio < 1e-24

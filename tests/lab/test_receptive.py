@@ -1,4 +1,4 @@
-"""Receptive fields: gradients fill the squares of theory, and the effective field is smaller."""
+"""Receptive fields: gradients fill the theoretical squares, and the effective field is smaller."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def row(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "model", [ResNet(**CIFAR), DenseNet((1, 1), 8, 0, stem="cifar", num_classes=2, image_size=8)]
 )
-def test_the_gradient_is_zero_outside_the_square_of_theory_and_nowhere_in_it(model: Any) -> None:
+def test_the_gradient_is_nonzero_exactly_in_the_theoretical_square(model: Any) -> None:
     size = receptive.fitting_size(model)
     images = receptive.noise(jax.random.key(0), model, 2, size)
     variables = random_variables(model, jax.random.key(1), images)
@@ -57,7 +57,7 @@ def test_a_square_holds_its_share() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("row")
-def test_shortcuts_leave_theory_alone() -> None:
+def test_shortcuts_do_not_change_the_theoretical_field() -> None:
     result = receptive.run(receptive.Settings(network="tiny", images=2, seeds=2))
     assert result.kinds == ("plain", "residual")
     assert (result.measured == result.theory).all()

@@ -1,4 +1,4 @@
-"""Feature reuse: kernels divided by the layers that they read."""
+"""Feature reuse: kernels split by the layers that they read."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def test_the_head_reads_the_last_block() -> None:
     assert kernel.shape == (6 + 3 + 3 + 3, 4)
     kernel[:12], kernel[12:] = 3.0, 4.0
     weights = reuse.source_weights(SMALL.clone(stage_sizes=(2, 1)), variables)
-    # The second block has one layer: the head stands where the reader behind it does.
+    # The second block has one layer, so the head takes the place of the reader after it.
     np.testing.assert_array_equal(weights[1, 1], [3, 4, np.nan])
     assert np.isnan(weights[1, 2]).all()
 
@@ -48,7 +48,7 @@ def test_equal_kernels_prefer_no_source() -> None:
     assert newest == given == 1
 
 
-def test_preferences_are_over_the_mean_of_all_sources() -> None:
+def test_preferences_are_relative_to_the_mean_of_all_sources() -> None:
     nan = np.nan
     weights = np.array([[[[5, nan, nan], [1.0, 3.0, nan], [1, 1, 1]]]])
     newest, given = reuse.preference(weights)

@@ -28,10 +28,10 @@ def test_claims_are_computed(result: walk.Result) -> None:
 def test_claims_that_do_not_hold_are_marked(result: walk.Result) -> None:
     wrong = {name for name, ok in zip(result.names, result.ok, strict=True) if not ok}
     assert wrong == {
-        "reason of the sum",  # a kernel of zeros makes nothing of any input: the bias is positive
+        "reason of the sum",  # a kernel of zeros ignores any input: the bias is positive
         "mismatch",  # torch and jax name the left operand first, and that is `out`
         "blocked highway",  # 1 + F' is 0 where F' is -1
-        "identity of anything",  # the last ReLU removes what is negative
+        "identity of anything",  # the last ReLU removes negative values
         "quiet start",  # batch norm makes the branch as large as the input
     }
     assert walk.finding(result).startswith("9 of 14 claims hold; these do not")

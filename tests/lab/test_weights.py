@@ -1,4 +1,4 @@
-"""One network for an experiment: trained here, of a run, or of a folder of weights."""
+"""One network for an experiment: trained here, from a run, or from a folder of weights."""
 
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def test_a_network_is_trained_here(tiny: dict[str, Any], monkeypatch: pytest.Mon
     assert trained.model.stage_sizes == (1, 1)
     assert trained.name == "tiny cut to 1+1 blocks"
     assert trained.data == settings.data_config()
-    assert trained.variables["batch_stats"]["bn1"]["mean"].any()  # they have moved from zero
+    assert trained.variables["batch_stats"]["bn1"]["mean"].any()  # no longer zero
 
 
 @pytest.mark.slow
@@ -76,12 +76,12 @@ def test_other_families_are_refused() -> None:
         weights.classifier(Conv(1, 1))
 
 
-def test_one_network_is_one() -> None:
+def test_several_seeds_are_refused() -> None:
     with pytest.raises(InputError, match="change seed instead"):
         weights.OneNetwork(seeds=2)
 
 
-def test_normalised_images_become_pixels_again() -> None:
+def test_normalized_images_become_pixels_again() -> None:
     config = DataConfig(channels=3)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
     images = normalize(jnp.asarray(pixels), config.mean, config.std)

@@ -48,7 +48,7 @@ def test_an_error_reaches_its_batch_and_later_batches_succeed() -> None:
     assert [int(found[at][0]) for at in (0, 2)] == [1, 2]  # type: ignore[index]
 
 
-def test_a_cancelled_request_does_not_affect_others() -> None:
+def test_a_canceled_request_does_not_affect_others() -> None:
     async def scene() -> np.ndarray:
         batcher = Batcher(lambda pixels: pixels[:, 0, 0, :], 4)
         task = asyncio.create_task(batcher.run())

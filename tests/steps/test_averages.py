@@ -1,4 +1,4 @@
-"""Averages of a run's variables: their numbers, and where a run keeps and shows them."""
+"""Averages of a run's variables: their values, and how a run stores and evaluates them."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ EMA = dict(steps=20, data__train_split="train[:80]", average__ema=0.8, average__
 
 
 def followed(config: AverageConfig, path: np.ndarray, steps_per_epoch: float = 10.0) -> Average:
-    """Return the average after the updates that lead through `path`, (updates + 1, size)."""
+    """Return the average after updates along `path`, (updates + 1, size)."""
     averaging = make_averaging(config, steps_per_epoch)
     assert averaging is not None
 
@@ -79,7 +79,7 @@ def test_an_exponential_average_follows_the_parameters_until_its_epoch(path: np.
 
 
 @pytest.mark.parametrize("every", [1, 10])
-def test_a_stochastic_weight_average_is_the_mean_of_what_it_saw(
+def test_a_stochastic_weight_average_is_the_mean_of_its_parameters(
     path: np.ndarray, every: int
 ) -> None:
     found = followed(AverageConfig(swa_from=2.0, every=every, precise_batches=1), path)
@@ -154,7 +154,7 @@ def evaluations(workdir: Path) -> list[dict[str, float]]:
     return [row for row in rows if row["kind"] == "eval"]
 
 
-def test_evaluation_shows_both_and_the_average_ranks(whole: Any, devices: Meshes) -> None:
+def test_both_are_evaluated_and_the_average_ranks(whole: Any, devices: Meshes) -> None:
     found = evaluations(whole.workdir)
     assert {"loss", "top1", "top5", "ema_loss", "ema_top1", "ema_top5"} <= found[-1].keys()
     best, mesh = restore(whole.workdir, mesh=devices(1)), devices(1)
@@ -184,7 +184,7 @@ def test_a_stopped_run_has_the_same_average(
 
 
 @pytest.mark.slow
-def test_an_average_can_come_and_go_between_starts(
+def test_an_average_can_be_added_or_dropped_between_starts(
     tiny_config: Configs, devices: Meshes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for stop, decay, every, words in (

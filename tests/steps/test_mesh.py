@@ -1,4 +1,4 @@
-"""The options that make a GPU deterministic, and that a step needs no others."""
+"""The options that make a GPU deterministic, which suffice for a training step."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ from flax_resnet.steps.step import StepParts, make_train_step
         ("tpu", True, None),
     ],
 )
-def test_gpus_alone_need_options(platform: str, deterministic: bool, options: Any) -> None:
+def test_only_gpus_need_options(platform: str, deterministic: bool, options: Any) -> None:
     mesh = SimpleNamespace(devices=np.array([SimpleNamespace(platform=platform)]))
     assert compiler_options(mesh, deterministic) == options
 

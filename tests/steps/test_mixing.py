@@ -26,7 +26,7 @@ def drawn(config: MixConfig, count: int = COUNT, seed: int = 0) -> Draws:
 
 
 def reference(images: np.ndarray, draws: Draws) -> np.ndarray:
-    """Mix image by image, as the papers say it, in float64."""
+    """Mix image by image in float64, as described in the papers."""
     mixed = images.astype(np.float64)
     for row in range(len(images)):
         block, within = divmod(row, 16)
@@ -41,7 +41,7 @@ def reference(images: np.ndarray, draws: Draws) -> np.ndarray:
 
 
 @pytest.mark.parametrize("per", ["batch", "pair", "element"])
-def test_mixed_images_are_those_of_the_papers(per: str) -> None:
+def test_mixed_images_equal_those_of_the_papers(per: str) -> None:
     config = MixConfig(mixup=0.4, cutmix=1.0, per=per)
     rng = np.random.default_rng(0)
     images = rng.standard_normal((32, HEIGHT, WIDTH, 3)).astype(np.float32)
@@ -89,8 +89,8 @@ def test_the_share_of_cutmix_is_that_of_the_clipped_box() -> None:
     assert (top <= bottom).all() and (left <= right).all() and (right <= WIDTH).all()
     area = (bottom - top) * (right - left) / (HEIGHT * WIDTH)
     np.testing.assert_allclose(draws.share, 1 - area, atol=1e-6)
-    # Before clipping, a box has a uniform area, and sides s, its root. On average s - s^2 / 4 of a
-    # side around a uniform center is inside.
+    # Before clipping, the area of a box is uniform, and its sides s are the root. Around a uniform
+    # center, s - s^2 / 4 of a side is inside on average.
     areas = np.linspace(0, 1, 100_001)
     expected = ((np.sqrt(areas) - areas / 4) ** 2).mean()
     assert area.mean() == pytest.approx(expected, abs=0.03)  # whole pixels: a little less
@@ -101,7 +101,7 @@ def test_switching_and_mixing_have_their_frequencies() -> None:
     draws = drawn(config)
     bound = 4 * np.sqrt(0.25 / COUNT)
     assert abs(draws.cuts.mean() - 0.3) < bound
-    # A cutmix box may be empty, and a share of mixup 1 to the last digit, without being left out.
+    # A cutmix box can be empty, and a share of mixup can round to 1, although the image is mixed.
     left_out = draws.share == 1
     assert 0.4 - bound < left_out.mean() < 0.4 + 2 * bound
     assert abs(draws.cuts[left_out].mean() - 0.3) < 3 * bound
@@ -142,7 +142,7 @@ def test_mixing_does_not_depend_on_the_number_of_devices(devices: Meshes, per: s
     }
     step = jax.jit(functools.partial(mix, config=MixConfig(0.4, 1.0, per=per)))
     key = jax.random.key(3)
-    # On 8 devices images cross from one to another, for each has 6.
+    # On 8 devices images move between devices, because each has 6.
     counts = (1, 8) if per == "pair" else (1, 2)
     alone, shared = (
         jax.device_get(step(put_batch(batch, devices(count)), key)) for count in counts

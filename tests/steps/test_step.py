@@ -88,7 +88,7 @@ def test_dropout_depends_only_on_seed_and_step(devices: Meshes) -> None:
 
 
 @pytest.mark.slow
-def test_mixing_depends_on_the_step_and_not_on_the_devices(devices: Meshes) -> None:
+def test_mixing_depends_on_the_step_but_not_on_the_devices(devices: Meshes) -> None:
     model, rate = create_model("tiny", in_channels=1), optax.constant_schedule(0.0)
     optimizer, mixing = optax.sgd(rate), MixConfig(mixup=0.4, cutmix=1.0)
 
@@ -106,7 +106,7 @@ def test_mixing_depends_on_the_step_and_not_on_the_devices(devices: Meshes) -> N
     np.testing.assert_allclose(losses(2), first, rtol=1e-5)
 
 
-def test_mixing_that_is_off_does_not_change_the_program(devices: Meshes) -> None:
+def test_disabled_mixing_does_not_change_the_program(devices: Meshes) -> None:
     model, rate, mesh = create_model("tiny"), optax.constant_schedule(0.1), devices(1)
     optimizer = optax.sgd(rate)
     state = jax.eval_shape(functools.partial(make_state, model, optimizer, (8, 8, 3)), KEY)

@@ -1,4 +1,4 @@
-"""Errors against goldens, as a benchmark."""
+"""Errors relative to goldens, as a benchmark."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Detect changes that make compiled programs compute, read, move or hold more.
+"""Detect changes that make compiled programs compute, read, move or store more.
 
 No test in this file asserts a time.
 """

@@ -5,7 +5,7 @@ import pytest
 from tools.recipes import PAGE, differences, load_recipes, measurements, page, summary
 
 
-def test_the_page_is_what_the_recipes_say():
+def test_the_page_is_up_to_date():
     assert PAGE.read_text() == page(load_recipes(), measurements()), (
         "docs/recipes.md is not up to date: python -m tools.recipes"
     )
@@ -29,7 +29,7 @@ def test_measurements_are_listed_by_recipe_and_variant(tmp_path):
     assert measurements(tmp_path) == {"digits": expected}
 
 
-def test_the_spread_is_that_of_the_seeds_and_the_test_split_counts_before_an_evaluation():
+def test_spreads_are_over_seeds_and_test_results_precede_evaluations():
     def run(variant, test=None, **accuracies):
         return {"variant": variant, "evaluations": [accuracies], "test": test}
 

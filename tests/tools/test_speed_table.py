@@ -1,4 +1,4 @@
-"""The tables of speed in README.md and docs/speed.md are what the committed results say."""
+"""The tables of speed in README.md and docs/speed.md agree with the committed results."""
 
 import json
 
@@ -24,7 +24,7 @@ def result(benchmark="train_step", date="2026-01-01", ratio=2.0, **more):
     return base | {"cases": [entry]} | more
 
 
-def test_the_pages_are_what_the_results_say():
+def test_the_pages_are_up_to_date():
     assert main(["--check"]) == 0, "not up to date: python -m tools.speed_table"
 
 

@@ -1,4 +1,4 @@
-"""A disk that is full: one clear error, nothing half-written, and the run goes on with room."""
+"""A full disk: one clear error, nothing half-written, and the run continues once there is room."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A run: what it leaves behind, how it goes on, what stops it."""
+"""A run: what it writes, how it continues, what stops it."""
 
 import json
 import time
@@ -62,7 +62,7 @@ def test_every_step_is_logged_once(finished: Any, tiny_config: Configs, devices:
     assert list(run.workdir.glob("tensorboard/events*"))
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(
+def test_a_stopped_run_continues_bit_for_bit(
     finished: Any, tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:
     config = tiny_config(steps=40, eval_every_epochs=0.2)
@@ -78,7 +78,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
 
 
 @pytest.mark.slow
-def test_the_means_of_the_metrics_reach_over_a_stop(
+def test_means_of_metrics_span_a_stop(
     tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:
     config = tiny_config(steps=12, log_every=5)
@@ -93,7 +93,9 @@ def test_the_means_of_the_metrics_reach_over_a_stop(
     assert stopped == whole
 
 
-def test_a_finished_run_is_left_alone(finished: Any, tiny_config: Configs, devices: Meshes) -> None:
+def test_a_finished_run_is_not_changed(
+    finished: Any, tiny_config: Configs, devices: Meshes
+) -> None:
     config = tiny_config(steps=40, eval_every_epochs=0.2)
     run = finished(config, devices(1))
     before = (run.workdir / "metrics.jsonl").read_text()
@@ -169,7 +171,7 @@ def test_evaluation_counts_every_example_once_at_any_batch_size(
         assert result == pytest.approx(results[0], rel=1e-5)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_says_where(
+def test_a_nan_loss_stops_the_run_and_is_located(
     tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:
     config = tiny_config(steps=40, schedule__learning_rate=1e18, checkpoint__every_steps=1)
@@ -182,7 +184,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(
     chex.assert_tree_all_finite(kept.variables)
 
 
-def test_another_config_in_the_same_folder_is_refused_with_what_differs(
+def test_a_different_config_in_the_same_folder_is_refused(
     finished: Any, tiny_config: Configs, devices: Meshes
 ) -> None:
     config = tiny_config(steps=40, eval_every_epochs=0.2)
@@ -203,7 +205,7 @@ def test_another_config_in_the_same_folder_is_refused_with_what_differs(
         ({"data__source": "sinthetic"}, "synthetic"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(
+def test_contradictory_settings_are_refused(
     changes: dict[str, Any], message: str, tiny_config: Configs, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=message):

@@ -25,7 +25,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(home: Path, tiny_config: Config) -> Path:
-    """Return the run, which the first test that asks for it trains."""
+    """Return the run, which the first test trains."""
     if not (home / "run").exists():
         train(tiny_config(steps=4), home / "run", mesh=data_mesh(jax.devices()[:1]))
     return home / "run"
@@ -84,7 +84,7 @@ def test_training_starts_from_a_run(run: Path, tiny_config: Config) -> None:
 
 
 @pytest.mark.slow
-def test_training_starts_from_a_saved_folder_and_goes_on_from_its_own_checkpoints(
+def test_training_starts_from_a_saved_folder_and_continues_from_its_own_checkpoints(
     run: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
     restored = restore(run)

@@ -1,4 +1,4 @@
-"""What a run says when its numbers go wrong: the layer, the records, and what to do."""
+"""The explanation of values that are not finite: the layer, the records, and what to do."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ Configs = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def one_stage(tiny_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave a few layers, for every test compiles a network anew."""
+    """Leave a few layers, because every test compiles a network again."""
     small = dict(stage_sizes=(1,), widths=(8,))
     monkeypatch.setitem(VARIANTS, "tiny", VARIANTS["tiny"] | small)
     monkeypatch.setitem(VARIANTS, "unet", VARIANTS["unet"] | dict(depth=1))
@@ -36,7 +36,7 @@ def one_stage(tiny_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def say(tmp_path: Path) -> Callable[..., tuple[str, dict[str, Any]]]:
     """Return `(setup, changes, number) -> (message, report)`.
 
-    `changes` are factors of leaves: `{"params/fc/kernel": 2.0}`; of scanned layers, too.
+    `changes` are factors of leaves, also of scanned layers: `{"params/fc/kernel": 2.0}`.
     """
 
     def run(setup: Setup, changes: dict[str, float], number: int = 0) -> tuple[str, dict[str, Any]]:
@@ -122,7 +122,7 @@ def test_a_gradient_is_traced_back_from_the_loss(
     assert message.startswith("the gradient is not finite at step 1: every layer's output is fin")
 
 
-def test_what_was_wrong_before_the_batch_is_told_apart(
+def test_variables_that_were_not_finite_before_are_named(
     say: Any, tiny_config: Configs, devices: Meshes
 ) -> None:
     setup = prepare_run(tiny_config(max_nonfinite=2), devices(1))
@@ -132,26 +132,24 @@ def test_what_was_wrong_before_the_batch_is_told_apart(
     assert "config.max_nonfinite=12" in message
 
 
-def test_images_that_no_normalising_can_bear(
-    say: Any, tiny_config: Configs, devices: Meshes
-) -> None:
+def test_images_that_cannot_be_normalized(say: Any, tiny_config: Configs, devices: Meshes) -> None:
     setup = prepare_run(tiny_config(data__std=(1e-45,)), devices(1))
     message, report = say(setup, {})
     assert report["cause"] == "images"
     assert "config.data.std" in message
 
 
-def test_a_batch_that_is_good_the_second_time(
+def test_a_batch_that_is_finite_the_second_time(
     say: Any, tiny_config: Configs, devices: Meshes
 ) -> None:
     message, report = say(prepare_run(tiny_config(), devices(1)), {})
     assert report["cause"] == "nothing"
-    assert message.startswith(
-        "loss or gradient was not finite at step 1: everything is finite when"
-    )
+    assert message.startswith("loss or gradient was not finite at step 1: everything is finite")
 
 
-def test_float16_is_told_of_the_loss_scale(say: Any, tiny_config: Configs, devices: Meshes) -> None:
+def test_an_overflow_in_float16_suggests_a_loss_scale(
+    say: Any, tiny_config: Configs, devices: Meshes
+) -> None:
     config = tiny_config(model=dict(name="tiny", dtype="float16"), loss_scale="1e9")
     message, report = say(prepare_run(config, devices(1)), {})
     assert report["cause"] == "gradient"
@@ -159,7 +157,7 @@ def test_float16_is_told_of_the_loss_scale(say: Any, tiny_config: Configs, devic
 
 
 @pytest.mark.slow
-def test_weights_of_pixels_can_spoil_the_loss_alone(
+def test_infinite_pixel_weights_affect_only_the_loss(
     say: Any, devices: Meshes, tmp_path: Path
 ) -> None:
     folder = write_circles(tmp_path / "circles", 4)

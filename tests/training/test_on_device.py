@@ -1,4 +1,4 @@
-"""Data that lies on the devices: the host's order, valid crops, the same wherever it runs."""
+"""Data stored on devices: the host's order, valid crops, and the same batches on any devices."""
 
 import dataclasses
 import itertools
@@ -31,7 +31,7 @@ CONFIG = DataConfig(
 
 
 class Noise:
-    """Images no two windows of which are alike; example i has label i."""
+    """Images of which no two windows are equal; example i has label i."""
 
     name, num_classes, class_names = "noise", COUNT, ()
 
@@ -78,7 +78,7 @@ def test_without_crops_and_flips_the_pixels_are_the_hosts(devices: Meshes) -> No
 
 
 def windows(image: np.ndarray) -> dict[bytes, tuple[int, int, bool]]:
-    """Return (top, left, mirrored) of every image that pad_crop and a flip may give."""
+    """Return (top, left, mirrored) of every image that pad_crop and a flip can give."""
     reach = CONFIG.crop_padding
     padded = np.pad(image[..., 0], reach)
     shifts = itertools.product(range(2 * reach + 1), repeat=2)
@@ -87,7 +87,7 @@ def windows(image: np.ndarray) -> dict[bytes, tuple[int, int, bool]]:
     return {(cut[:, ::-1] if flip else cut).tobytes(): (*where, flip) for where, cut, flip in ways}
 
 
-def test_every_image_is_a_shifted_and_perhaps_mirrored_one_of_its_example(devices: Meshes) -> None:
+def test_every_image_is_a_shifted_or_mirrored_version_of_its_example(devices: Meshes) -> None:
     known = [windows(image) for image in NOISE.images]
     found = [
         known[label][image.tobytes()]
@@ -102,7 +102,7 @@ def test_every_image_is_a_shifted_and_perhaps_mirrored_one_of_its_example(device
     assert len(set(found)) == 50
 
 
-def test_crops_and_flips_can_be_off_alone(devices: Meshes) -> None:
+def test_crops_and_flips_can_be_switched_off_separately(devices: Meshes) -> None:
     changes = [dict(crop="none"), dict(flip=False)]
     alone = [stream(devices(1), dataclasses.replace(CONFIG, **change)) for change in changes]
     for label, flipped, shifted, both in (
@@ -144,7 +144,7 @@ def test_batches_do_not_depend_on_the_devices(devices: Meshes, count: int) -> No
     assert rows == {CONFIG.batch_size // count}
 
 
-def test_no_device_waits_for_another(devices: Meshes) -> None:
+def test_devices_do_not_communicate(devices: Meshes) -> None:
     take, mesh = make_take(devices(8), CONFIG, SEED), devices(8)
     data = DeviceData(IN_MEMORY, mesh, take)
     places = on_device.put_batch({"places": np.zeros((16, 3), np.int32)}, mesh)["places"]
@@ -178,7 +178,7 @@ def test_a_run_equals_the_hosts_where_nothing_is_random(
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_bit_for_bit(
+def test_a_stopped_run_continues_bit_for_bit(
     tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:
     config = tiny_config(data__on_device=True, steps=9, average__precise_batches=2)
@@ -190,7 +190,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_is_explained_by_the_batch_that_made_it(
+def test_a_nan_loss_is_explained_by_the_batch_that_caused_it(
     tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:
     config = tiny_config(data__on_device=True, schedule__learning_rate=1e18)
@@ -208,7 +208,9 @@ def test_a_loss_that_is_no_number_is_explained_by_the_batch_that_made_it(
         (dict(source="masks:somewhere"), "source is 'masks:somewhere'; expected a class"),
     ],
 )
-def test_what_devices_do_not_do_is_an_error(settings: dict[str, Any], message: str) -> None:
+def test_settings_that_devices_do_not_support_are_an_error(
+    settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=f"config.data.{message}.*on_device=False"):
         dataclasses.replace(CONFIG, **settings)
 

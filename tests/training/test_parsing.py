@@ -1,4 +1,4 @@
-"""Settings: every key and type is checked, and errors name the near keys."""
+"""Settings: every key and type is checked, and errors name similar keys."""
 
 import contextlib
 import json
@@ -59,19 +59,17 @@ def test_stored_settings_of_masks_that_had_no_effect_are_dropped() -> None:
         ("cifar100/wrn_40_4", "tfds:cifar100", "wrn_40_4"),
     ],
 )
-def test_behind_a_recipes_colon_stand_model_data_or_both(
-    choice: str, source: str, model: str
-) -> None:
+def test_a_recipes_argument_is_a_model_data_or_both(choice: str, source: str, model: str) -> None:
     config = chosen_config(choice, "cifar10", "wrn_28_10")
     assert (config.data.source, config.model.name) == (source, model)
 
 
-def test_an_unknown_data_set_behind_the_colon_is_named() -> None:
+def test_an_unknown_data_set_in_a_recipes_argument_is_named() -> None:
     with pytest.raises(InputError, match=r"is 'cifar1000'; expected one of cifar10, cifar100"):
         chosen_config("cifar1000/wrn_40_4", "cifar10", "wrn_28_10")
 
 
-def test_a_misspelt_key_is_an_error_that_lists_the_near_ones() -> None:
+def test_a_misspelled_key_is_an_error_that_lists_similar_ones() -> None:
     with pytest.raises(InputError, match=r"config\.data.*'batchsize'.*'batch_size'"):
         parse({"data": {"batchsize": 3}})
 
@@ -101,7 +99,7 @@ def test_a_wrong_value_is_named_with_what_was_expected(values: dict, message: st
         parse(values)
 
 
-def test_whole_numbers_pass_for_floats() -> None:
+def test_whole_numbers_are_accepted_as_floats() -> None:
     assert parse({"epochs": 3}).epochs == 3.0
 
 
@@ -119,7 +117,7 @@ def test_the_model_takes_any_argument_of_its_network() -> None:
 
 
 def test_the_settings_of_an_old_run_still_parse() -> None:
-    # Each argument was stored; None left it as it was.
+    # Each argument was stored; None kept the default.
     old = {"name": "cifar_resnet20", "norm_group": 4, "growth_rate": None, "encoder": None}
     assert parse({"model": old}).model == ModelConfig("cifar_resnet20", arguments={"norm_group": 4})
 
@@ -161,12 +159,12 @@ def test_known_overrides_pass(argument: str) -> None:
         ("--config.model.in_channels=1", "config.data.channels"),
     ],
 )
-def test_unknown_overrides_name_the_near_keys(argument: str, near: str) -> None:
+def test_unknown_overrides_name_similar_keys(argument: str, near: str) -> None:
     with pytest.raises(InputError, match=near):
         check_overrides(base_config(), [argument])
 
 
 @given(st.dictionaries(st.text(max_size=12), st.none() | st.integers() | st.text(max_size=4)))
-def test_whatever_comes_in_gives_a_config_or_an_input_error(values: dict) -> None:
+def test_any_values_give_a_config_or_an_input_error(values: dict) -> None:
     with contextlib.suppress(InputError):
         assert isinstance(parse(values), TrainConfig)

@@ -1,4 +1,4 @@
-"""Batch statistics measured anew: exact for what the batches hold, the same after a stop."""
+"""Recomputed batch statistics: exact for the batches, and the same after a stop."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ Configs = Callable[..., Any]
 
 
 class OneNorm(nn.Module):
-    """Normalise the images alone, in ghost batches."""
+    """Normalize only the images, in ghost batches."""
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
@@ -66,7 +66,7 @@ def test_the_statistics_of_batches_are_those_of_one_large_batch(
     "arguments",
     [{}, pytest.param({"scan_blocks": True, "remat": True}, marks=pytest.mark.slow)],
 )
-def test_with_the_statistics_of_a_batch_a_network_sees_it_as_in_training(
+def test_a_network_with_the_statistics_of_a_batch_behaves_as_in_training(
     devices: Meshes, arguments: dict[str, Any]
 ) -> None:
     model = create_model("tiny", in_channels=1, stage_sizes=(3, 1), **arguments)
@@ -99,7 +99,7 @@ SWA: dict[str, Any] = dict(
 
 
 @pytest.mark.slow
-def test_an_averaged_run_is_evaluated_with_statistics_of_its_own(
+def test_an_averaged_run_is_evaluated_with_its_own_statistics(
     tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:
     config, mesh = tiny_config(**SWA), devices(1)

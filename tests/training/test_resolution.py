@@ -52,7 +52,7 @@ def test_a_step_is_compiled_once_for_each_size(tiny_config: Configs, devices: Me
 
 
 @pytest.mark.slow
-def test_a_growing_run_goes_on_with_the_sizes_that_come_next(
+def test_a_run_with_growing_images_resumes_with_the_next_size(
     tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:
     config, mesh = tiny_config(**GROWING), devices(1)
@@ -69,7 +69,7 @@ def test_a_growing_run_goes_on_with_the_sizes_that_come_next(
 
 
 @pytest.mark.parametrize("change", [{"data__sizes": [[1.0, 12]]}, {"data__eval_size": 12}])
-def test_a_network_for_one_size_takes_no_others(
+def test_a_network_for_one_size_accepts_no_others(
     tiny_config: Configs, change: dict[str, Any]
 ) -> None:
     config = tiny_config(model__name="mnist_resnet", **change)
@@ -79,7 +79,7 @@ def test_a_network_for_one_size_takes_no_others(
 
 
 class Sums:
-    """A network whose logits depend on where things are; of every image, or of every pixel."""
+    """A network with logits for images or pixels, which depend on positions."""
 
     def __init__(self, pixels: bool) -> None:
         self.pixels = pixels

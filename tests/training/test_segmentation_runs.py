@@ -1,4 +1,4 @@
-"""A run of segmentation: from files to figures, exact on any number of devices."""
+"""A segmentation run: from files to metrics, exact on any number of devices."""
 
 import json
 from collections.abc import Callable
@@ -96,11 +96,11 @@ def test_a_run_learns_and_its_best_has_the_best_dice(
     assert {"iou", "loss", "dice/value 10", "iou/value 200"} <= set(best.metrics)
     assert "accuracy" in rows(run.workdir, "train")[0]
     assert evaluate_run(best, mesh=devices(1)) == pytest.approx(best.metrics)
-    assert best.config.data.masks.values == (10, 200)  # what segment writes
+    assert best.config.data.masks.values == (10, 200)  # what the command `segment` writes
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_bit_for_bit(
+def test_a_stopped_run_continues_bit_for_bit(
     finished: Any, config: Any, devices: Meshes, tmp_path: Path
 ) -> None:
     whole = finished(config(), devices(1))

@@ -1,4 +1,4 @@
-"""A run that learns from a teacher, with mixed images and in parts, from settings to the end."""
+"""Runs that learn from a teacher, with mixed images and micro-batches."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,14 +27,14 @@ Configs = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def one_stage(tiny_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave a few layers, for every test compiles a network anew."""
+    """Leave a few layers, because every test compiles a network again."""
     small = dict(stage_sizes=(1,), widths=(8,))
     monkeypatch.setitem(VARIANTS, "tiny", VARIANTS["tiny"] | small)
 
 
 @pytest.fixture
 def teacher_run(tmp_path: Path, tiny_config: Configs, devices: Meshes) -> Path:
-    """Return the folder of a run of one step, normalised in its own way."""
+    """Return the folder of a run of one step with its own normalization."""
     look = dict(data__mean=(0.25,), data__std=(0.5,), data__eval_split="validation[:16]")
     return train(tiny_config(steps=1, **look), tmp_path / "teacher", mesh=devices(1)).workdir
 
@@ -54,7 +54,7 @@ def everything(teacher: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_to_the_last_bit(
+def test_a_stopped_run_continues_bit_for_bit(
     teacher_run: Path, tmp_path: Path, tiny_config: Configs, devices: Meshes
 ) -> None:
     config, mesh = tiny_config(**everything(teacher_run)), devices(1)
@@ -84,7 +84,7 @@ def first_state(setup: Setup) -> Any:
     return init_state(setup.model, setup.optimizer, 0, shape, setup.mesh)
 
 
-def test_a_teacher_is_a_run_for_these_classes_with_its_own_normalisation(
+def test_a_teacher_is_a_run_for_these_classes_with_its_own_normalization(
     teacher_run: Path, tiny_config: Configs, devices: Meshes
 ) -> None:
     setup = prepare_run(tiny_config(distill__teacher=str(teacher_run)), devices(2))
@@ -98,7 +98,7 @@ def test_a_teacher_is_a_run_for_these_classes_with_its_own_normalisation(
         load_teacher(other)
 
 
-def test_a_file_names_neither_network_nor_normalisation(
+def test_a_file_names_neither_network_nor_normalization(
     tmp_path: Path, tiny_config: Configs, devices: Meshes
 ) -> None:
     model = create_model("tiny", in_channels=1)

@@ -1,4 +1,4 @@
-"""A folder belongs to one run at a time, and says so."""
+"""A folder belongs to one run at a time, which errors name."""
 
 import contextlib
 import json
@@ -63,7 +63,7 @@ def test_a_refused_claim_changes_nothing(tiny_config: Configs, tmp_path: Path) -
 
 
 def written(workdir: Path, config: Any, changes: dict[str, Any]) -> None:
-    """Leave the `config.json` of an older version, in which some settings were other or missing."""
+    """Write the `config.json` of an older version, with some settings different or missing."""
     values = config.to_dict()
     for key, value in changes.items():
         section, _, name = key.partition(".")
@@ -74,7 +74,7 @@ def written(workdir: Path, config: Any, changes: dict[str, Any]) -> None:
     (workdir / "config.json").write_text(json.dumps(values))
 
 
-def test_a_run_of_an_older_version_goes_on(tiny_config: Configs, tmp_path: Path) -> None:
+def test_a_run_of_an_older_version_continues(tiny_config: Configs, tmp_path: Path) -> None:
     config = tiny_config(data__sizes=[])
     missing = {"data.sizes": None, "data.follow_links": None, "model.pretrained": None}
     written(tmp_path, config, missing)
@@ -82,7 +82,7 @@ def test_a_run_of_an_older_version_goes_on(tiny_config: Configs, tmp_path: Path)
         pass
 
 
-def test_a_run_goes_on_whose_settings_of_masks_were_stored_under_earlier_names(
+def test_a_run_with_earlier_names_of_mask_settings_continues(
     tiny_config: Configs, tmp_path: Path
 ) -> None:
     config = tiny_config(data__source="masks:cells", data__masks={"elastic": 1.0, "values": [0, 9]})
@@ -106,7 +106,7 @@ def test_a_setting_that_an_older_run_lacks_had_its_default(
 
 
 @pytest.mark.parametrize(("name", "reads_it"), [("sgd", False), ("lars", False), ("adamw", True)])
-def test_an_epsilon_that_the_optimiser_does_not_read_may_change(
+def test_an_epsilon_that_the_optimizer_does_not_read_may_change(
     tiny_config: Configs, tmp_path: Path, name: str, reads_it: bool
 ) -> None:
     config = tiny_config(optimizer__name=name)

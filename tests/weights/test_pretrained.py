@@ -47,7 +47,7 @@ def variables(model: Any) -> Any:
 
 @pytest.fixture
 def file(tmp_path: Path, model: Any, variables: Any) -> Path:
-    """Weights that do not say what they are for."""
+    """Weights that do not name their network."""
     write_state_dict(tmp_path / "weights.safetensors", to_torch(model, variables))
     return tmp_path / "weights.safetensors"
 

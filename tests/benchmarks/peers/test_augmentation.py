@@ -35,13 +35,13 @@ def test_a_recipes_augmentation_is_the_same_on_both_sides():
             np.testing.assert_array_equal(augment(image, rngs[0], config), expected)
 
 
-def test_a_recipe_goes_from_a_file_to_a_row():
+def test_a_recipe_turns_a_file_into_a_row():
     ours, peer = augmentation.recipe_row([augmentation.photo("china.jpg")], DataConfig())
     ours()
     peer()
 
 
-def test_a_comparison_has_as_many_ratios_as_turns():
+def test_a_comparison_has_a_ratio_for_each_turn():
     result = augmentation.compare(lambda: sum(range(100)), lambda: sum(range(1000)), 3, 0.0)
     assert len(result["ratio"]["values"]) == 3
     assert result["ratio"]["median"] > 1

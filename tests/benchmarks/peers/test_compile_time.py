@@ -1,4 +1,4 @@
-"""Compile time by depth: the quick mode, and what its figures are divided by."""
+"""Compile time by depth: the quick mode, and the ratios of its figures."""
 
 import json
 
@@ -8,7 +8,7 @@ from benchmarks.peers import compile_time
 
 
 @pytest.mark.exhaustive
-def test_the_quick_mode_compiles_cold_and_takes_from_the_cache(tmp_path, capsys):
+def test_the_quick_mode_compiles_cold_and_from_the_cache(tmp_path, capsys):
     arguments = ["--quick", "--kinds", "unrolled", "--output", str(tmp_path)]
     assert compile_time.main(arguments) == 0
     (path,) = tmp_path.glob("quick-compile-time-cifar-resnet20_*.json")
@@ -19,7 +19,7 @@ def test_the_quick_mode_compiles_cold_and_takes_from_the_cache(tmp_path, capsys)
     assert "cifar_resnet20, unrolled, cached" in capsys.readouterr().out
 
 
-def test_ratios_are_of_first_steps():
+def test_ratios_compare_first_steps():
     turns = [
         {"kind": kind, "cache": cache, "first_step_s": seconds}
         for kind, cache, seconds in (

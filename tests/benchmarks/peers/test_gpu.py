@@ -50,7 +50,7 @@ def test_the_tiny_mode_measures_every_part_that_can_run_here(tmp_path):
     assert done.stdout.strip().splitlines()[-1].startswith("written to ")
 
 
-def test_a_spent_budget_skips_the_parts_and_still_writes(tmp_path):
+def test_a_spent_budget_skips_parts_and_still_writes_results(tmp_path):
     done, result = run(tmp_path, "--tiny", "--budget", "0", "--note", "none")
     assert done.returncode == 0, done.stderr
     assert {part["status"] for part in result["parts"].values()} == {"skipped"}

@@ -10,7 +10,7 @@ from flax_resnet.data.images.decode import decode_image
 
 
 class Counter(Side):
-    """Prepare so many images at a time."""
+    """Prepare a fixed number of images at a time."""
 
     def __init__(self, images: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ def test_the_default_photos_resemble_imagenets():
     assert photos[len(photos) - 1]["image"] in photos.files
 
 
-def test_a_folder_of_photos_is_read_and_one_without_is_named(tmp_path):
+def test_a_folder_of_photos_is_read_and_one_without_photos_is_named(tmp_path):
     (tmp_path / "one.JPEG").write_bytes(carried_photos([(40, 30)]).files[0])
     (photo,) = folder_photos(tmp_path).files
     row = prepare_ours(photo, np.random.default_rng(0), DataConfig(image_size=16))
@@ -41,7 +41,7 @@ def test_a_folder_of_photos_is_read_and_one_without_is_named(tmp_path):
         folder_photos(tmp_path)
 
 
-def test_every_turn_of_a_side_is_compared_with_that_of_the_bare_loop():
+def test_every_turn_is_compared_with_the_bare_loop():
     sides = {input_pipeline.BARE: Counter(100), "other": Counter(50)}
     makers = {name: lambda side=side: side for name, side in sides.items()}
     found = input_pipeline.compare(makers, repeats=3, repeat_s=0.0, cores=1)

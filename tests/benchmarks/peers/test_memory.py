@@ -1,4 +1,4 @@
-"""Memory by batch size: the quick mode, and what its bytes are divided by."""
+"""Memory by batch size: the quick mode, and the ratios of its bytes."""
 
 import json
 

@@ -62,7 +62,7 @@ def test_a_ratio_is_of_one_round_so_that_drift_cancels():
     assert ratio["spread"] == 0.0
 
 
-def test_folded_inference_has_the_peer_that_folds_too():
+def test_folded_inference_is_compared_with_the_peer_that_folds():
     parts = {}
     merge_round(parts, "jax-inference", measured([1.0]), 8)
     merge_round(parts, "jax-folded-inference", measured([0.5]), 8)

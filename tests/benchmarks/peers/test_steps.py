@@ -1,4 +1,4 @@
-"""Networks beside their peers, in the quick mode and without a peer's package."""
+"""Networks compared with their peers, in the quick mode and without a peer's package."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from benchmarks.peers import steps
     ("phase", "ours"),
     [("train", ["jax-train"]), ("inference", ["jax-inference", "jax-folded-inference"])],
 )
-def test_the_quick_mode_measures_ours_and_the_peers_that_are_here(
+def test_the_quick_mode_measures_ours_and_the_installed_peers(
     phase, ours, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.delenv("PEER_PYTHON", raising=False)
@@ -46,7 +46,7 @@ def test_each_network_has_its_own_sizes_unless_others_are_given():
     assert steps.make_case("resnet50", "cpu", given).batch_size == 3
 
 
-def test_a_network_of_three_stages_stays_whole_in_the_quick_mode():
+def test_the_quick_mode_keeps_all_stages_of_a_three_stage_network():
     options = steps.parser().parse_args(["train", "--quick"])
     assert not steps.make_case("cifar_resnet20", "cpu", options).shallow
     assert steps.make_case("resnet18", "cpu", options).shallow

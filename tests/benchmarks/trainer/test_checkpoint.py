@@ -11,7 +11,7 @@ from flax_resnet.training.checkpoints import store
 
 def test_the_cost_of_a_save_is_reported_in_steps():
     saves = [Save(0.25, 0.5, 2**20), Save(0.35, 0.7, 2**20)]
-    # 20 steps of 0.1 s beside 20 with two saves, which take 1 s longer.
+    # 20 steps of 0.1 s, and 20 with two saves, which take 1 s longer.
     cost = checkpoint._cost([(3.0, saves)], [2.0], steps=20, saves=2)
     assert cost["steps_lost_per_save"] == [pytest.approx(5.0)]
     assert cost["ratio"]["median"] == pytest.approx(2 / 3)

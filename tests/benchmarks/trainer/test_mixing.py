@@ -6,7 +6,7 @@ from benchmarks.trainer import mixing
 
 
 @pytest.mark.exhaustive
-def test_the_quick_mode_gives_the_share_of_every_part(tmp_path, capsys):
+def test_the_quick_mode_reports_the_share_of_every_part(tmp_path, capsys):
     assert mixing.main(["--quick", "--output", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("quick-mixing_*.json")
     (case,) = json.loads(path.read_text())["cases"]

@@ -1,4 +1,4 @@
-"""What devices send each other: the quick mode, and that it is the gradient and little else."""
+"""Communication between devices: the quick mode, and that it is little more than the gradient."""
 
 import json
 
@@ -8,7 +8,7 @@ from benchmarks.trainer import scaling
 
 
 @pytest.mark.exhaustive
-def test_the_quick_mode_reads_what_devices_sum(tmp_path, capsys):
+def test_the_quick_mode_measures_what_devices_sum(tmp_path, capsys):
     assert scaling.main(["--quick", "--output", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("quick-scaling_*.json")
     cases = {
@@ -16,7 +16,7 @@ def test_the_quick_mode_reads_what_devices_sum(tmp_path, capsys):
     }
     assert set(cases) == {(norm, count) for norm in scaling.NORMS for count in (1, 8)}
     assert cases["global", 1]["bytes"] == cases["per device", 1]["bytes"] == 0
-    # Every parameter's gradient is summed; statistics of norms are small beside it.
+    # Every parameter's gradient is summed; the statistics of norms are small in comparison.
     for norm in scaling.NORMS:
         assert 1 <= cases[norm, 8]["over_parameters"] < 1.1
         assert set(cases[norm, 8]["collectives"]) == {"all-reduce"}

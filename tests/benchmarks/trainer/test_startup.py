@@ -1,4 +1,4 @@
-"""Starting processes: the quick mode, and what its seconds are divided by."""
+"""Starting processes: the quick mode, and the ratios of its seconds."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from benchmarks.trainer import startup
 
 
 @pytest.mark.exhaustive
-def test_the_quick_mode_starts_what_is_here(tmp_path, capsys, monkeypatch):
+def test_the_quick_mode_starts_everything_installed(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("PEER_PYTHON", raising=False)
     assert startup.main(["--quick", "--output", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("quick-startup_*.json")

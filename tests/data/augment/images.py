@@ -1,4 +1,4 @@
-"""Real photos, and images at the edges of what operations meet."""
+"""Real photographs, and edge cases for operations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sklearn.datasets import load_sample_image
 
 
 def _images() -> dict[str, np.ndarray]:
-    """uint8 (height, width, 3 or 1) by name: photos, noise, a gradient, single colours, dots."""
+    """uint8 (height, width, 3 or 1) by name: photographs, noise, gradient, plain colors, dots."""
     rng = np.random.default_rng(0)
     photos = {
         name: np.asarray(Image.fromarray(load_sample_image(f"{name}.jpg")).resize((96, 64)))

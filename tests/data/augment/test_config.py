@@ -1,4 +1,4 @@
-"""Settings of augmentation that cannot work are refused where they are written."""
+"""Invalid settings of augmentation are refused as soon as a config is made."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from flax_resnet.training.parsing import base_config, check_overrides, parse
         ({"erase_ratio": (0.0, 1.0)}, "erase_ratio"),
     ],
 )
-def test_a_value_that_cannot_work_is_an_error_that_names_it(settings, message):
+def test_an_invalid_value_is_an_error_that_names_it(settings, message):
     with pytest.raises(InputError, match=message):
         AugmentConfig(**settings)
 
@@ -54,12 +54,12 @@ def test_a_value_that_cannot_work_is_an_error_that_names_it(settings, message):
         ({"grey": 0.2}, "config.data.augment.grey is 0.2; expected 0, for .* .grey."),
     ],
 )
-def test_grey_images_have_no_colours_to_change(augment, message):
+def test_gray_images_have_no_colors_to_change(augment, message):
     with pytest.raises(InputError, match=message):
         DataConfig(channels=1, mean=(0.5,), std=(0.5,), augment=AugmentConfig(**augment))
 
 
-def test_images_with_masks_are_not_for_it():
+def test_images_with_masks_cannot_be_augmented():
     message = "config.data.augment.erase is 0.1; .* images with masks .* config.data.masks.elastic"
     with pytest.raises(InputError, match=message):
         DataConfig(source="masks:cells", augment=AugmentConfig(erase=0.1))
@@ -71,18 +71,18 @@ def test_a_config_survives_json_and_stays_hashable():
     text = json.dumps(dataclasses.asdict(config))
     assert DataConfig(**json.loads(text)) == config
     assert hash(config) == hash(DataConfig(**json.loads(text)))
-    # Whether the stages were asked for already is not written down.
+    # The cached stages are not part of the state.
     assert config.augment.stages == ("policy", "jitter")
     assert json.dumps(dataclasses.asdict(config)) == text
 
 
-def test_settings_from_before_there_was_augmentation_are_read():
+def test_settings_from_before_augmentation_can_be_read():
     values = dataclasses.asdict(DataConfig())
     del values["augment"]
     assert DataConfig(**values).augment == AugmentConfig()
 
 
-def test_it_is_a_section_of_the_settings_that_people_write():
+def test_augmentation_is_a_section_of_the_config():
     config = base_config()
     check_overrides(config, ["--config.data.augment.policy=rand"])
     config.data.augment.policy = "rand"

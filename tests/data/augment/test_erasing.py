@@ -1,4 +1,4 @@
-"""Random erasing: where, how large and with what."""
+"""Random erasing: the position, size and content of rectangles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rectangles(height: int, width: int, **settings) -> list[tuple[int, int, int,
 
 
 def test_the_area_is_uniform_and_the_ratio_log_uniform():
-    # In small ranges every rectangle fits, so none is drawn anew.
+    # In small ranges every rectangle fits, so none is drawn again.
     found = rectangles(400, 400, erase=1.0, erase_scale=(0.02, 0.2), erase_ratio=(0.5, 2.0))
     _, _, height, width = np.array(found).T
     area = np.histogram(height * width / 400**2, bins=10, range=(0.02, 0.2))[0]
@@ -46,7 +46,7 @@ def test_images_are_erased_with_their_probability():
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32))
-def test_small_images_are_left_alone_where_nothing_fits(height, width, seed):
+def test_small_images_are_unchanged_if_nothing_fits(height, width, seed):
     rng, config = np.random.default_rng(seed), AugmentConfig(erase=1.0, erase_scale=(0.5, 1.0))
     rectangle = draw_rectangle(height, width, rng, config)
     if rectangle is not None:
@@ -57,7 +57,7 @@ def test_small_images_are_left_alone_where_nothing_fits(height, width, seed):
 
 @pytest.mark.parametrize("mode", ["const", "rand", "pixel"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_what_is_erased_has_the_right_colour_and_the_rest_stays(mode, channels):
+def test_erased_pixels_have_the_right_color_and_others_do_not_change(mode, channels):
     mean, std = MEAN[:channels], STD[:channels]
     image = np.full((60, 80, channels), 9, np.uint8)
     rng = np.random.default_rng(1)
@@ -75,13 +75,13 @@ def test_what_is_erased_has_the_right_colour_and_the_rest_stays(mode, channels):
 
 
 @pytest.mark.parametrize("mode", ["rand", "pixel"])
-def test_noise_is_standard_normal_once_normalised_but_for_black_and_white(mode):
+def test_normalized_noise_is_standard_normal_except_for_clipping(mode):
     image, rng = np.zeros((40, 40, 3), np.uint8), np.random.default_rng(0)
     blocks = [erase(image, (0, 0, 40, 40), rng, mode, MEAN, STD) for _ in range(300)]
     values = np.array(blocks if mode == "pixel" else [block[0, 0] for block in blocks])
     seen = (values.reshape(-1, 3) / 255 - MEAN) / STD
     few = mode == "rand"
-    # A thirtieth of a normal distribution lies beyond black and white, and is cut off there.
+    # A thirtieth of a normal distribution is beyond black and white, and is clipped.
     assert np.abs(np.median(seen, axis=0)).max() < (0.3 if few else 0.02)
     spread = (np.quantile(seen, 0.84, axis=0) - np.quantile(seen, 0.16, axis=0)) / 2
     assert np.abs(spread - 0.9945).max() < (0.2 if few else 0.02)

@@ -1,4 +1,4 @@
-"""Every operation is Pillow's, bit by bit, on photos, noise and the smallest images."""
+"""Every operation equals Pillow's bit by bit, on photographs, noise and the smallest images."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_every_operation_has_a_reference():
 
 
 @pytest.mark.parametrize("operation", REFERENCES)
-def test_operations_are_pillows(operation):
+def test_operations_equal_pillows(operation):
     reference, arguments = REFERENCES[operation]
     for name, image in IMAGES.items():
         picture, before = picture_of(image), image.copy()
@@ -109,7 +109,7 @@ def test_operations_are_pillows(operation):
 
 
 @pytest.mark.parametrize("turn", [-0.5, -0.1, -0.003, 0.0, 0.05, 0.31, 0.5])
-def test_hue_turns_pillows_hue_and_leaves_grey_images(turn):
+def test_hue_rotates_pillows_hue_and_keeps_gray_images(turn):
     for name, image in IMAGES.items():
         if image.shape[2] == 1:
             assert colour.hue(image, turn) is image
@@ -129,13 +129,13 @@ def test_grey_keeps_pillows_luminance_in_three_channels():
 
 
 @pytest.mark.parametrize("radius", [0.1, 0.8, 2.0])
-def test_blur_is_pillows(radius):
+def test_blur_equals_pillows(radius):
     for name, image in IMAGES.items():
         expected = picture_of(image).filter(ImageFilter.GaussianBlur(radius))
         expect_equal(colour.blur(image, radius), expected, image, name)
 
 
-def test_no_bits_are_black_where_pillow_refuses():
+def test_zero_bits_give_black_where_pillow_refuses():
     assert not lookup.posterize(IMAGES["china"], 0).any()
     assert not lookup.posterize(IMAGES["china"], -1).any()
 
@@ -148,7 +148,7 @@ def test_contrast_rounds_the_mean_as_pillow_does():
         expect_equal(lookup.contrast(image, 0.0), expected, image, str(low))
 
 
-def test_the_fill_is_the_nearest_colour_to_the_mean():
+def test_the_fill_is_the_nearest_color_to_the_mean():
     assert mean_colour((0.485, 0.456, 0.406), 3) == (124, 116, 104)
     assert mean_colour((0.5,), 3) == (128, 128, 128)
     assert mean_colour((0.2860,), 1) == (73,)

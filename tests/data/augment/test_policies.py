@@ -29,7 +29,7 @@ def arguments(steps: list[list[tuple[str, float]]]) -> dict[str, np.ndarray]:
 
 
 def expect_frequency(count: int, draws: int, probability: float) -> None:
-    """Within five standard deviations of a binomial distribution."""
+    """Return whether a count is within five standard deviations of a binomial distribution."""
     spread = (draws * probability * (1 - probability)) ** 0.5
     assert abs(count - draws * probability) <= 5 * spread
 
@@ -39,7 +39,7 @@ def test_every_policy_that_a_config_may_name_is_in_the_table():
 
 
 @pytest.mark.parametrize("rows", [SEVERITIES, RAND, RAND_INCREASING, TRIVIAL_WIDE])
-def test_every_severity_is_one_of_an_operation(rows):
+def test_every_severity_belongs_to_an_operation(rows):
     assert {row.operation for row in rows.values()} <= set(OPERATIONS)
 
 
@@ -48,7 +48,7 @@ def test_no_policy_draws_nothing():
 
 
 @pytest.mark.parametrize("increasing", [False, True])
-def test_rand_draws_all_operations_alike_at_one_magnitude(increasing):
+def test_rand_draws_all_operations_equally_at_one_magnitude(increasing):
     steps = drawn(policy="rand", magnitude=7.0, increasing=increasing)
     rows = RAND_INCREASING if increasing else RAND
     found = arguments(steps)
@@ -66,12 +66,12 @@ def test_rand_draws_all_operations_alike_at_one_magnitude(increasing):
 
 
 @pytest.mark.parametrize("operations", [1, 3])
-def test_rand_as_in_its_paper_applies_every_operation(operations):
+def test_rand_with_probability_one_applies_every_operation(operations):
     steps = drawn(500, policy="rand", operations=operations, probability=1.0)
     assert {len(image) for image in steps} == {operations}
 
 
-def test_noise_on_the_magnitude_is_normal_and_cut_off_at_both_ends():
+def test_noise_on_the_magnitude_is_normal_and_clipped_at_both_ends():
     settings = {"policy": "rand", "probability": 1.0, "operations": 1}
     noisy = arguments(drawn(20000, magnitude=5.0, magnitude_std=0.5, **settings))
     levels = np.abs(noisy["rotate"]) / 30 * 10
@@ -84,7 +84,7 @@ def test_noise_on_the_magnitude_is_normal_and_cut_off_at_both_ends():
     expect_frequency(np.sum(levels == 0.0), len(levels), 0.1587)
 
 
-def test_a_higher_end_of_the_scale_lets_magnitudes_beyond_10():
+def test_a_larger_maximum_allows_magnitudes_above_10():
     strong = {"policy": "rand", "probability": 1.0, "magnitude": 15.0, "magnitude_max": 30.0}
     found = arguments(drawn(2000, **strong))
     assert set(found["rotate"]) == {45.0, -45.0}
@@ -118,7 +118,7 @@ def test_trivial_draws_one_operation_at_any_of_31_magnitudes():
 
 
 @pytest.mark.parametrize(("policy", "pairs"), [("auto", AUTO), ("auto_paper", AUTO_PAPER)])
-def test_auto_draws_each_pair_alike_and_its_operations_with_their_probabilities(policy, pairs):
+def test_auto_draws_pairs_equally_and_operations_with_their_probabilities(policy, pairs):
     assert len(pairs) == 25
     found = arguments(drawn(20000, policy=policy))
     expected: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""A single image's way through everything that is on; and nothing that is off."""
+"""The stages of augmentation that a config switches on, applied to an image."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Noise:
         ({"crop": "pad_crop", **GREY}, "20819ea83a228df3"),
     ],
 )
-def test_with_nothing_on_batches_are_those_from_before_there_was_augmentation(settings, digest):
-    # Of images that need no resizing, whose last bits depend on the version of Pillow.
+def test_batches_without_augmentation_never_change(settings, digest):
+    # Only images that need no resizing, whose last bits depend on the version of Pillow.
     chosen = DataConfig(**{"batch_size": 16, "image_size": 24, **settings})
     loader, found = TrainLoader(Noise(chosen.channels), chosen, seed=3), hashlib.sha256()
     for number in (0, 3, 7):
@@ -66,7 +66,7 @@ def test_with_nothing_on_batches_are_those_from_before_there_was_augmentation(se
     assert found.hexdigest()[:16] == digest
 
 
-def test_with_nothing_on_a_random_crop_is_the_one_from_before_there_was_augmentation():
+def test_random_crops_without_augmentation_never_change():
     # Index 7 in epoch 1 of seed 3 had this rectangle, and was not mirrored.
     image, chosen = IMAGES["china"][:40, :50], DataConfig(image_size=24)
     found = train_transform(image, example_rng(3, 1, 7), chosen)
@@ -77,7 +77,7 @@ def test_every_stage_that_a_config_may_switch_on_is_in_the_table():
     assert tuple(STAGES) == STAGE_NAMES
 
 
-def test_stages_are_off_by_default_and_on_one_by_one():
+def test_stages_are_off_by_default_and_switched_on_one_by_one():
     assert AugmentConfig().stages == AugmentConfig(repeats=3).stages == ()
     assert AugmentConfig(policy="rand", **ALL_ON).stages == STAGE_NAMES
     assert AugmentConfig(jitter=(0.4, 0, 0, 0), jitter_probability=0.0).stages == ()
@@ -89,7 +89,7 @@ def test_stages_are_off_by_default_and_on_one_by_one():
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("interpolation", ["area", "random"])
-def test_any_image_goes_through_everything(policy, channels, interpolation):
+def test_any_image_passes_through_all_stages(policy, channels, interpolation):
     settings = {} if channels == 3 else GREY
     stages = {"policy": policy, **(ALL_ON if channels == 3 else FOR_GREY)}
     chosen = config(stages, image_size=20, interpolation=interpolation, **settings)
@@ -101,7 +101,7 @@ def test_any_image_goes_through_everything(policy, channels, interpolation):
             np.testing.assert_array_equal(image, before)
 
 
-def test_augmentation_leaves_crops_and_flips_as_they_were():
+def test_augmentation_does_not_change_crops_and_flips():
     off, on = (config(stages, image_size=24) for stages in ({}, {"solarize": 1.0}))
     for seed in range(20):
         rngs = np.random.default_rng(seed), np.random.default_rng(seed)
@@ -140,7 +140,7 @@ def test_corners_are_filled_with_the_mean_or_with_black():
         assert ((124, 116, 104) in seen) == (fill == "mean")
 
 
-def test_random_interpolation_takes_both_filters_for_crops_and_for_what_bends_images():
+def test_random_interpolation_uses_both_filters_for_crops_and_geometric_operations():
     image, draws = IMAGES["china"], 200
     both = {}
     for filter_ in ("bilinear", "bicubic", "random"):
@@ -160,7 +160,7 @@ def test_random_interpolation_takes_both_filters_for_crops_and_for_what_bends_im
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 4])
-def test_repeats_are_the_same_examples_changed_otherwise_whatever_the_processes(process_count):
+def test_repeats_augment_the_same_examples_differently_on_any_processes(process_count):
     chosen = config({"policy": "rand", "repeats": 3}, batch_size=12, image_size=24)
     parts = [TrainLoader(Noise(), chosen, 1, i, process_count)(2) for i in range(process_count)]
     images = np.concatenate([part["image"] for part in parts])
@@ -171,7 +171,7 @@ def test_repeats_are_the_same_examples_changed_otherwise_whatever_the_processes(
         np.testing.assert_array_equal(whole["label"], np.roll(whole["label"], 4 * turn))
 
 
-def test_repeats_leave_the_number_of_batches_and_each_epoch_a_third_of_the_examples():
+def test_an_epoch_with_three_repeats_has_a_third_of_the_examples():
     chosen = config({"repeats": 3}, batch_size=10, image_size=8, crop="none", flip=False)
     loader = TrainLoader(Noise(), chosen, 0)
     epochs = []

@@ -1,4 +1,4 @@
-"""A data set in memory is what the loaders make of it, example by example."""
+"""A data set in memory equals what the loaders return, example by example."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLAIN = DataConfig(
 
 
 @pytest.mark.parametrize("size", [8, 5])
-def test_training_images_are_whole_and_in_the_sources_order(size):
+def test_training_images_are_uncropped_and_in_the_order_of_the_source(size):
     config = dataclasses.replace(PLAIN, image_size=size)
     source = open_source(PLAIN, "train[:100]")
     data = load_training(source, config)
@@ -39,7 +39,7 @@ def test_evaluation_data_equal_the_batches():
         np.testing.assert_array_equal(found, np.concatenate([b[name] for b in batches])[:70])
 
 
-def test_what_cannot_be_decoded_is_replaced_in_training_and_masked_in_evaluation(folder):
+def test_undecodable_images_are_replaced_in_training_and_masked_in_evaluation(folder):
     (folder / "train" / "bee" / "1.PNG").write_bytes(b"")
     (folder / "val" / "cat" / "0.png").write_bytes(b"")
     config = dataclasses.replace(PLAIN, source=f"folder:{folder}", on_error="skip", batch_size=4)

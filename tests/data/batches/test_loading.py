@@ -89,14 +89,14 @@ def test_a_record_that_cannot_be_decoded_is_named():
         EvalLoader(Numbered(4, bad=(2,)), config())(0)
 
 
-def test_training_takes_the_next_record_instead():
+def test_training_uses_the_next_record_instead():
     loader = TrainLoader(Numbered(8, bad=(6, 7)), config(batch_size=8, on_error="skip"), seed=0)
     batch = loader(0)
     assert sorted(batch["label"]) == [0, 0, 0, 1, 2, 3, 4, 5]
     assert sorted(batch["skipped"][batch["label"] == 0]) == [0, 1, 2]
 
 
-def test_evaluation_masks_it_out():
+def test_evaluation_masks_undecodable_records():
     batch = EvalLoader(Numbered(4, bad=(2,)), config(on_error="skip"))(0)
     assert batch["mask"].tolist() == [True, True, False, True]
     assert batch["skipped"].tolist() == [0, 0, 1, 0]

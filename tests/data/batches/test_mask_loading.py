@@ -99,18 +99,18 @@ def test_an_image_that_cannot_be_decoded_is_skipped(tmp_path: Path, config: Data
     assert batch["skipped"].sum() == 1
 
 
-def test_a_pixel_weighs_by_its_class_and_its_gap(config: DataConfig) -> None:
+def test_pixels_are_weighted_by_class_and_gap(config: DataConfig) -> None:
     labels = np.asarray([[0, 1, 0, 1, IGNORED]], np.uint8)
     weighted = dataclasses.replace(config.masks, class_weights=(2.0, 3.0))
     expected = np.asarray([[2, 3, 2, 3, 1]]) + border_weights(labels, 5.0, 5.0)
     np.testing.assert_allclose(pixel_weights(labels, weighted), expected)
 
 
-def test_the_values_of_the_test_are_those_of_the_folder(config: DataConfig) -> None:
+def test_the_classes_are_the_values_of_the_masks(config: DataConfig) -> None:
     assert open_source(config, "train").values == (OUTSIDE, INSIDE)
 
 
-def test_strips_that_only_a_vast_frame_would_hold_are_refused(tmp_path: Path) -> None:
+def test_strips_that_only_a_huge_frame_could_hold_are_refused(tmp_path: Path) -> None:
     folder = write_circles(tmp_path, 2, sizes=((1, 40_000), (40_000, 1)))
     config = DataConfig(source=f"masks:{folder}", channels=1, mean=(0.5,), std=(0.5,), workers=0)
     source = open_source(config, "train")

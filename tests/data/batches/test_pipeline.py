@@ -1,4 +1,4 @@
-"""The stream of batches does not depend on who makes them, and ends without a trace."""
+"""The stream of batches does not depend on threads or processes, and ends cleanly."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def uninterrupted(source):
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_worker_processes_make_the_batches_that_threads_make(source, uninterrupted, workers):
     config = dataclasses.replace(CONFIG, workers=workers)
-    start = workers - 1  # From the first and from a later batch.
+    start = workers - 1  # From the first batch and from a later one.
     batches = train_batches(source, config, seed=7, start_batch=start, num_batches=6 - start)
     assert digest(batches) == uninterrupted[start:]
 
@@ -86,7 +86,7 @@ def test_a_batch_that_the_processes_cannot_share_is_an_error(source):
         train_batches(source, CONFIG, seed=0, num_batches=1, process_count=7)
 
 
-def test_an_error_comes_out_of_a_worker_process_with_its_text(folder):
+def test_an_error_in_a_worker_process_keeps_its_message(folder):
     bad = folder / "train" / "bee" / "1.PNG"
     bad.write_bytes(bad.read_bytes()[:40])
     config = dataclasses.replace(CONFIG, source=f"folder:{folder}", workers=1)
@@ -96,7 +96,7 @@ def test_an_error_comes_out_of_a_worker_process_with_its_text(folder):
     assert list(batches) == []
 
 
-def test_skipping_stops_past_the_limit_of_an_epoch(folder):
+def test_skipping_stops_at_the_limit_of_an_epoch(folder):
     (folder / "train" / "bee" / "1.PNG").write_bytes(b"")
     name = f"folder:{folder}"
     config = dataclasses.replace(CONFIG, source=name, batch_size=9, on_error="skip", max_errors=1)
@@ -109,7 +109,7 @@ def test_skipping_stops_past_the_limit_of_an_epoch(folder):
         list(train_batches(source, config, seed=0, num_batches=5))
 
 
-def test_workers_are_chosen_from_the_machine_and_the_images(source):
+def test_the_number_of_workers_depends_on_machine_and_images(source):
     config, gib = DataConfig(), 2**30
     assert choose_workers(config, small=False, cores=2, memory=gib) == 0
     assert choose_workers(config, small=False, cores=16, memory=64 * gib) == 14
@@ -123,7 +123,7 @@ def test_workers_are_chosen_from_the_machine_and_the_images(source):
     assert not has_small_images(open_source(large, "train"))
 
 
-def test_batches_that_memory_cannot_hold_are_an_error(source):
+def test_batches_too_large_for_memory_are_an_error(source):
     config = dataclasses.replace(CONFIG, image_size=4096, batch_size=2**14, workers=64)
     with pytest.raises(InputError, match=r"workers is 64, whose batches need .* MiB"):
         train_batches(source, config, seed=0, num_batches=1)
@@ -141,7 +141,7 @@ def test_batches_that_memory_cannot_hold_are_an_error(source):
         pytest.param("del batches", id="drop", marks=pytest.mark.exhaustive),
     ],
 )
-def test_worker_processes_end_in_silence(end):
+def test_worker_processes_end_silently(end):
     program = f"""
         import sys
         from flax_resnet.data import (DataConfig, open_source, train_batches)

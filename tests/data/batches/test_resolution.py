@@ -69,7 +69,7 @@ def test_a_size_begins_with_the_first_batch_of_its_epoch(
         assert at_batch(config, first - 1, examples).image_size == 32
 
 
-def test_evaluation_has_a_size_of_its_own() -> None:
+def test_evaluation_has_its_own_size() -> None:
     config = dataclasses.replace(CONFIG, eval_size=14)
     source = open_source(config, "test[:9]")
     batches = [batch["image"] for batch in eval_batches(source, config)]
@@ -105,6 +105,6 @@ def test_a_ramp_grows_linearly_in_whole_epochs_and_multiples() -> None:
         ({"sizes": ((1.0, 0),)}, "at least 1"),
     ],
 )
-def test_sizes_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_invalid_sizes_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         DataConfig(**settings)

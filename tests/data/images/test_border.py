@@ -11,7 +11,7 @@ from flax_resnet.models import IGNORED
 
 
 def by_definition(labels: np.ndarray, weight: float, sigma: float) -> np.ndarray:
-    """Equation 2 of arXiv:1505.04597, with a distance map for each thing."""
+    """Equation 2 of arXiv:1505.04597, with a distance map for each object."""
     pieces, count = ndimage.label((labels > 0) & (labels != IGNORED))
     distances = [ndimage.distance_transform_edt(pieces != n) for n in range(1, count + 1)]
     first, second = np.sort(distances, axis=0)[:2]
@@ -38,13 +38,13 @@ def test_a_gap_of_one_pixel_weighs_most() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1])
-def test_without_two_things_there_is_no_gap(value: int) -> None:
+def test_fewer_than_two_objects_have_no_gap(value: int) -> None:
     assert not border_weights(np.full((8, 8), value, np.uint8), 10.0, 5.0).any()
     one = np.zeros((8, 8), np.uint8)
     one[2:5, 2:5] = value
     assert not border_weights(one, 10.0, 5.0).any()
 
 
-def test_things_that_touch_at_a_corner_are_two() -> None:
+def test_objects_that_touch_at_a_corner_are_two() -> None:
     labels = np.kron(np.eye(2, dtype=np.uint8), np.ones((4, 4), np.uint8))
     assert border_weights(labels, 10.0, 5.0)[3, 4] > 8

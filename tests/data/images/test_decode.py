@@ -1,4 +1,4 @@
-"""Encoded images become the arrays that Pillow makes of them."""
+"""Encoded images become the same arrays as with Pillow."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def assert_like_pillow(data: bytes, channels: int = 3, tolerance: int = 0) -> No
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
-def test_every_format_in_colour(encode, photo, kind):
+def test_every_format_in_color(encode, photo, kind):
     assert_like_pillow(encode(photo, kind))
 
 
@@ -46,19 +46,19 @@ def test_every_kind_of_jpeg(encode, photo, options):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_greyscale_fills_three_channels_or_one(encode, photo, kind):
+def test_grayscale_fills_three_channels_or_one(encode, photo, kind):
     data = encode(Image.fromarray(photo).convert("L"), kind)
     assert_like_pillow(data, 3)
     assert_like_pillow(data, 1)
 
 
-def test_colour_becomes_grey_by_luminance(encode, photo):
-    # A PNG's colours are weighted here, with another rounding; a JPEG's luminance is stored.
+def test_color_becomes_gray_by_luminance(encode, photo):
+    # A PNG's colors are weighted here, with a different rounding; a JPEG's luminance is stored.
     assert_like_pillow(encode(photo, "PNG"), 1, tolerance=1)
     assert_like_pillow(encode(np.full((8, 8, 3), (200, 30, 90), np.uint8), "JPEG"), 1, tolerance=1)
 
 
-def test_cmyk_jpeg_has_pillows_colours(encode, photo):
+def test_cmyk_jpeg_has_pillows_colors(encode, photo):
     data = encode(Image.fromarray(photo).convert("CMYK"), "JPEG", quality=95)
     assert not is_rgb_or_grey_jpeg(data)
     assert_like_pillow(data, tolerance=1)
@@ -111,7 +111,7 @@ def test_truncated_data_is_an_error(encode, kind, kept):
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"hello world", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_image_is_an_error_that_says_so(data):
+def test_a_file_that_is_not_an_image_is_an_error(data):
     with pytest.raises(DecodeError, match="expected a JPEG, PNG, WebP, BMP or GIF"):
         decode_image(data, 3)
 
@@ -130,7 +130,7 @@ def test_a_decompression_bomb_is_refused_by_its_header():
 def test_size_is_read_from_the_header(encode, kind, shape):
     image = np.zeros(shape, np.uint8)
     assert image_size(encode(image, kind)) == shape[:2]
-    if kind == "WEBP":  # Its other two encodings: lossless and extended.
+    if kind == "WEBP":  # The other two encodings of WebP: lossless and extended.
         assert image_size(encode(image, kind, lossless=True)) == shape[:2]
         exif = Image.Exif()
         exif[0x0112] = 1
@@ -139,15 +139,15 @@ def test_size_is_read_from_the_header(encode, kind, shape):
 
 def test_the_first_version_of_bmp_is_read(photo):
     header = struct.pack("<IHHHH", 12, 64, 48, 1, 24)
-    rows = photo[::-1, :, ::-1].tobytes()  # From the bottom, blue first.
+    rows = photo[::-1, :, ::-1].tobytes()  # Rows from the bottom, blue first.
     data = b"BM" + struct.pack("<IHHI", 26 + len(rows), 0, 0, 26) + header + rows
     np.testing.assert_array_equal(decode_image(data, 3), photo)
 
 
-def test_of_an_animated_png_the_still_image_is_read(encode, photo):
+def test_the_still_image_of_an_animated_png_is_read(encode, photo):
     other = Image.fromarray(255 - photo)
     assert_like_pillow(encode(photo, "PNG", save_all=True, append_images=[other]))
-    # The still image need not be a part of the animation.
+    # The still image need not be part of the animation.
     options = {"save_all": True, "append_images": [other, other.rotate(180)]}
     assert_like_pillow(encode(photo, "PNG", default_image=True, **options))
 
@@ -155,7 +155,7 @@ def test_of_an_animated_png_the_still_image_is_read(encode, photo):
 @pytest.mark.parametrize(
     "data", [made.broken_animation(), made.lying_chunk(), made.two_frames()], ids=lambda _: ""
 )
-def test_what_would_crash_opencv_or_fill_the_memory_never_reaches_it(data, monkeypatch):
+def test_files_that_crash_opencv_or_exhaust_memory_never_reach_it(data, monkeypatch):
     seen = []
     decode = cv2.imdecode
     monkeypatch.setattr(
@@ -177,8 +177,8 @@ SEEDS += [
 ]
 EDITS = st.lists(
     st.tuples(
-        st.floats(0, 1),  # Where, nearer to the header than to the end.
-        st.sampled_from([0, 1, 4]),  # So many bytes go.
+        st.floats(0, 1),  # The position, closer to the header than to the end.
+        st.sampled_from([0, 1, 4]),  # The number of bytes to remove.
         st.binary(max_size=4) | st.sampled_from([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff"]),
     ),
     min_size=1,

@@ -1,4 +1,4 @@
-"""An image and its mask go through one geometry."""
+"""An image and its mask are transformed alike."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_image_that_equals_its_mask_stays_equal(height: int, settings: dict) 
         np.testing.assert_array_equal(image[..., 0], mask)
 
 
-def test_bent_images_stay_on_their_masks() -> None:
+def test_deformed_images_stay_aligned_with_their_masks() -> None:
     label = (circle(0, 64, 64)[1] > 100).astype(np.uint8)
     settings = dict(ALL, image_size=48, elastic=4.0, elastic_spacing=16)
     for seed in range(5):
@@ -48,7 +48,7 @@ def test_bent_images_stay_on_their_masks() -> None:
         assert np.mean((image[..., 0] > 127) != (straight[..., 0] > 127)) > 0.02
 
 
-def test_bent_labels_have_no_new_values() -> None:
+def test_deformed_labels_have_no_new_values() -> None:
     label = np.random.default_rng(0).choice(np.asarray([0, 7, 255], np.uint8), (32, 32))
     _, mask = transformed(0, label[..., None], label, elastic=3.0)
     assert set(np.unique(mask)) <= {0, 7, 255}
@@ -70,7 +70,7 @@ def test_pixels_move_by_the_field() -> None:
     np.testing.assert_allclose(moved[inner, inner], field[inner, inner], atol=0.55)
 
 
-def test_crops_reach_every_place_and_reflect_where_the_image_ends() -> None:
+def test_crops_reach_every_position_and_reflect_at_the_border() -> None:
     label = np.arange(20, dtype=np.uint8)[:, None] * np.ones((1, 6), np.uint8)
     tops = {int(transformed(seed, label[..., None], label)[1][0, 0]) for seed in range(200)}
     assert tops == set(range(5))
@@ -93,7 +93,7 @@ def test_every_flip_and_turn_occurs(settings: dict, count: int) -> None:
     assert len(seen) == count
 
 
-def test_switching_flips_off_leaves_the_crops_and_the_field() -> None:
+def test_switching_off_flips_does_not_change_crops_and_fields() -> None:
     image, label = circle(0, 40, 40)
     bent = transformed(3, image[..., None], label, elastic=2.0)[0]
     flipped = transformed(3, image[..., None], label, elastic=2.0, **ALL)[0]
@@ -102,7 +102,7 @@ def test_switching_flips_off_leaves_the_crops_and_the_field() -> None:
 
 
 @pytest.mark.parametrize("spacing", [1, 7, 64, 300])
-def test_displacements_are_smooth_and_as_large_as_asked(spacing: int) -> None:
+def test_displacements_are_smooth_and_have_the_given_size(spacing: int) -> None:
     fields = [displacements(np.random.default_rng(s), 50, spacing, 2.0) for s in range(200)]
     nodes = np.stack(fields)[:, ::spacing, ::spacing]
     assert abs(nodes.mean()) < 0.2

@@ -1,4 +1,4 @@
-"""Files are read whole, and never more than that."""
+"""Whole files are read, and nothing but files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def test_a_file_is_read_whole(tmp_path):
     assert read_file(tmp_path / "a") == bytes(range(256)) * 1000
 
 
-def test_a_named_pipe_does_not_keep_us_waiting(tmp_path):
+def test_a_named_pipe_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "a")
     with pytest.raises(DecodeError, match="it is a named pipe; expected a file"):
         read_file(tmp_path / "a")
 
 
-def test_a_device_is_not_read_for_ever():
+def test_a_device_is_not_read_forever():
     with pytest.raises(DecodeError, match="it is a device; expected a file"):
         read_file(Path("/dev/zero"))
 
@@ -33,7 +33,7 @@ def test_a_huge_file_is_not_read(tmp_path):
         read_file(tmp_path / "a")
 
 
-def test_folders_and_files_that_are_gone_are_the_systems_errors(tmp_path):
+def test_folders_and_missing_files_are_os_errors(tmp_path):
     with pytest.raises(IsADirectoryError):
         read_file(tmp_path)
     with pytest.raises(FileNotFoundError):

@@ -42,7 +42,7 @@ def test_a_random_rectangle_keeps_the_scale_and_the_ratio(seed):
 @pytest.mark.parametrize(
     ("shape", "expected"), [((10, 400), (0, 193, 10, 13)), ((400, 10), (193, 0, 13, 10))]
 )
-def test_a_shape_that_no_rectangle_fits_gives_the_largest_central_one(shape, expected):
+def test_the_largest_central_rectangle_is_used_if_none_fits(shape, expected):
     rng = np.random.default_rng(0)
     assert random_rectangle(*shape, rng, (1.0, 1.0), (3 / 4, 4 / 3)) == expected
 
@@ -50,7 +50,7 @@ def test_a_shape_that_no_rectangle_fits_gives_the_largest_central_one(shape, exp
 @pytest.mark.parametrize("crop", CROPS)
 @pytest.mark.parametrize("channels", [1, 3])
 @given(height=sides, width=sides, seed=st.integers(0, 2**32))
-def test_every_crop_gives_the_asked_size(crop, channels, height, width, seed):
+def test_every_crop_has_the_given_size(crop, channels, height, width, seed):
     config = DataConfig(image_size=16, channels=channels, crop=crop, mean=(0.5,), std=(0.5,))
     image = np.zeros((height, width, channels), np.uint8)
     for result in (
@@ -96,7 +96,7 @@ def test_half_of_the_images_are_mirrored_and_none_when_flips_are_off(photo):
     assert 70 < mirrored(True) < 130
 
 
-def test_an_image_of_the_right_size_is_evaluated_as_it_is(photo):
+def test_an_image_of_the_right_size_is_evaluated_unchanged(photo):
     config = DataConfig(image_size=48, eval_crop=1.0)
     np.testing.assert_array_equal(eval_transform(photo[:, :48], config), photo[:, :48])
 
@@ -112,8 +112,8 @@ def test_evaluation_resizes_the_short_side_and_keeps_the_proportions():
 
 @pytest.mark.parametrize("filter_", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("size", "crop"), [(32, 0.875), (30, 0.95), (29, 0.965), (41, 1.0)])
-def test_published_weights_see_what_pillow_and_torchvision_showed_them(photo, filter_, size, crop):
-    """Resize, CenterCrop and their roundings, as timm composes them."""
+def test_images_for_published_weights_equal_pillows_and_torchvisions(photo, filter_, size, crop):
+    """Resize, CenterCrop and their rounding, as timm composes them."""
     config = DataConfig(image_size=size, eval_crop=crop, interpolation=filter_)
     short = int(size / crop)
     height, width = photo.shape[:2]
@@ -126,7 +126,7 @@ def test_published_weights_see_what_pillow_and_torchvision_showed_them(photo, fi
     np.testing.assert_array_equal(eval_transform(photo, config), np.asarray(expected))
 
 
-def test_where_training_draws_the_interpolation_evaluation_is_bicubic(photo):
+def test_evaluation_is_bicubic_if_training_draws_the_interpolation(photo):
     results = [
         eval_transform(photo, DataConfig(image_size=24, interpolation=interpolation))
         for interpolation in ("random", "bicubic")
@@ -135,7 +135,7 @@ def test_where_training_draws_the_interpolation_evaluation_is_bicubic(photo):
 
 
 @pytest.mark.parametrize("filter_", ["bilinear", "bicubic"])
-def test_grey_images_are_resized_by_pillow_too(photo, filter_):
+def test_gray_images_are_resized_by_pillow_too(photo, filter_):
     grey = photo[..., :1]
     found = resize(grey, (20, 30), filter_)
     expected = Image.fromarray(grey[..., 0]).resize((30, 20), Image.Resampling[filter_.upper()])
@@ -150,7 +150,7 @@ def test_resizing_is_like_pillows(photo, size):
 
 
 @pytest.mark.parametrize("size", [(32, 42), (20, 26), (12, 16), (7, 10), (48, 9)])
-def test_smooth_is_nearer_to_pillows_filter_than_area(photo, size):
+def test_smooth_is_closer_to_pillows_filter_than_area(photo, size):
     expected = np.asarray(Image.fromarray(photo).resize(size[::-1], Image.Resampling.BILINEAR))
     area, smooth = (
         np.sqrt(np.mean((resize(photo, size, name) - expected.astype(float)) ** 2))
@@ -160,7 +160,7 @@ def test_smooth_is_nearer_to_pillows_filter_than_area(photo, size):
 
 
 @pytest.mark.parametrize("size", [(48, 96), (60, 64), (96, 128)])
-def test_what_grows_or_stays_is_not_blurred(photo, size):
+def test_images_that_do_not_shrink_are_not_blurred(photo, size):
     found, expected = (resize(photo, size, name) for name in ("smooth", "aliased"))
     np.testing.assert_array_equal(found, expected)
 
@@ -181,7 +181,7 @@ def test_antialiasing_averages_over_all_pixels():
 
 
 @given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40))
-def test_the_centre_crop_is_central(size, more_rows, more_columns):
+def test_the_center_crop_is_centered(size, more_rows, more_columns):
     image = np.zeros((size + more_rows, size + more_columns, 1), np.uint8)
     rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
     assert centre_crop(image, size).shape == (size, size, 1)
@@ -196,7 +196,7 @@ def test_every_crop_that_a_config_may_name_is_in_the_table():
 
 @pytest.mark.parametrize("shape", [(5, 80), (80, 5), (30, 40), (20, 21)])
 @pytest.mark.parametrize("interpolation", ["area", "smooth", "bilinear", "bicubic", "aliased"])
-def test_evaluation_resizes_the_whole_of_images_up_to_16_to_1(shape, interpolation):
+def test_evaluation_resizes_whole_images_up_to_16_to_1(shape, interpolation):
     image = np.random.default_rng(0).integers(256, size=(*shape, 3), dtype=np.uint8)
     config = DataConfig(image_size=16, eval_crop=1.0, interpolation=interpolation)
     scale = 16 / min(shape)
@@ -205,7 +205,7 @@ def test_evaluation_resizes_the_whole_of_images_up_to_16_to_1(shape, interpolati
 
 
 @pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1)])
-def test_a_line_is_cut_before_evaluation_makes_it_wide(shape, monkeypatch):
+def test_a_line_is_cropped_before_evaluation_enlarges_it(shape, monkeypatch):
     resized = []
     monkeypatch.setattr(
         transforms, "resize", lambda image, size, _: resized.append(size) or resize(image, size)

@@ -1,4 +1,4 @@
-"""Small archives of ImageNet's layout become what TFDS reads."""
+"""Small archives with ImageNet's layout become data that TFDS reads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tar(files: dict[str, bytes]) -> bytes:
 
 @pytest.fixture
 def images(encode) -> list[bytes]:
-    """Nine JPEGs, the second of them CMYK and the third a PNG, as there are in the original."""
+    """Nine JPEGs, except that the second is CMYK and the third a PNG, as in the original."""
     plain = [np.full((40 + i, 60, 3), 20 * i, np.uint8) for i in range(9)]
     images = [encode(image, "JPEG") for image in plain]
     images[1] = encode(Image.fromarray(plain[1]).convert("CMYK"), "JPEG")
@@ -98,7 +98,7 @@ def test_the_library_reads_it_too(archives, tmp_path):
     assert {source[index]["label"] for index in range(9)} == {0, 1, 2}
 
 
-def test_images_that_are_jpegs_already_keep_their_bytes(archives, images, tmp_path):
+def test_jpegs_keep_their_bytes(archives, images, tmp_path):
     pack_imagenet(None, archives[1], str(tmp_path))
     config = DataConfig(source="tfds:imagenet2012", data_dir=str(tmp_path))
     source = open_tfds(config, "imagenet2012", "validation")
@@ -142,7 +142,7 @@ def test_a_rerun_writes_only_what_is_missing(archives, tmp_path, eight_shards):
     before = read(tmp_path, "train")
     shards = sorted(folder.glob("*array_record*"))
     times = {path: path.stat().st_mtime_ns for path in shards}
-    shards[3].rename(folder / f"incomplete.{shards[3].name}")  # As a killed run leaves it.
+    shards[3].rename(folder / f"incomplete.{shards[3].name}")  # As after a killed run.
     reports = []
     pack_imagenet(archives[0], None, str(tmp_path), report=lambda *report: reports.append(report))
     assert read(tmp_path, "train").keys() == before.keys()
@@ -152,7 +152,7 @@ def test_a_rerun_writes_only_what_is_missing(archives, tmp_path, eight_shards):
     assert not list(folder.glob("incomplete*"))
 
 
-def test_other_options_do_not_mix_with_an_earlier_pack(archives, tmp_path):
+def test_different_options_do_not_mix_with_an_earlier_pack(archives, tmp_path):
     pack_imagenet(archives[0], None, str(tmp_path))
     with pytest.raises(InputError, match="was begun with other archives or options"):
         pack_imagenet(archives[0], None, str(tmp_path), resize_to=32)

@@ -1,4 +1,4 @@
-"""Images that a table lists."""
+"""Images listed in a table."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def values(source) -> list[tuple[int, int]]:
 
 @pytest.fixture
 def table(folder) -> Path:
-    """List what lies in `folder`: 9 images to train with, 6 to evaluate with, in three classes."""
+    """List the images in `folder`: 9 for training, 6 for evaluation, in three classes."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*.*"))
     rows = [Row(str(file), file.parts[1], file.parts[0]) for file in files]
     write_table(folder / "labels.csv", rows)
     return folder / "labels.csv"
 
 
-def test_a_table_gives_what_the_folder_gives(folder, table):
+def test_a_table_gives_the_same_images_as_the_folder(folder, table):
     for split in ("train", "val", "train[:5]", "train+validation"):
         listed = opened(table, split)
         whole = open_source(DataConfig(source=f"folder:{folder}"), split)
@@ -46,7 +46,7 @@ def test_an_example_is_described_by_its_file(folder, table):
     assert str(folder / "train" / "bee" / "1.PNG") in described
 
 
-def test_without_splits_everything_is_to_train_with(folder):
+def test_without_splits_all_images_are_for_training(folder):
     (folder / "labels.csv").write_text("label,file\nx,train/ant/0.png\n y ,train/bee/0.png\n\n")
     source = opened(folder / "labels.csv")
     assert (values(source), source.class_names) == ([(0, 0), (40, 1)], ("x", "y"))
@@ -55,7 +55,7 @@ def test_without_splits_everything_is_to_train_with(folder):
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_what_spreadsheets_write_is_read(tmp_path, delimiter):
+def test_tables_from_spreadsheets_are_read(tmp_path, delimiter):
     lines = ["File,Label,Split", '"a b.png",cat,Train', "c.png,dog,valid", "d.png,dog,"]
     text = "\r\n".join(lines).replace(",", delimiter)
     (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
@@ -91,7 +91,7 @@ def test_a_bad_table_is_an_error(tmp_path, text, message):
         opened(tmp_path / "t.csv")
 
 
-def test_a_table_that_is_not_there_is_an_error(tmp_path):
+def test_a_missing_table_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"gone\.csv cannot be read: No such file"):
         opened(tmp_path / "gone.csv")
 
@@ -103,7 +103,7 @@ def test_files_outside_of_the_folder_have_to_be_trusted(folder, tmp_path):
     with pytest.raises(InputError, match=r"is outside of .*Set config.data.follow_links=True"):
         opened(tables / "t.csv")
     assert values(opened(tables / "t.csv", follow_links=True)) == [(40, 0)]
-    # The way up starts from where the file is, not from where a link to its folder is.
+    # `..` starts from the folder of the file, not from a link to that folder.
     (folder / "train" / "link").symlink_to(tables)
     linked = folder / "train" / "link" / "t.csv"
     assert values(opened(linked, follow_links=True)) == [(40, 0)]

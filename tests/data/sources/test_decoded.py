@@ -1,4 +1,4 @@
-"""Small images are decoded once, and nothing else changes."""
+"""Small images are decoded once; nothing else changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def source(folder) -> DecodedSource:
     return source
 
 
-def test_it_is_the_same_source(source, folder):
+def test_a_decoded_source_equals_the_original(source, folder):
     assert (len(source), source.num_classes) == (9, 3)
     assert source.class_names == ("ant", "bee", "cat")
     assert source.name == f"folder:{folder} train"
@@ -46,7 +46,7 @@ def test_large_images_and_large_sets_stay_encoded(folder, monkeypatch):
     assert not isinstance(open_source(config, "train"), DecodedSource)
 
 
-def test_a_large_image_behind_small_ones_is_not_kept(source, folder, encode, monkeypatch):
+def test_a_large_image_after_small_ones_is_not_kept(source, folder, encode, monkeypatch):
     path = Path(source.describe(4).partition(" (")[0])
     path.write_bytes(encode(np.zeros((99, 10, 3), np.uint8), "PNG"))
     monkeypatch.setattr(decoded, "_MEMORY_BYTES", 9 * 12 * 10 * 3)

@@ -1,4 +1,4 @@
-"""The embedded digits, as TFDS keeps them."""
+"""The embedded digits, as TFDS stores them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_slices_make_a_validation_split(config):
     assert parts[1].describe(3) == "record 3 of digits train[90%:]"
 
 
-def test_the_images_are_scikit_learn_s(config):
+def test_the_images_equal_those_of_scikit_learn(config):
     digits = load_digits()
     known = {
         (np.round(image * 255 / 16).astype(np.uint8).tobytes(), int(label))
@@ -51,7 +51,7 @@ def test_an_unknown_split_lists_the_splits(config):
 
 
 @pytest.mark.parametrize("split", ["train[", "train[:x%]", "train[:9999]", "train[5:5]"])
-def test_a_slice_that_cannot_be_is_an_error(config, split):
+def test_an_invalid_slice_is_an_error(config, split):
     with pytest.raises(InputError, match=r"cannot be sliced|has no examples"):
         open_source(config, split)
 

@@ -59,7 +59,7 @@ def test_an_example_is_described_by_its_file(folder):
     assert str(folder / "train" / "bee" / "1.PNG") in described
 
 
-def test_other_files_are_passed_over(folder):
+def test_other_files_are_ignored(folder):
     (folder / "train" / "README.md").touch()
     (folder / "train" / "ant" / "notes.txt").touch()
     (folder / "train" / "ant" / "._0.png").touch()

@@ -1,4 +1,4 @@
-"""What of a folder is listed, and which links are followed."""
+"""The listing of folders, and which links are followed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_links_that_stay_inside_are_followed(folder):
 
 
 @pytest.mark.parametrize("place", ["train/ant/9.png", "train/dog", "training"])
-def test_links_that_leave_are_followed_when_the_user_says_so(folder, tmp_path, place):
+def test_links_out_of_the_folder_are_followed_on_request(folder, tmp_path, place):
     outside = tmp_path / "outside"
     (folder / "val").rename(outside)
     link = folder / place
@@ -63,7 +63,7 @@ def test_only_links_are_resolved(folder, monkeypatch):
     assert resolved == []
 
 
-def test_what_is_no_file_is_an_error_even_where_errors_are_skipped(folder):
+def test_special_files_are_errors_even_if_errors_are_skipped(folder):
     os.mkfifo(folder / "train" / "ant" / "9.jpg")
     with pytest.raises(InputError, match=r"9\.jpg is a named pipe; expected a file"):
         count(folder, on_error="skip")
@@ -77,7 +77,7 @@ def test_a_device_behind_a_link_is_an_error(folder):
 
 @AS_USER
 @pytest.mark.parametrize("locked", ["", "train", "train/ant"])
-def test_a_folder_that_may_not_be_read_is_an_error(folder, locked):
+def test_an_unreadable_folder_is_an_error(folder, locked):
     (folder / locked).chmod(0)
     try:
         with pytest.raises(InputError, match="Permission denied"):

@@ -1,4 +1,4 @@
-"""Images with masks in folders: who belongs to whom, and what the values mean."""
+"""Images with masks in folders: how they are paired, and what the values mean."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_black_and_white_masks_have_the_values_0_and_255(tmp_path: Path) -> None
     assert opened(tmp_path).values == (0, 255)
 
 
-def test_a_source_can_be_pickled_without_what_it_has_decoded(circles: Path) -> None:
+def test_a_source_is_pickled_without_its_decoded_images(circles: Path) -> None:
     source = opened(circles)
     before = len(pickle.dumps(source))
     label = source[0]["label"]

@@ -20,6 +20,6 @@ from flax_resnet.errors import InputError
         ("folder:no/such/place", "which is not a folder; expected PATH/train/CLASS"),
     ],
 )
-def test_a_name_that_means_nothing_is_an_error(name, message):
+def test_an_invalid_name_is_an_error(name, message):
     with pytest.raises(InputError, match=message):
         open_source(DataConfig(source=name), "train")

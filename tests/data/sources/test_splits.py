@@ -23,7 +23,7 @@ SIZES = {"train": 200, "test": 50}
         ("all", [("train", range(200)), ("test", range(50))]),
     ],
 )
-def test_a_spec_stands_for_positions(spec, expected):
+def test_a_spec_selects_positions(spec, expected):
     assert resolve_split("tfds:x", spec, SIZES) == expected
 
 
@@ -44,6 +44,6 @@ def test_an_unknown_split_is_an_error(spec):
 
 
 @pytest.mark.parametrize("spec", ["train[", "train[1:2:3]", "train[:300]", "train[a:b]"])
-def test_a_slice_that_cannot_be_is_an_error(spec):
+def test_an_invalid_slice_is_an_error(spec):
     with pytest.raises(InputError, match="tfds:x cannot be sliced by"):
         resolve_split("tfds:x", spec, SIZES)

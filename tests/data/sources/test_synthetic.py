@@ -1,4 +1,4 @@
-"""Made-up images have the right shapes and can be learnt."""
+"""Synthetic images have the right shapes and can be learned."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flax_resnet.data import DataConfig, open_source
 CONFIG = DataConfig(source="synthetic:7", image_size=20, channels=3)
 
 
-def test_it_has_the_config_s_shapes():
+def test_images_have_the_configured_shapes():
     source = open_source(CONFIG, "validation")
     example = source[3]
     assert source.num_classes == len(source.class_names) == 7
@@ -18,7 +18,7 @@ def test_it_has_the_config_s_shapes():
     assert {source[i]["label"] for i in range(20)} == set(range(7))
 
 
-def test_an_example_depends_on_its_split_and_index_alone():
+def test_an_example_depends_only_on_its_split_and_index():
     train, same = (open_source(CONFIG, "train") for _ in range(2))
     other = open_source(CONFIG, "test")
     np.testing.assert_array_equal(train[5]["image"], same[5]["image"])
@@ -27,7 +27,7 @@ def test_an_example_depends_on_its_split_and_index_alone():
     np.testing.assert_array_equal(train[5]["image"], rest[0]["image"])
 
 
-def test_its_classes_can_be_told_apart():
+def test_classes_can_be_distinguished():
     source = open_source(CONFIG, "train")
     labels = np.array([source[i]["label"] for i in range(140)])
     images = np.stack([source[i]["image"] for i in range(140)]).astype(float)

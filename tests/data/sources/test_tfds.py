@@ -1,4 +1,4 @@
-"""Data sets of TFDS: what is there is read, what is missing is said."""
+"""Data sets of TFDS, and errors if one is missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHARED = Path(__file__).parents[4] / "shared" / "data" / "tfds"
 
 
 class _Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Four images with two labels each, or whatever a test puts in their place."""
+    """Four images with two labels each, which tests can replace."""
 
     VERSION = tfds.core.Version("1.0.0")
     features = {  # noqa: RUF012
@@ -49,7 +49,7 @@ def encoded_png() -> bytes:
     return cv2.imencode(".png", np.full((2, 3, 3), 7, np.uint8))[1].tobytes()
 
 
-def test_the_supervised_pair_says_which_label_is_meant(tmp_path):
+def test_the_supervised_keys_select_the_label(tmp_path):
     source = open_builder(_Tiny(data_dir=tmp_path), "tfds:tiny", "train")
     assert source.class_names == ("x", "y", "z")
     assert sorted(source[i]["label"] for i in range(4)) == [0, 0, 1, 2]
@@ -102,7 +102,7 @@ def test_a_failed_preparation_says_what_to_do(tmp_path, monkeypatch, failure, me
         open_builder(_Tiny(data_dir=tmp_path), "tfds:tiny", "train")
 
 
-def test_the_user_is_told_what_is_downloaded(tmp_path, monkeypatch, capsys):
+def test_a_download_is_announced(tmp_path, monkeypatch, capsys):
     builder = tfds.builder("mnist", data_dir=str(tmp_path))
     monkeypatch.setattr(type(builder), "download_and_prepare", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -121,14 +121,14 @@ def test_the_user_is_told_what_is_downloaded(tmp_path, monkeypatch, capsys):
         ("imagenet2012", "flax_resnet prepare imagenet --train"),
     ],
 )
-def test_a_data_set_that_is_not_there_is_an_error(tmp_path, name, message):
+def test_an_unknown_data_set_is_an_error(tmp_path, name, message):
     with pytest.raises(InputError, match=message):
         open_source(DataConfig(source=f"tfds:{name}", data_dir=str(tmp_path)), "train")
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the real data sets are not here")
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-def test_real_data_sets_agree_with_tfds_s_own_decoding(name):
+def test_real_data_sets_equal_tfds_s_own_decoding(name):
     config = DataConfig(
         source=f"tfds:{name}", data_dir=str(SHARED), channels=1, mean=(0,), std=(1,)
     )

@@ -145,7 +145,7 @@ def test_training_mode_without_mutable_statistics_normalizes_by_the_batch() -> N
 
 @pytest.mark.parametrize("offset", [1e3, 1e6])
 def test_a_constant_channel_normalizes_to_its_bias(offset: float) -> None:
-    """Rounding must not turn the variance of a far channel negative, and its root to NaN."""
+    """Rounding must not make the variance of a channel far from zero negative, and its root NaN."""
     found = BatchNorm().apply(variables("float32"), jnp.full((4, 3, 3, 3), offset * 1.1), True)
     np.testing.assert_allclose(found, np.broadcast_to(BIAS, found.shape), atol=1e-3)
 

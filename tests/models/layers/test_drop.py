@@ -1,4 +1,4 @@
-"""What is dropped in training: its distribution over thousands of draws."""
+"""Dropping in training: its distribution over thousands of draws."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_sums_count_labels_that_rank_first_and_among_the_first_five() -> None:
     }
 
 
-def test_right_is_the_label_with_the_greater_share() -> None:
+def test_the_label_with_the_greater_share_counts_as_correct() -> None:
     sure = jax.nn.one_hot(jnp.asarray([0, 3, 2, 3]), 5)
     assert float(classification_loss(sure, MIXED)[1]) == 1.0
     assert float(classification_loss(sure, PLAIN)[1]) == 0.75
@@ -78,6 +78,6 @@ def test_right_is_the_label_with_the_greater_share() -> None:
         ({"distill": {"weight": 1.5}}, r"config.distill.weight is 1.5; expected above 0 and at m"),
     ],
 )
-def test_settings_that_do_not_go_together(settings: dict[str, Any], message: str) -> None:
+def test_incompatible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse(settings)

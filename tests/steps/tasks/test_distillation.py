@@ -52,7 +52,7 @@ def test_a_hard_teacher_gives_labels() -> None:
     np.testing.assert_allclose(distillation(LOGITS, TAUGHT, 5.0, hard=True), expected, rtol=1e-5)
 
 
-def test_labels_have_the_rest_of_the_weight() -> None:
+def test_labels_have_the_remaining_weight() -> None:
     def value(**settings: float) -> float:
         loss = functools.partial(classification_loss, label_smoothing=0.1)
         return float(distilled_loss(LOGITS, BATCH, loss=loss, config=DistillConfig(**settings))[0])
@@ -99,7 +99,7 @@ def test_the_teacher_sees_the_same_mixed_images_with_its_own_normalization() -> 
     grads, _ = gradient(ones, batch, key, None, variables)
     expected = model.apply(variables, prepare_batch(batch, key, mixing=mixing, **own)["image"])
     np.testing.assert_allclose(seen[0], expected, atol=1e-5)
-    # The student's gradient takes the teacher's logits for numbers.
+    # The student's gradient treats the teacher's logits as constants.
     logits = model.apply(ones, prepare_batch(batch, key, mixing=mixing, **ours)["image"])
     np.testing.assert_allclose(grads["weight"], (logits * expected).mean(), rtol=1e-5)
     assert not np.allclose(expected, model.apply(variables, normalize(batch["image"], **own)))

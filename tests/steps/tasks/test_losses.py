@@ -1,4 +1,4 @@
-"""Losses against published values and against their definition."""
+"""Losses compared with published values and with their definitions."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_binary_cross_entropy_equals_timms(name: str, arguments: dict[str, float
     np.testing.assert_allclose(losses.mean(), golden[name], rtol=1e-12)
 
 
-def test_a_threshold_asks_for_every_class_that_is_there() -> None:
+def test_a_threshold_makes_every_present_class_a_target() -> None:
     logits = jax.random.normal(jax.random.key(0), (2, 4))
     targets = jnp.asarray([[0.3, 0.0, 0.7, 0.0], [0.1, 0.9, 0.0, 0.0]])
     asked = jnp.asarray([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 0.0]])

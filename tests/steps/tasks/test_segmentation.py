@@ -51,7 +51,7 @@ def test_the_loss_is_the_mean_over_the_pixels_that_count() -> None:
     np.testing.assert_allclose(accuracy, right, rtol=1e-6)
 
 
-def test_what_does_not_count_changes_nothing() -> None:
+def test_ignored_pixels_change_nothing() -> None:
     logits, batch = random_batch()
     grad = jax.jit(jax.grad(lambda x: segmentation_loss(x, batch, dice_weight=1.0)[0]))(logits)
     ignored = batch["label"] == IGNORED
@@ -59,7 +59,7 @@ def test_what_does_not_count_changes_nothing() -> None:
     assert np.asarray(grad)[~ignored].all()
 
 
-def test_weights_weigh_pixels() -> None:
+def test_weights_scale_the_losses_of_pixels() -> None:
     logits, batch = random_batch()
     weights = np.random.default_rng(1).uniform(0, 3, batch["label"].shape).astype(np.float32)
     loss, accuracy = segmentation_loss(logits, batch | {"weight": weights})
@@ -69,7 +69,7 @@ def test_weights_weigh_pixels() -> None:
     assert accuracy == segmentation_loss(logits, batch)[1]
 
 
-def test_a_batch_in_which_nothing_counts_has_no_loss() -> None:
+def test_a_batch_of_ignored_pixels_has_no_loss() -> None:
     logits, batch = random_batch()
     loss, accuracy = segmentation_loss(logits, batch | {"label": np.full((3, 6, 5), 255, np.uint8)})
     assert float(loss) == float(accuracy) == 0
@@ -148,7 +148,7 @@ def test_outputs_beyond_the_classes_of_the_data_count_as_wrong() -> None:
     assert metrics["dice"] == metrics["dice/only"] == pytest.approx(12 / 14)
 
 
-def test_a_person_sees_dice_iou_and_pixel_error() -> None:
+def test_the_printed_line_has_dice_iou_and_pixel_error() -> None:
     metrics = dict(loss=0.25, dice=0.5, iou=0.375, pixel_error=0.0625)
     task = TASKS["segmentation"]
     assert task.line.format_map(metrics) == (

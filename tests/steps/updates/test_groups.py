@@ -64,7 +64,7 @@ def test_kernels_outside_of_the_head_are_matrices() -> None:
     assert not any(found["bn1"].values())
 
 
-def test_a_kernel_that_all_channels_share_is_no_matrix() -> None:
+def test_a_kernel_shared_by_all_channels_is_not_a_matrix() -> None:
     for arguments in ({}, {"scan_blocks": True}):
         params = params_of("ecaresnet50d", **arguments)
         found = jax.tree_util.tree_leaves_with_path(matrix_mask(params))
@@ -108,7 +108,7 @@ def test_frozen_parameters_and_their_norms_do_not_move(tiny_config: Config, tmp_
 
 
 @pytest.mark.slow
-def test_norms_are_frozen_by_a_pattern_of_their_own(tiny_config: Config, tmp_path: Any) -> None:
+def test_norms_are_frozen_by_their_own_pattern(tiny_config: Config, tmp_path: Any) -> None:
     config = tiny_config(steps=3, freeze="stem", freeze_norms="layer2")
     moved, kept = changed(config, tmp_path)
     assert kept["batch_stats"] == {"layer2"}
@@ -126,7 +126,7 @@ def test_frozen_parameters_have_no_optimizer_state() -> None:
     ("updates", "still"),
     [(2, {"conv1", "bn1", "layer1"}), pytest.param(3, set(), marks=pytest.mark.slow)],
 )
-def test_a_part_that_is_frozen_for_a_while_trains_afterwards(
+def test_a_temporarily_frozen_part_trains_afterwards(
     tiny_config: Config, tmp_path: Any, updates: int, still: set[str]
 ) -> None:
     epoch = prepare_run(tiny_config()).steps_per_epoch
@@ -163,7 +163,7 @@ def test_temporarily_frozen_parameters_do_not_affect_others(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "lars", "muon"])
-def test_temporarily_frozen_parameters_gather_no_momentum(name: str) -> None:
+def test_temporarily_frozen_parameters_accumulate_no_momentum(name: str) -> None:
     config = OptimizerConfig(name=name, weight_decay=0.1, nesterov=True)
     rate = optax.constant_schedule(0.1)
     later, state = updates_of(make_optimizer(config, rate, "stem|layer1", 3), steps=3)

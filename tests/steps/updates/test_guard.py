@@ -1,4 +1,4 @@
-"""Updates that are not finite: skipped, counted, and cured by a smaller loss scale."""
+"""Updates that are not finite: skipped, counted, and fixed by a smaller loss scale."""
 
 import functools
 from collections.abc import Callable
@@ -88,7 +88,7 @@ def test_after_too_many_bad_updates_the_state_stays_as_it_is() -> None:
     assert stopped.step == 6
 
 
-def test_good_updates_in_between_begin_the_count_anew() -> None:
+def test_good_updates_in_between_reset_the_count() -> None:
     _, metrics = trainer(max_nonfinite=1)(GOOD, BAD, GOOD, BAD, GOOD)
     assert column(metrics, "nonfinite") == [0, 1, 0, 1, 0]
     assert column(metrics, "skipped_updates") == [0, 1, 1, 2, 2]
@@ -106,7 +106,7 @@ def test_a_gradient_that_overflows_is_bad_though_the_loss_is_finite() -> None:
     chex.assert_trees_all_equal(numbers(state), numbers(run()[0]))
 
 
-def test_without_a_limit_bad_numbers_go_into_the_state() -> None:
+def test_without_a_limit_bad_numbers_enter_the_state() -> None:
     state, metrics = trainer()(BAD, GOOD)
     assert np.isnan(state.variables["params"]["fc"]["kernel"]).all()
     assert column(metrics, "nonfinite") == [1, 2]
@@ -115,7 +115,7 @@ def test_without_a_limit_bad_numbers_go_into_the_state() -> None:
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("applies", [True, False])
-def test_either_way_to_choose_takes_all_or_nothing(platform: str, applies: bool) -> None:
+def test_an_update_is_applied_as_a_whole_or_not_at_all(platform: str, applies: bool) -> None:
     mesh = SimpleNamespace(devices=np.array([SimpleNamespace(platform=platform)]))
     optimizer, one = optax.sgd(0.5, 0.9), jnp.ones(())
     variables = {"params": one, "batch_stats": one}
@@ -147,7 +147,7 @@ def test_a_bad_batch_of_masks_leaves_the_state_of_a_run_without_it() -> None:
 def test_a_loss_scale_keeps_small_gradients_of_float16() -> None:
     def first_update(**settings: Any) -> np.ndarray:
         state, _ = trainer(max_nonfinite=1, **settings)(1e-7)
-        # The momentum is the gradient itself, which a sum with the parameters would round.
+        # The momentum is the gradient itself; adding it to the parameters would round it.
         return 1e7 * state.optimizer[0].trace["layer1"]["0"]["conv1"]["kernel"]
 
     exact = first_update()
@@ -165,7 +165,7 @@ def test_overflows_halve_the_dynamic_scale_until_float16_trains() -> None:
     assert overflows[:3].all() and not overflows[-3:].any()
     halved = np.where(overflows, 0.5, 1.0)
     assert scales == list(2.0**24 * np.cumprod([1.0, *halved[:-1]]))
-    assert column(metrics, "nonfinite") == [0] * 20  # cured overflows are not a reason to stop
+    assert column(metrics, "nonfinite") == [0] * 20  # fixed overflows are no reason to stop
     assert state.guard.skipped == overflows.sum()
     assert metrics[2]["parameter_norm"] == metrics[0]["parameter_norm"]
     assert metrics[-1]["loss"] < metrics[0]["loss"]

@@ -29,7 +29,7 @@ SETTINGS = {
     "muon": (OptimizerConfig(**MUON), 0.02),
     "muon_nesterov": (OptimizerConfig(**MUON, nesterov=True), 0.02),
 }
-# Muon goes by names and axes.
+# Muon depends on names and axes.
 NAMES = {
     "conv.weight": ("conv1", "kernel"),
     "tall.weight": ("layer1", "kernel"),
@@ -43,7 +43,7 @@ def goldens(name: str) -> dict[str, np.ndarray]:
     with np.load(GOLDENS / "optim.npz") as inputs, np.load(GOLDENS / "updates.npz") as updates:
         arrays = {**inputs, **updates}
     if name.startswith("muon"):
-        # More outputs than inputs: the one case that Muon's scale is for.
+        # More outputs than inputs: the only case in which Muon's scale matters.
         tall = {key: value[:, :, 1:2, 1:2] for key, value in arrays.items() if "/conv" in key}
         arrays = {key.replace("conv", "tall"): value for key, value in tall.items()} | arrays
     return arrays
@@ -140,10 +140,10 @@ def test_muon_makes_kernels_orthogonal_and_leaves_the_rest_to_adam(nesterov: boo
     matrix = np.asarray(NETWORK["conv1"]["kernel"]).reshape(36, 6)
     left, _, right = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
     found = -np.asarray(updates["conv1"]["kernel"]).reshape(36, 6)
-    # Five steps of Newton and Schulz bring singular values near to one, not to it.
+    # Five Newton-Schulz steps bring singular values close to one, but not exactly.
     values = np.linalg.svd(found, compute_uv=False)
     assert 0.6 < values.min() and values.max() < 1.3
-    # They leave the directions as they are.
+    # They do not change the directions.
     inner = left.T @ found @ right.T
     np.testing.assert_allclose(inner, np.diag(np.diag(inner)), atol=1e-5)
     np.testing.assert_allclose(updates["fc"]["kernel"], -0.25, rtol=1e-4)
@@ -151,7 +151,7 @@ def test_muon_makes_kernels_orthogonal_and_leaves_the_rest_to_adam(nesterov: boo
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_decoupled_decay_can_be_of_kernels_alone_the_heads_too(name: str) -> None:
+def test_decoupled_decay_can_apply_only_to_kernels_including_the_heads(name: str) -> None:
     config = OptimizerConfig(name=name, weight_decay=0.5, vector_rate=1.0, decay_norms=False)
     updates = first_update(config, jax.tree.map(jnp.zeros_like, NETWORK))
     np.testing.assert_allclose(updates["conv1"]["kernel"], -0.5 * NETWORK["conv1"]["kernel"])
@@ -196,7 +196,7 @@ def test_scanned_blocks_are_updated_as_single_ones(name: str, decay_norms: bool)
     chex.assert_trees_all_close(*found, rtol=1e-9, atol=1e-12)
 
 
-def test_what_is_frozen_does_not_move_the_rates_of_other_parts() -> None:
+def test_frozen_parts_do_not_change_the_rates_of_others() -> None:
     config = OptimizerConfig(weight_decay=0.0, layer_decay=0.5)
     params = jax.tree.map(jnp.asarray, NETWORK)
     optimizer = make_optimizer(config, optax.constant_schedule(1.0), freeze="head")

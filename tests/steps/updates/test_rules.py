@@ -80,6 +80,6 @@ def test_a_vector_is_one_unit_and_zeros_can_move() -> None:
     np.testing.assert_allclose(np.linalg.norm(found), LIMIT * LEAST_UNIT_NORM, rtol=1e-5)
 
 
-def test_the_head_is_left_alone() -> None:
+def test_the_head_is_not_clipped() -> None:
     gradient = np.full((4, 2), 10.0)
     np.testing.assert_array_equal(clipped("fc", gradient, np.zeros((4, 2))), gradient)

@@ -1,4 +1,4 @@
-"""Learning rates: value by value."""
+"""Learning rates, value by value."""
 
 import json
 import math
@@ -123,7 +123,7 @@ def test_one_cycle_is_at_its_peak_where_the_rise_ends(warmup: int) -> None:
 
 @pytest.mark.parametrize("decay_from", ["warmup", "start"])
 @pytest.mark.parametrize("batch_size", [96, 256, 1000, 2048])
-def test_rates_that_wait_for_epochs_change_with_the_first_step_of_one(
+def test_rates_by_epoch_change_at_the_first_step_of_an_epoch(
     batch_size: int, decay_from: str
 ) -> None:
     config = ScheduleConfig(
@@ -202,6 +202,6 @@ def test_a_rate_stays_between_zero_and_its_peak_and_waits_for_epochs(
         ({"decay_from": "end"}, "config.schedule.decay_from"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], found: str) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, Any], found: str) -> None:
     with pytest.raises(InputError, match=found):
         ScheduleConfig(**wrong)

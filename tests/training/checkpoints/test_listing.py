@@ -30,7 +30,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def checkpoint(home: Path, tmp_path: Path, tiny_config: Callable[..., Any]) -> Path:
-    """Return a copy of a checkpoint, which the first test that asks for it makes."""
+    """Return a copy of a checkpoint, which the first test creates."""
     if not (home / "run").exists():
         train(tiny_config(steps=2, average__ema=0.5), home / "run")
     return shutil.copytree(home / "run" / "checkpoints" / "2", tmp_path / "2")

@@ -1,4 +1,4 @@
-"""Checkpoints that are not what was saved: noticed, named, and stepped over."""
+"""Damaged checkpoints: detected, named, and skipped."""
 
 import shutil
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def break_the_metrics(checkpoint: Path) -> None:
     (checkpoint / "metrics" / "metrics").write_text('{"top1": ')
 
 
-# `test_no_change_of_a_file_changes_what_is_restored` covers each kind of file.
+# `test_a_changed_file_never_changes_what_is_restored` covers each kind of file.
 DAMAGES = [
     flip_a_bit,
     *(
@@ -80,7 +80,7 @@ DAMAGES = [
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A place for a run that every test copies, once it is made."""
+    """The folder of a run that every test copies."""
     return {"folder": tmp_path_factory.mktemp("stopped"), "whole": tmp_path_factory.mktemp("whole")}
 
 
@@ -107,7 +107,7 @@ def config(tiny_config: Configs) -> TrainConfig:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_newest_checkpoint_is_stepped_over(
+def test_a_damaged_newest_checkpoint_is_skipped(
     damage: Callable[[Path], None],
     run: Path,
     stopped: dict[str, Path],
@@ -125,7 +125,7 @@ def test_a_damaged_newest_checkpoint_is_stepped_over(
     assert (run / "damaged" / "8").is_dir()
 
 
-def test_where_none_is_whole_nothing_is_overwritten(
+def test_nothing_is_overwritten_if_all_checkpoints_are_damaged(
     run: Path, tiny_config: Configs, devices: Meshes
 ) -> None:
     for checkpoint in (run / "checkpoints").glob("[0-9]*"):
@@ -140,7 +140,7 @@ def test_where_none_is_whole_nothing_is_overwritten(
     assert (run / "metrics.jsonl").read_text() == metrics
 
 
-def test_reading_warns_and_takes_the_next(run: Path, devices: Meshes) -> None:
+def test_reading_warns_and_uses_the_next_checkpoint(run: Path, devices: Meshes) -> None:
     flip_a_bit(run / "checkpoints" / "8")
     with pytest.warns(UserWarning, match="checkpoint 8 of .* is damaged"):
         assert restore(run, "latest", devices(1)).step == 6
@@ -149,7 +149,7 @@ def test_reading_warns_and_takes_the_next(run: Path, devices: Meshes) -> None:
     assert (run / "checkpoints" / "8").is_dir()
 
 
-def test_what_a_killed_run_left_half_written_or_half_deleted_is_no_checkpoint(
+def test_incomplete_checkpoints_of_a_killed_run_are_ignored(
     run: Path, stopped: dict[str, Path], tiny_config: Configs, devices: Meshes
 ) -> None:
     checkpoints = run / "checkpoints"
@@ -181,7 +181,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(which=st.integers(0, 10**6), at=st.floats(0, 1), bit=st.integers(0, 7), cut=st.booleans())
-def test_no_change_of_a_file_changes_what_is_restored(
+def test_a_changed_file_never_changes_what_is_restored(
     saved: Path, devices: Meshes, which: int, at: float, bit: int, cut: bool
 ) -> None:
     files = [path for path in files_of(saved) if path.stat().st_size]
@@ -205,7 +205,7 @@ def test_no_change_of_a_file_changes_what_is_restored(
 
 
 @pytest.mark.slow
-def test_another_optimizer_starts_afresh_and_another_network_is_refused(
+def test_a_different_optimizer_starts_afresh_and_a_different_network_is_refused(
     run: Path, tiny_config: Configs, devices: Meshes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = dict(steps=12, log_every=3, eval_every_epochs=4 / 64)

@@ -53,20 +53,20 @@ def test_the_newest_and_the_best_are_both_kept(tmp_path: Path) -> None:
         assert candidates(manager, "400") == [400]
 
 
-def test_every_so_many_steps_are_kept_besides(tmp_path: Path) -> None:
+def test_checkpoints_at_regular_intervals_are_kept_too(tmp_path: Path) -> None:
     write(tmp_path, FALLING, keep_latest=1, keep_best=1, keep_every_steps=200)
     with open_checkpoints(tmp_path) as manager:
         assert sorted(manager.all_steps()) == [100, 200, 400, 500]
 
 
-def test_a_checkpoint_without_an_evaluation_is_no_candidate_for_the_best(tmp_path: Path) -> None:
+def test_a_checkpoint_without_an_evaluation_is_never_the_best(tmp_path: Path) -> None:
     write(tmp_path, {1: 0.1, 2: None, 3: None}, keep_latest=1, keep_best=1)
     with open_checkpoints(tmp_path) as manager:
         assert sorted(manager.all_steps()) == [1, 3]
         assert candidates(manager, "best")[0] == 1
 
 
-def test_the_best_is_the_newest_where_nothing_was_evaluated(tmp_path: Path) -> None:
+def test_the_best_is_the_newest_if_nothing_was_evaluated(tmp_path: Path) -> None:
     write(tmp_path, {1: None, 2: None}, keep_latest=2)
     with open_checkpoints(tmp_path) as manager:
         assert candidates(manager, "best")[0] == 2
@@ -82,7 +82,7 @@ def test_an_evaluation_can_come_after_its_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 8])
-def test_state_comes_back_bit_for_bit_on_any_number_of_devices(
+def test_the_state_is_restored_bit_for_bit_on_any_number_of_devices(
     tmp_path: Path, devices: Meshes, count: int
 ) -> None:
     write(tmp_path, {7: 0.5})

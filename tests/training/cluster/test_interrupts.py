@@ -1,4 +1,4 @@
-"""A stop that is asked for: the step ends, everything is saved, the next start goes on."""
+"""Requests to stop: the step ends, everything is saved, the next start continues."""
 
 import json
 import signal
@@ -46,7 +46,7 @@ def test_a_signal_ends_the_step_saves_and_exits(
 
 
 @pytest.mark.slow
-def test_a_stop_cuts_an_evaluation_short_and_the_next_start_makes_up_for_it(
+def test_a_stop_interrupts_an_evaluation_and_the_next_start_repeats_it(
     tiny_config: Configs, devices: Meshes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config(steps=12, eval_every_epochs=6 / 64)
@@ -63,7 +63,7 @@ def test_a_stop_cuts_an_evaluation_short_and_the_next_start_makes_up_for_it(
     assert (best.step, best.metrics) == (expected.step, expected.metrics)
 
 
-def test_a_second_ctrl_c_cuts_the_step_short() -> None:
+def test_a_second_ctrl_c_interrupts_the_step() -> None:
     with stop_requests() as request, pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
         assert request.asked

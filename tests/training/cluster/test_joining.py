@@ -1,4 +1,4 @@
-"""Several processes on this machine: the same run as one, and none that waits for a lost one."""
+"""Several processes on this machine: the same run as one process, and none waits for a lost one."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.conftest import TINY
 Configs = Callable[..., Any]
 ONE_PROCESS = Path(__file__).with_name("one_process.py")
 PATIENCE = 3
-BOUND = 240  # seconds, on a machine that has other things to do
+BOUND = 240  # seconds, on a busy machine
 ALONE = """
 from flax_resnet.training.cluster.joining import joined
 with joined():
@@ -74,7 +74,7 @@ class Processes:
             )
 
     def finish(self) -> tuple[list[int], list[str]]:
-        """Wait for all; return their exit statuses and what they said on standard error."""
+        """Wait for all; return their exit statuses and their standard error."""
         said = [process.communicate(timeout=BOUND)[1] for process in self.all]
         statuses = [process.returncode for process in self.all]
         self.all = []
@@ -95,7 +95,7 @@ def wait_for_step(workdir: Path, step: int) -> None:
     metrics = workdir / "metrics.jsonl"
     until = time.monotonic() + BOUND
     while not metrics.exists() or f'"step": {step},' not in metrics.read_text():
-        assert time.monotonic() < until, "the run does not get on"
+        assert time.monotonic() < until, "the run makes no progress"
         time.sleep(0.05)
 
 
@@ -137,7 +137,7 @@ def test_processes_and_devices_share_a_batch_in_any_way(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_the_loss_of_a_process_is_told_by_the_others(
+def test_the_loss_of_a_process_is_reported_by_the_others(
     victim: int, processes: Processes, tiny_config: Configs, tmp_path: Path
 ) -> None:
     processes.start([tiny_config(steps=10**6)] * 2, tmp_path)
@@ -164,7 +164,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(
 
 
 @pytest.mark.slow
-def test_an_error_in_one_process_is_told_by_all(
+def test_an_error_in_one_process_is_reported_by_all(
     processes: Processes, tiny_config: Configs, tmp_path: Path
 ) -> None:
     config = tiny_config(steps=10**6)
@@ -194,18 +194,18 @@ def test_processes_with_different_settings_do_not_train(
         (("localhost", 0, 2), "--coordinator is 'localhost'; expected HOST:PORT"),
     ],
 )
-def test_half_a_cluster_is_an_error(arguments: Any, message: str) -> None:
+def test_incomplete_cluster_arguments_are_an_error(arguments: Any, message: str) -> None:
     with pytest.raises(InputError, match=message), joined(*arguments):
         pass
 
 
-def test_a_lone_process_is_left_alone() -> None:
+def test_a_single_process_joins_no_cluster() -> None:
     with joined("off"):
         pass
     subprocess.run([sys.executable, "-c", ALONE], check=True, timeout=BOUND)
 
 
-def test_a_cluster_is_joined_first() -> None:
+def test_a_cluster_is_joined_before_jax_is_used() -> None:
     jax.devices()
     with pytest.raises(InputError, match="before any JAX calls"), joined():
         pass

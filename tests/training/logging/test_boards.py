@@ -1,4 +1,4 @@
-"""What people see who watch a run."""
+"""Numbers, images and histograms on TensorBoard and Weights & Biases."""
 
 import io
 import json
@@ -69,7 +69,9 @@ def test_tensorboard_has_images_side_by_side(tmp_path: Path, channels: int) -> N
     np.testing.assert_array_equal(picture.reshape(8, 16, -1)[..., :3], expected)
 
 
-def test_a_histogram_counts_every_value_and_leaves_out_what_is_not_finite(tmp_path: Path) -> None:
+def test_a_histogram_counts_every_value_and_skips_arrays_that_are_not_finite(
+    tmp_path: Path,
+) -> None:
     board = TensorBoard(tmp_path, 0)
     board.histograms(5, {"kernel": np.arange(6.0).reshape(2, 3), "bias": np.array([np.nan])})
     board.close()
@@ -88,13 +90,13 @@ def test_a_run_shows_its_first_images_and_its_parameters(tmp_path: Path) -> None
     assert not {"train/images", "fc.kernel"} & without
 
 
-def test_no_run_shows_fewer_images_than_none() -> None:
+def test_a_negative_number_of_images_is_refused() -> None:
     with pytest.raises(InputError, match=r"config\.logging\.images is -1"):
         LoggingConfig(images=-1)
 
 
 def logged(file: Path) -> Iterator[bytes]:
-    """Yield the records of a file in LevelDB's log format, behind the 7 bytes of W&B's header."""
+    """Yield the records of a file in LevelDB's log format, after the 7 bytes of W&B's header."""
     data, at, record, block = file.read_bytes(), 7, b"", 2**15
     while at + 7 <= len(data):
         if block - at % block < 7:
@@ -103,7 +105,7 @@ def logged(file: Path) -> Iterator[bytes]:
         length, part = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
         record += data[at + 7 : at + 7 + length]
         at += 7 + length
-        if part in (1, 4):  # a whole one, or the last part of one
+        if part in (1, 4):  # a whole record, or its last part
             yield record
             record = b""
 
@@ -123,7 +125,7 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_weights_and_biases_has_all_of_a_run_and_its_later_half_under_one_name(
+def test_weights_and_biases_has_one_run_across_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wandb = pytest.importorskip("wandb")
@@ -132,13 +134,13 @@ def test_weights_and_biases_has_all_of_a_run_and_its_later_half_under_one_name(
     config = parse(TINY | {"logging": {"wandb": "residuals", "histograms": True}})
     train(config, tmp_path, stop_after=1)
     train(config, tmp_path)
-    wandb.teardown()  # Its own process may not have written all yet.
+    wandb.teardown()  # Its own process may not have written everything yet.
     rows = recorded(tmp_path)
     steps = [row["_step"] for row in rows if "train/loss" in row]
     assert steps == [1, 2]
     assert [row["_step"] for row in rows if "train/images.count" in row] == [0]
     assert any("fc.kernel.bins" in row and row["eval/top1"] >= 0 for row in rows)
-    # Those of one second are told apart by a number behind the name.
+    # Those of the same second differ by a number after the name.
     (name,) = {file.name.split("-")[3] for file in tmp_path.glob("wandb/offline-run-*")}
     assert name == (tmp_path / "wandb_id.txt").read_text()
 
@@ -147,7 +149,7 @@ def test_weights_and_biases_has_all_of_a_run_and_its_later_half_under_one_name(
 def test_weights_and_biases_without_a_key_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb").teardown()  # It keeps what it read of the environment.
+    pytest.importorskip("wandb").teardown()  # It remembers the environment that it has read.
     for name in ("WANDB_API_KEY", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_MODE", "online")

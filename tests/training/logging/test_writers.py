@@ -23,7 +23,7 @@ def test_a_resumed_file_has_the_rows_of_the_checkpoint(tmp_path: Path) -> None:
     first.write({"step": 2})
     first.close()
     with path.open("a") as file:
-        file.write('{"step": 3, "lo')  # torn by a dying run
+        file.write('{"step": 3, "lo')  # cut off when the run was killed
     resumed = JsonLines(path, at_checkpoint)
     resumed.write({"step": 2})
     resumed.close()
@@ -36,7 +36,7 @@ def test_a_row_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
         Writers(tmp_path, TrainConfig())
 
 
-def test_rows_are_json_also_where_numbers_are_not_finite(tmp_path: Path) -> None:
+def test_rows_are_json_even_if_numbers_are_not_finite(tmp_path: Path) -> None:
     rows = JsonLines(tmp_path / "metrics.jsonl", [])
     rows.write({"step": 1, "loss": math.nan, "gradient_norm": math.inf})
     rows.close()
