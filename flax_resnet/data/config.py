@@ -89,7 +89,7 @@ class DataConfig:
     batch_size: int = 128
     """Examples in a training batch, over all devices and processes."""
     eval_batch_size: int = 256
-    """Does not affect the metrics. Images with masks are evaluated whole, so use a small one."""
+    """Does not affect the metrics. Images with masks are not resized, so use a small one."""
     image_size: int = 224
     """Height and width of training images."""
     sizes: tuple[tuple[float, int], ...] = ()
@@ -227,7 +227,7 @@ def _require(
         raise InputError(f"{section}.{name} is {getattr(config, name)!r}; expected {expected}.")
 
 
-# Small images are shifted by a few pixels and evaluated whole. A tenth of the training images
+# Small images are shifted by a few pixels, and not cropped for evaluation. A tenth of the training images
 # selects the best checkpoint, so that the test images select nothing.
 _CIFAR = {
     "train_split": "train[:90%]",

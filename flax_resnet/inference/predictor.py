@@ -130,8 +130,8 @@ def open_predictor(
     found = open_network(source, step=step, average=average, mesh=mesh)
     if found.origin.task != "classification":
         raise InputError(
-            f"{source} is a run of {found.origin.task}; expected one of classification "
-            "(python -m flax_resnet segment takes the other)"
+            f"{source} is a run of {found.origin.task}; expected a run of classification "
+            "(python -m flax_resnet segment takes segmentation)"
         )
     data, names = found.origin.data, found.class_names
     return Predictor(found.name, found.model, found.variables, data, names, batch_size, mesh)

@@ -39,7 +39,7 @@ def open_weights(
     architecture = model or found.architecture
     if architecture is None:
         raise InputError(
-            f"nothing says which network {source} is for: pass model=, such as model='resnet50'"
+            f"the network of {source} is unknown: pass model=, such as model='resnet50'"
         )
     if found.arguments.keys() - {"image_size"}:
         _check_arguments(architecture, found.arguments, len(state_dict), source)

@@ -80,7 +80,7 @@ def test_published_weights_come_back_as_from_torch_gives_them(tmp_path: Path, go
 
 
 def test_a_file_that_names_no_network_needs_model(file: Path, model: Any, variables: Any) -> None:
-    with pytest.raises(InputError, match=r"nothing says which network .* pass model="):
+    with pytest.raises(InputError, match=r"the network of .* is unknown: pass model="):
         load_pretrained(file)
     found, found_variables = load_pretrained(file, model="resnet18", image_size=32, **SMALL)
     assert found == model
@@ -165,7 +165,7 @@ def test_other_folders_are_errors_that_say_what_was_expected(tmp_path: Path, fil
     for text, message in (
         ("{", "config.json is not JSON"),
         ("[]", "contains a list: expected a JSON object"),
-        ("{}", "nothing says which network"),
+        ("{}", "is unknown: pass model="),
         ('{"architecture": "vgg16"}', "the model is 'vgg16'"),
         ('{"architecture": "resnet18", "model_args": {"output_stride": 8}}', "output_stride"),
     ):
