@@ -2,7 +2,11 @@
 
 import sys
 
-from flax_resnet.commands.train import main
+from flax_resnet.allocator import keep_freed_memory
 
 if __name__ == "__main__":
+    keep_freed_memory()  # before jax is imported
+
+    from flax_resnet.commands.train import main
+
     main(sys.argv)

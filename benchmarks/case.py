@@ -44,6 +44,10 @@ class Case:
     norm_group: int | None = None
     """Number of images that batch norm normalizes together; None means all."""
     scan_blocks: bool = False
+    cpu_kernels: str = "auto"
+    """Convolutions of JAX on CPUs: auto, xla or onednn."""
+    default_malloc: bool = False
+    """Let the C library return freed memory, which programs of both frameworks keep otherwise."""
     remat: bool = False
     """Recompute blocks for the gradient; torch calls it checkpointing."""
     repeats: int = 8

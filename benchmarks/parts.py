@@ -87,6 +87,14 @@ def _run(command: list[str], case: Case, limit_s: float, folder: Path, log: Path
             child.wait()
 
 
+# What `flax_resnet.allocator.keep_freed_memory` sets, for both frameworks.
+KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**62),
+    "MALLOC_ARENA_MAX": "1",
+}
+
+
 def _variables(case: Case, folder: Path) -> dict[str, str]:
     """Return the environment of a part; without a cache its compilers start cold."""
     variables = dict(os.environ)
@@ -98,6 +106,9 @@ def _variables(case: Case, folder: Path) -> dict[str, str]:
         variables[name] = str(Path(case.cache or folder) / name.lower())
     if case.platform == "cpu":
         variables["JAX_PLATFORMS"] = "cpu"
+        variables["FLAX_RESNET_CPU_KERNELS"] = case.cpu_kernels
+        if not case.default_malloc:
+            variables |= KEEP_MEMORY
     return variables
 
 
@@ -183,6 +194,10 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
     add_size_options(parser)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--repeats", type=int)
+    parser.add_argument("--cpu-kernels", help="our convolutions: auto, xla or onednn")
+    parser.add_argument(
+        "--default-malloc", action="store_true", help="let the C library return freed memory"
+    )
     for name in ("repeat-s", "warm-up-s"):
         parser.add_argument(f"--{name}", type=float, help="seconds")
 

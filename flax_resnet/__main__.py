@@ -10,6 +10,7 @@ from types import ModuleType
 
 import shtab
 
+from flax_resnet.allocator import keep_freed_memory
 from flax_resnet.commands.reporting import Done, clear_errors, no_tracebacks, silence
 from flax_resnet.version import VERSION
 
@@ -46,6 +47,12 @@ _EVERYWHERE = {
     "--quiet": "print only warnings and errors",
     "--json": "print the results as JSON, and nothing else",
 }
+
+
+def program() -> int:
+    """Run the command line in a process that does nothing else."""
+    keep_freed_memory()
+    return main()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,4 +112,4 @@ def make_parser(loaded: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -10,6 +10,8 @@ from pathlib import Path
 # take longer to compile than to run, mostly in LLVM's optimizations: a jitted `model.init` of
 # ResNet-50 takes 8 s without them and 45 s with them.
 os.environ["JAX_PLATFORMS"] = "cpu"
+# The same kernels on machines with and without oneDNN; tests of the choice remove this.
+os.environ["FLAX_RESNET_CPU_KERNELS"] = "xla"
 os.environ["XLA_FLAGS"] = " ".join(
     [
         "--xla_force_host_platform_device_count=8",

@@ -9,18 +9,20 @@ import pytest
 import flax_resnet
 
 ROOT = Path(flax_resnet.__file__).parent
-BASE = {"errors", "files", "version"}
-TRAINING = BASE | {"models", "weights", "data", "steps", "training"}
+BASE = {"allocator", "errors", "files", "version"}
+TRAINING = BASE | {"onednn", "models", "weights", "data", "steps", "training"}
 INFERENCE = TRAINING | {"inference"}
 EVERYTHING = INFERENCE | {"finetune", "lab", "export", "report", "serving"}
 MAY_IMPORT = {
+    "allocator": set(),
     "errors": set(),
     "files": {"errors"},
     "version": set(),
-    "models": {"errors"},
+    "onednn": {"errors"},
+    "models": {"errors", "onednn"},
     "weights": {"models", "errors", "files"},
     "data": {"models", "errors", "files"},
-    "steps": {"models", "errors"},
+    "steps": {"models", "onednn", "errors"},
     "training": TRAINING,
     "finetune": TRAINING,
     "inference": TRAINING,
@@ -30,7 +32,7 @@ MAY_IMPORT = {
     "report": INFERENCE,
     "serving": INFERENCE,
     "commands": EVERYTHING,
-    "__main__": {"commands", "errors", "version"},
+    "__main__": {"allocator", "commands", "errors", "version"},
     "__init__": TRAINING,
 }
 

@@ -16,10 +16,11 @@ from benchmarks import case as cases
 from benchmarks import program
 from benchmarks.case import Case
 from benchmarks.measuring import summarize
+from flax_resnet.onednn.choice import for_inference
 from flax_resnet.steps.gradient import normalize
 from flax_resnet.steps.mesh import put_batch
 from flax_resnet.steps.state import init_state
-from flax_resnet.steps.step import StepParts, make_train_step
+from flax_resnet.steps.step import StepParts, jit_over, make_train_step
 
 
 def run_case(case: Case, began: float) -> dict[str, Any]:
@@ -121,7 +122,8 @@ def inference_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Adv
         model, folded = flax_resnet.fold_batch_norm(model, variables)
         variables = jax.device_put(folded, device)
     images = jax.device_put(cases.inputs(case)[0], device)
-    return jax.jit(logits), (variables, images), lambda arguments, outcome: arguments
+    compiled = jit_over(mesh, for_inference(logits))
+    return compiled, (variables, images), lambda arguments, outcome: arguments
 
 
 def make_model(case: Case) -> flax_resnet.models.Network:

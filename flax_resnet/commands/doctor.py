@@ -17,6 +17,8 @@ from rich.text import Text
 
 from flax_resnet.commands.reporting import Done
 from flax_resnet.data.batches.workers import available_cores
+from flax_resnet.onednn.choice import why_unavailable
+from flax_resnet.onednn.library import version
 from flax_resnet.version import VERSION
 
 EXAMPLE = "doctor"
@@ -70,6 +72,8 @@ def machine() -> Facts:
     if hasattr(os, "sysconf"):
         pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         facts["memory"] = f"{pages / _GIB:.1f} GiB"
+    reason = why_unavailable()
+    facts["convolutions on CPUs"] = f"XLA's: {reason}" if reason else f"oneDNN {version()}"
     facts["free on disk here"] = f"{shutil.disk_usage(Path.cwd()).free / _GIB:.1f} GiB"
     return facts
 

@@ -227,8 +227,8 @@ def _require(
         raise InputError(f"{section}.{name} is {getattr(config, name)!r}; expected {expected}.")
 
 
-# Small images are shifted by a few pixels, and not cropped for evaluation. A tenth of the training images
-# selects the best checkpoint, so that the test images select nothing.
+# Small images are shifted by a few pixels, and not cropped for evaluation. A tenth of the training
+# images selects the best checkpoint, so that the test images select nothing.
 _CIFAR = {
     "train_split": "train[:90%]",
     "eval_split": "train[90%:]",

@@ -16,6 +16,7 @@ from flax_resnet.data.config import DataConfig
 from flax_resnet.data.images.decode import decode_image, to_channels
 from flax_resnet.data.images.transforms import eval_transform
 from flax_resnet.errors import InputError
+from flax_resnet.onednn.choice import for_inference
 from flax_resnet.steps.gradient import normalize
 from flax_resnet.steps.mesh import data_mesh, put_batch, replicated
 from flax_resnet.steps.step import jit_over
@@ -96,13 +97,17 @@ class Predictor:
             logits = cast(Array, self.model.apply(variables, images, train=False))
             return jax.nn.softmax(logits.astype(jnp.float32))
 
-        return jit_over(self._mesh, classify)
+        return jit_over(self._mesh, for_inference(classify))
 
     @functools.cached_property
     def _embed(self) -> Any:
         def embed(variables: dict[str, Any], pixels: Array, stage: str | None) -> Array:
             images = normalize(pixels, self.data.mean, self.data.std)
-            maps: Any = self.model.apply(variables, images, train=False, method="features")
+
+            def features(variables: dict[str, Any], images: Array) -> Any:
+                return self.model.apply(variables, images, train=False, method="features")
+
+            maps = for_inference(features)(variables, images)
             if stage is not None and stage not in maps:
                 raise InputError(
                     f"{self.name} has no stage {stage!r}; expected one of {', '.join(maps)}"

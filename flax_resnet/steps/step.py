@@ -1,5 +1,6 @@
 """The jitted steps: one update, and the evaluation of one batch."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from flax_resnet.onednn.choice import choose_kernels, cpu_kernels, for_inference
 from flax_resnet.steps.averages import Averaging
 from flax_resnet.steps.gradient import dropout_key, make_gradient, normalize
 from flax_resnet.steps.mesh import compiler_options, replicated, split
@@ -149,8 +151,15 @@ def jit_over(
       extra_replicated: the number of further arguments, which are replicated like the state.
     """
     everywhere, rows = replicated(mesh), split(mesh)
+    kernels = choose_kernels(mesh)
+
+    @functools.wraps(function)
+    def traced(*arguments: Any) -> Any:
+        with cpu_kernels(kernels):
+            return function(*arguments)
+
     return jax.jit(
-        function,
+        traced,
         in_shardings=(everywhere, rows, *[everywhere] * extra_replicated),
         out_shardings=everywhere,
         compiler_options=compiler_options(mesh, deterministic),
@@ -185,7 +194,7 @@ def make_eval_step(
             logits = (logits + (mirrored[:, :, ::-1] if mirrored.ndim == 4 else mirrored)) / 2
         return task.sums(logits, batch) | _stop_vote(batch)
 
-    return jit_over(mesh, step, deterministic)
+    return jit_over(mesh, for_inference(step), deterministic)
 
 
 def _stop_vote(batch: Batch) -> Metrics:

@@ -7,6 +7,7 @@ from typing import Any
 
 from flax_resnet.data.config import DataConfig
 from flax_resnet.errors import InputError
+from flax_resnet.onednn.choice import AUTO
 from flax_resnet.steps.averages import AverageConfig
 from flax_resnet.steps.mixing import MixConfig
 from flax_resnet.steps.tasks.distillation import DistillConfig
@@ -114,6 +115,9 @@ class TrainConfig:
     """none | dynamic | a number: factor of the loss while its gradient is computed in float16."""
     deterministic: bool = False
     """Make runs on GPUs reproducible, and slower. Elsewhere they always are reproducible."""
+    cpu_kernels: str = AUTO
+    """Convolutions on CPUs: xla | onednn | auto, which is oneDNN where it is installed and there is
+    one device. A run keeps what it started with."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

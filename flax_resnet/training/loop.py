@@ -9,6 +9,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from flax_resnet.onednn.choice import cpu_kernels
 from flax_resnet.steps.averages import fitting_average
 from flax_resnet.steps.state import TrainState, init_state
 from flax_resnet.steps.step import StepParts, make_train_step
@@ -26,7 +27,7 @@ from flax_resnet.training.parsing import parse
 from flax_resnet.training.runs import Run
 from flax_resnet.training.session import FIRST_POSITION, Session
 from flax_resnet.training.setup import Setup, prepare_run
-from flax_resnet.training.workdir import claimed_workdir
+from flax_resnet.training.workdir import claimed_workdir, keep_choices
 
 
 def train(
@@ -56,8 +57,13 @@ def train(
       InputError: settings, data or folder cannot be used as they are, or a loss is not finite.
       Stopped: a signal asked for it; the newest checkpoint holds everything.
     """
-    setup, workdir = prepare_run(parse(config), mesh), Path(workdir)
-    with claimed_workdir(workdir, setup.config, allow_config_change), stop_requests() as request:
+    workdir = Path(workdir)
+    setup = prepare_run(keep_choices(parse(config), workdir), mesh)
+    with (
+        claimed_workdir(workdir, setup.config, allow_config_change),
+        cpu_kernels(setup.config.cpu_kernels),
+        stop_requests() as request,
+    ):
         unrankable = fallback.set_aside_unrankable(workdir)
         with store.writing(workdir, setup.config.checkpoint) as manager:
             restored, damaged = _start(setup, workdir, manager)

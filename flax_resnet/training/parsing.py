@@ -17,6 +17,7 @@ from ml_collections import ConfigDict, config_dict
 from flax_resnet.data.config import PRESETS, MaskConfig
 from flax_resnet.errors import InputError, expected_names, require_known
 from flax_resnet.models.variants import all_argument_types, argument_types
+from flax_resnet.onednn.choice import XLA
 from flax_resnet.training.config import ModelConfig, TrainConfig
 
 # The current keys of settings that earlier versions stored elsewhere.
@@ -92,6 +93,8 @@ def rename_stored(values: Mapping[str, Any]) -> dict[str, Any]:
             *path, name = new.split(".")
             section = functools.reduce(lambda part, key: part.setdefault(key, {}), path, renamed)
             section[name] = value
+    # Earlier versions had no others.
+    renamed.setdefault("cpu_kernels", XLA)
     # Earlier versions ignored the settings for masks where the source has none.
     data = renamed.get("data", {})
     if not str(data.get("source", "")).startswith("masks:"):

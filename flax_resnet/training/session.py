@@ -10,6 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 
+from flax_resnet.onednn.choice import ONEDNN
 from flax_resnet.steps.averages import PREFIXES, shown_average
 from flax_resnet.steps.state import TrainState
 from flax_resnet.steps.step import make_eval_step
@@ -52,11 +53,12 @@ class Session:
     def greet(self, start: int) -> None:
         """Print the model, the data and the devices."""
         setup, data = self.setup, self.config.data
+        kernels = " with oneDNN" if self.config.cpu_kernels == ONEDNN else ""
         self.display.say(
             f"{self.config.model.name} on {setup.train_source.name}: "
             f"{len(setup.train_source):,} images, {self.config.model.num_classes} classes, "
             f"{setup.steps:,} steps of {data.batch_size} on {setup.mesh.size} "
-            f"{setup.mesh.devices.flat[0].platform} device(s), run in {self.workdir}"
+            f"{setup.mesh.devices.flat[0].platform} device(s){kernels}, run in {self.workdir}"
         )
         if start:
             self.display.say(f"continuing from step {start}")

@@ -15,6 +15,7 @@ from flax_resnet.data import MaskSource, Source, open_source, train_batches
 from flax_resnet.data.batches.in_memory import load_evaluation, load_training
 from flax_resnet.data.batches.mask_loading import train_loader
 from flax_resnet.models import Network, create_model
+from flax_resnet.onednn.choice import choose_kernels
 from flax_resnet.steps.averages import Averaging, make_averaging
 from flax_resnet.steps.gradient import check_accumulation
 from flax_resnet.steps.mesh import check_batch_size, data_mesh
@@ -124,7 +125,7 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
     check_unread(config)
     mesh = mesh or data_mesh()
     train_source = open_source(config.data, config.data.train_split)
-    config = _completed(config, train_source)
+    config = _completed(config, train_source, mesh)
     data = config.data
     steps_per_epoch = len(train_source) / data.batch_size
     steps = config.steps or math.ceil(config.epochs * steps_per_epoch)
@@ -148,15 +149,16 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
     return setup
 
 
-def _completed(config: TrainConfig, source: Source) -> TrainConfig:
-    """Fill in what the data decides: the number of classes, and the mask value of each class."""
+def _completed(config: TrainConfig, source: Source, mesh: Mesh) -> TrainConfig:
+    """Fill in what data and devices decide: classes, their values in masks, kernels on CPUs."""
     num_classes = config.model.num_classes or source.num_classes
     data = config.data
     if isinstance(source, MaskSource):
         masks = dataclasses.replace(data.masks, values=source.values)
         data = dataclasses.replace(data, masks=masks)
     model = dataclasses.replace(config.model, num_classes=num_classes)
-    return dataclasses.replace(config, model=model, data=data)
+    kernels = choose_kernels(mesh, config.cpu_kernels)
+    return dataclasses.replace(config, model=model, data=data, cpu_kernels=kernels)
 
 
 def _check(setup: Setup) -> None:

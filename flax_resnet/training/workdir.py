@@ -1,6 +1,7 @@
 """A run's folder, which belongs to one config (`config.json`) and to one run at a time."""
 
 import contextlib
+import dataclasses
 import datetime
 import json
 import os
@@ -14,6 +15,7 @@ import jax
 
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text, writable
+from flax_resnet.onednn.choice import AUTO
 from flax_resnet.training.checkpoints.integrity import text_digest
 from flax_resnet.training.cluster.agreement import all_say, from_first
 from flax_resnet.training.config import TrainConfig
@@ -67,6 +69,14 @@ def claimed_workdir(
         if not all_say(settings == from_first(settings)):
             raise InputError("the processes of this run were started with different settings")
         yield
+
+
+def keep_choices(config: TrainConfig, workdir: Path) -> TrainConfig:
+    """Return the settings with `auto` replaced by what the run in the folder has chosen."""
+    path = workdir / CONFIG
+    if config.cpu_kernels != AUTO or not path.exists():
+        return config
+    return dataclasses.replace(config, cpu_kernels=_read_config(path)["cpu_kernels"])
 
 
 @contextlib.contextmanager

@@ -4,9 +4,10 @@ Images are NHWC, kernels HWIO. Padding is explicit and symmetric: XLA's `SAME` p
 convolution on one side only, which would change the published logits.
 """
 
+import importlib
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from flax_resnet.models.layers.cpu_gradients import convolve, times_matrix, xla_convolution
+from flax_resnet.onednn.choice import ONEDNN, cpu_kernels
 
 Dtype = Any
 Initializer = Callable[..., Array]
@@ -38,6 +40,11 @@ def conv2d(
       pad: rows and columns of zeros on each side; None: half of the kernel's extent.
     """
     pad = dilation * (kernel.shape[0] - 1) // 2 if pad is None else pad
+    if cpu_kernels.value == ONEDNN and x.dtype == jnp.float32:
+        # Loaded only here, because its packages are optional.
+        onednn = importlib.import_module("flax_resnet.onednn.primitives")
+        settings = dict(stride=stride, dilation=dilation, pad=pad, groups=groups)
+        return cast(Images, onednn.convolve(x, kernel, **settings))
     # Only XLA:CPU needs the other formulations.
     return lax.platform_dependent(
         x,

@@ -11,7 +11,6 @@ to the policy.
 """
 
 import contextlib
-import ctypes
 import json
 import logging
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from orbax.checkpoint.checkpoint_managers import (
     PreservationPolicy,
 )
 
+from flax_resnet.allocator import trim_heap
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
 from flax_resnet.steps.averages import PREFIXES, Average
@@ -50,18 +50,6 @@ def quiet_orbax() -> Iterator[None]:
         yield
     finally:
         absl.removeFilter(from_elsewhere)
-
-
-def trim_heap() -> None:
-    """Return freed memory to the system, if the C library is glibc.
-
-    Saving uses many threads, and glibc keeps the memory that each of them freed: a third of the
-    memory of a small run, growing from hour to hour.
-    """
-    with contextlib.suppress(
-        AttributeError, OSError, TypeError
-    ):  # Other C libraries do not have it.
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 FOLDER = "checkpoints"
