@@ -43,6 +43,9 @@ def merge_round(parts: Parts, name: str, outcome: dict[str, Any], batch_size: in
         part["images_per_second"] = summarize(
             [batch_size * repeat["steps"] / repeat["seconds"] for repeat in repeats]
         )
+        part["cpu_s_per_step"] = summarize(
+            [repeat["cpu_seconds"] / repeat["steps"] for repeat in repeats]
+        )
         part["first_step_s"] = summarize([entry["first_step_s"] for entry in measured])
     parts[name] = part
 
@@ -93,7 +96,7 @@ def shares(parts: Parts) -> dict[str, dict[str, float]]:
 def part_tables(result: dict[str, Any]) -> str:
     """Return a line of settings, a table of the parts, and the ratios."""
     settings, parts = result["settings"], result["parts"]
-    header = ("", "images/s", "spread", "flops", "bytes", "peak GiB", "first step s")
+    header = ("", "images/s", "spread", "flops", "bytes", "peak GiB", "cpu s", "first step s")
     rows = [
         (title, *_cells(parts[name], result["shares"].get(name, {})))
         for name, title in TITLES.items()
@@ -124,7 +127,7 @@ def part_tables(result: dict[str, Any]) -> str:
 
 def _cells(part: dict[str, Any], share: dict[str, float]) -> Sequence[str]:
     if "images_per_second" not in part:
-        return (part["status"], "", "", "", "", "")
+        return (part["status"], "", "", "", "", "", "")
     speed = part["images_per_second"]
     memory = next(entry for entry in part["rounds"] if "memory" in entry)["memory"]
     return (
@@ -133,6 +136,7 @@ def _cells(part: dict[str, Any], share: dict[str, float]) -> Sequence[str]:
         f"{share['flops']:.0%}" if "flops" in share else "",
         f"{share['bytes']:.0%}" if "bytes" in share else "",
         _memory_cell(memory),
+        f"{part['cpu_s_per_step']['median']:.2f}",
         f"{part['first_step_s']['median']:.1f}",
     )
 

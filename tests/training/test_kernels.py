@@ -65,6 +65,7 @@ def test_a_run_of_an_earlier_version_continues_with_xlas_kernels(
     assert json.loads((tmp_path / CONFIG).read_text())["cpu_kernels"] == XLA
 
 
+@pytest.mark.slow
 def test_a_hundred_losses_are_those_of_xla_within_rounding(
     tiny_config: Configs, devices: Meshes, tmp_path: Path
 ) -> None:

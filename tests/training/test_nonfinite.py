@@ -108,7 +108,7 @@ def test_only_the_records_that_go_wrong_there_are_suspect(
     suspects = [number for number, record in enumerate(report["records"]) if record["suspect"]]
     assert suspects == [4]
     assert report["records"][4]["record"] == source.describe(bright)
-    assert f"in 1 of the batch's 16 records: {source.describe(bright)};" in message
+    assert f"This concerns 1 of the batch's 16 records: {source.describe(bright)};" in message
     assert len(report["records"]) == 16
     assert report["step"] == 4
 

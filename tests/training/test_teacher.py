@@ -116,7 +116,7 @@ def test_a_file_names_neither_network_nor_normalization(
     np.testing.assert_array_equal(
         teacher.variables["params"]["fc"]["kernel"], variables["params"]["fc"]["kernel"]
     )
-    with pytest.raises(InputError, match="which network"):
+    with pytest.raises(InputError, match="is unknown: pass model="):
         load()
 
 

@@ -69,8 +69,11 @@ class BatchNorm(nn.Module):
 
     def _normalize(self, x: Array, mean: Array, var: Array, scale: Array, bias: Array) -> Array:
         factor = along_channels(scale, x) * lax.rsqrt(var + self.epsilon)
-        y = (at_least_float32(x) - mean) * factor + along_channels(bias, x)
-        return y.astype(self.dtype)
+        # The mean's gradient goes through a sum per channel, which is zero, and not through the
+        # centered images, where it would be a second sum over an array written for it alone.
+        center = lax.stop_gradient(mean)
+        shift = along_channels(bias, x) + (center - mean) * factor
+        return ((at_least_float32(x) - center) * factor + shift).astype(self.dtype)
 
 
 def _split_groups(x: Images, group_size: int | None) -> Float[Array, "g k h w c"]:
