@@ -17,8 +17,8 @@ from rich.text import Text
 
 from flax_resnet.commands.reporting import Done
 from flax_resnet.data.batches.workers import available_cores
+from flax_resnet.onednn.c_api import version
 from flax_resnet.onednn.choice import why_unavailable
-from flax_resnet.onednn.library import version
 from flax_resnet.version import VERSION
 
 EXAMPLE = "doctor"

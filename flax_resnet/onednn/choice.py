@@ -11,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from flax_resnet.errors import InputError, require_known
-from flax_resnet.onednn.library import engine
+from flax_resnet.onednn.c_api import engine
 
 AUTO, XLA, ONEDNN = "auto", "xla", "onednn"
 KERNELS = (AUTO, XLA, ONEDNN)

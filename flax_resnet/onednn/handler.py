@@ -3,13 +3,14 @@
 import ctypes
 import functools
 import hashlib
+import threading
 from pathlib import Path
 
 import jax
 import llvmlite.binding as llvm
 import numpy as np
 
-from flax_resnet.onednn.library import engine, load
+from flax_resnet.onednn.c_api import engine, load
 from flax_resnet.onednn.plans import Convolution, Plan, make_plan
 
 TARGET = "flax_resnet_convolution"
@@ -24,27 +25,36 @@ _SLOTS = 2**14
 # program from the compilation cache finds its plans in every process that has traced it.
 _table = np.zeros((_SLOTS, 2), np.int64)
 _kept: list[object] = []
+_lock = threading.Lock()
 
 
 def prepare(case: Convolution) -> tuple[int, int]:
-    """Make the plan of a case known to the handler; return its key and its workspace's bytes.
+    """Return the key by which the handler finds a case's plan, and the bytes of its workspace.
 
     Raises:
       NotImplementedError: oneDNN cannot compute this.
       OSError, ImportError: oneDNN or llvmlite is not installed.
     """
-    _register()
-    plan = make_plan(case)
+    with _lock:  # Several threads may trace programs.
+        _register()
+        plan = make_plan(case)
+        return _enter(case, plan), plan.workspace
+
+
+def _enter(case: Convolution, plan: Plan) -> int:
+    """Enter a plan into the table, unless it is there, and return its key."""
     digest = hashlib.blake2b(repr(tuple(case)).encode(), digest_size=8).digest()
     key = int.from_bytes(digest, "little") >> 1 or 1
     slot = key % _SLOTS
     while _table[slot, 0] not in (0, key):
         slot = (slot + 1) % _SLOTS
     if _table[slot, 0] == 0:
+        if len(_kept) > _SLOTS // 2:
+            raise NotImplementedError(f"more than {_SLOTS // 2} different convolutions")
         words = _encode(plan)
         _kept.append(words)
         _table[slot] = key, words.ctypes.data
-    return key, plan.workspace
+    return key
 
 
 def _encode(plan: Plan) -> np.ndarray:

@@ -9,7 +9,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flax_resnet.onednn.library import call, engine, layout, load, make, num_bytes, sizes
+from flax_resnet.onednn.c_api import call, engine, layout, load, make, num_bytes, sizes
 
 # Values of dnnl_types.h, which belong to the binary interface of version 3.
 _TRAINING, _INFERENCE, _DIRECT, _RELU, _ADD, _USER_SCRATCHPAD = 64, 96, 1, 0x20, 0x1FFF0, 1
@@ -69,19 +69,19 @@ class Plan:
     steps: list[tuple[int, list[Argument]]] = field(default_factory=list)
     workspace: int = 0
 
-    def reserve(self, described: int) -> int:
-        """Return the offset in the workspace at which an array has its place."""
+    def reserve(self, layout: int) -> int:
+        """Reserve room for an array in the workspace, and return its offset."""
         offset = self.workspace
-        self.workspace += -(-num_bytes(described) // _ALIGNMENT) * _ALIGNMENT
+        self.workspace += -(-num_bytes(layout) // _ALIGNMENT) * _ALIGNMENT
         return offset
 
 
 @functools.cache
 def make_plan(case: Convolution) -> Plan:
-    """Return how oneDNN computes a convolution; equal cases share one plan.
+    """Return the plan of a convolution; equal cases share one.
 
     Raises:
-      NotImplementedError: oneDNN cannot.
+      NotImplementedError: oneDNN cannot compute this.
     """
     images, output, kernel = _images(case.images), _images(case.output), _kernel(case)
     bias = layout((case.output[-1],), (1,)) if case.bias else None

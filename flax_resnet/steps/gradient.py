@@ -71,20 +71,8 @@ def make_gradient(
         `TrainConfig.accumulate`.
       teacher: the loss finds its logits for the same images in the batch as `teacher`.
     """
-
-    def loss_fn(
-        params: Any, batch_stats: Any, batch: Batch, key: jax.Array, scale: jax.Array | None
-    ) -> tuple[jax.Array, Any]:
-        logits, updates = model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            batch["image"],
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": key},
-        )
-        value, accuracy = loss(logits, batch)
-        scaled = value if scale is None else value * scale
-        return scaled, (value, accuracy, updates.get("batch_stats", {}))
+    loss_fn = _loss_function(model, loss)
+    group = cast(int | None, getattr(model, "norm_group", None))
 
     def gradient(
         variables: dict[str, Any],
@@ -104,24 +92,47 @@ def make_gradient(
         if micro_batches == 1:
             grads, outcome = at_once(batch, key)
         else:
-            grads, outcome = accumulated(at_once, variables["batch_stats"], batch, key)
+            before = variables["batch_stats"]
+            grads, outcome = _accumulated(at_once, before, batch, key, micro_batches, group)
         if scale is not None:
             grads = jax.tree.map(lambda leaf: leaf / scale, grads)
         return grads, outcome
 
-    def accumulated(at_once: Gradient, before: Any, batch: Batch, key: jax.Array) -> Outcome:
-        def changes(batch: Batch, key: jax.Array) -> Any:
-            grads, (value, accuracy, stats) = at_once(batch, key)
-            # Averaging changes instead of statistics leaves those of frozen norms bit-identical.
-            return grads, value, accuracy, jax.tree.map(jnp.subtract, stats, before)
-
-        group = cast(int | None, getattr(model, "norm_group", None))
-        grads, value, accuracy, moved = mean_over_micro_batches(
-            changes, batch, key, micro_batches, group
-        )
-        return grads, (value, accuracy, jax.tree.map(jnp.add, before, moved))
-
     return gradient
+
+
+def _loss_function(model: nn.Module, loss: Loss) -> Callable[..., tuple[jax.Array, Any]]:
+    """Return the function to differentiate: the scaled loss, with (loss, accuracy, batch_stats)."""
+
+    def loss_fn(
+        params: Any, batch_stats: Any, batch: Batch, key: jax.Array, scale: jax.Array | None
+    ) -> tuple[jax.Array, Any]:
+        logits, updates = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            batch["image"],
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
+        )
+        value, accuracy = loss(logits, batch)
+        scaled = value if scale is None else value * scale
+        return scaled, (value, accuracy, updates.get("batch_stats", {}))
+
+    return loss_fn
+
+
+def _accumulated(
+    at_once: Gradient, before: Any, batch: Batch, key: jax.Array, count: int, group: int | None
+) -> Outcome:
+    """Return the mean over micro-batches of gradient, loss, accuracy and new statistics."""
+
+    def changes(batch: Batch, key: jax.Array) -> Any:
+        grads, (value, accuracy, stats) = at_once(batch, key)
+        # Averaging changes instead of statistics leaves those of frozen norms bit-identical.
+        return grads, value, accuracy, jax.tree.map(jnp.subtract, stats, before)
+
+    grads, value, accuracy, moved = mean_over_micro_batches(changes, batch, key, count, group)
+    return grads, (value, accuracy, jax.tree.map(jnp.add, before, moved))
 
 
 def check_accumulation(batch_size: int, count: int, norm_group: int | None) -> None:

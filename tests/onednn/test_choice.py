@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from flax_resnet import InputError
-from flax_resnet.onednn import choice, library
+from flax_resnet.onednn import c_api, choice
 from flax_resnet.onednn.choice import AUTO, ONEDNN, VARIABLE, XLA, choose_kernels, cpu_kernels
 from flax_resnet.steps.mesh import data_mesh
 
@@ -65,10 +65,10 @@ def test_an_unknown_setting_is_refused(
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "_PLACES", ("libdnnl-of-nobody.so.3",))
+    monkeypatch.setattr(c_api, "_PLACES", ("libdnnl-of-nobody.so.3",))
     # What is loaded already stays as it is.
     with pytest.raises(OSError, match=r"oneDNN \(libdnnl.so.3\) is not installed"):
-        library.load.__wrapped__()
+        c_api.load.__wrapped__()
 
 
 def test_where_onednn_is_missing_xlas_kernels_compute(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 # Values of dnnl_types.h, which belong to the binary interface of version 3.
-FLOAT32, ANY_FORMAT = 3, 1
+_FLOAT32, _ANY_FORMAT = 3, 1
 _OUT, _SIZES = POINTER(c_void_p), POINTER(c_int64)
 _WINDOW = (_SIZES,) * 4  # strides, dilations, padding before and after
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
@@ -98,7 +98,7 @@ def call(name: str, *arguments: Any) -> None:
 
 @functools.cache
 def engine() -> int:
-    """Return the CPU."""
+    """Return oneDNN's engine for the CPU."""
     return make("engine_create", 1, 0)
 
 
@@ -108,14 +108,14 @@ def sizes(values: tuple[int, ...]) -> Any:
 
 
 def layout(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> int:
-    """Return the description of a float32 array; without strides, oneDNN chooses the format."""
+    """Return the layout of a float32 array; without strides, oneDNN chooses it."""
     if strides is None:
-        return make("memory_desc_create_with_tag", len(shape), sizes(shape), FLOAT32, ANY_FORMAT)
+        return make("memory_desc_create_with_tag", len(shape), sizes(shape), _FLOAT32, _ANY_FORMAT)
     return make(
-        "memory_desc_create_with_strides", len(shape), sizes(shape), FLOAT32, sizes(strides)
+        "memory_desc_create_with_strides", len(shape), sizes(shape), _FLOAT32, sizes(strides)
     )
 
 
-def num_bytes(described: int) -> int:
-    """Return the size of what a description describes."""
-    return int(load().dnnl_memory_desc_get_size(described))
+def num_bytes(layout: int) -> int:
+    """Return the size of an array with this layout."""
+    return int(load().dnnl_memory_desc_get_size(layout))
