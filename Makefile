@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/digits
 
-.PHONY: demo test test-slow test-exhaustive test-lowest lint types bench docs clean
+.PHONY: demo test test-slow test-exhaustive test-lowest lint types bench wheel docs clean
 
 demo: $(VENV)/installed ## train on real handwritten digits, restore the best, evaluate it
 	@$(BIN)/python train.py --config configs/digits.py --workdir $(RUN)
@@ -44,6 +44,9 @@ bench-%: $(VENV)/installed-dev
 
 bench-gpu: $(VENV)/installed-dev
 	@PYTHON=$(BIN)/python benchmarks/gpu.sh --tiny
+
+wheel: $(VENV)/installed-dev ## build the wheel, install it where there is no checkout, and use it
+	@.ci/installed $(BIN)/python
 
 docs: $(VENV)/installed-dev ## the site of the documents and the reference, in site/
 	@$(BIN)/zensical build --clean --strict

@@ -151,6 +151,7 @@ def test_the_loss_of_a_process_is_reported_by_the_others(
     assert f"process id {killed.pid}) was lost" in said[1 - victim]
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_at_the_same_step(
     processes: Processes, tiny_config: Configs, tmp_path: Path
 ) -> None:
