@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from flax_resnet.commands.predict import add_train_size
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
 from flax_resnet.steps.tasks.table import TASKS
@@ -39,11 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="average the logits of each image and of its mirror image",
     )
-    parser.add_argument(
-        "--image-size",
-        type=int,
-        help="pixels (default: the run's size, or the size the weights were trained for)",
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--image-size", type=int, help="pixels (default: the test size of the run or the weights)"
     )
+    add_train_size(size)
 
 
 def run(args: argparse.Namespace) -> Done:
@@ -53,9 +54,12 @@ def run(args: argparse.Namespace) -> Done:
         raise InputError(
             f"{args.run} is not a run, so it has no data of its own: pass --data SOURCE"
         )
-    data, task = replace_data(origin.data, **_changes(args)), origin.task
+    data = replace_data(origin.data(args.train_size), **_changes(args))
+    task = origin.task
     network = open_network(args.run, step=args.step, average=not args.raw)
     title, where = _titles(network, args)
+    if task == "classification":
+        where += f", {data.test_size} pixels, crop {data.eval_crop:g}"
     metrics = evaluate_model(
         network.model, network.variables, data, task=task, same_classes=network.run is None
     )

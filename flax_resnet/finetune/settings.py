@@ -153,7 +153,7 @@ def _from_weights(weights: str, model: str | None) -> tuple[ModelConfig, dict[st
     else:  # with the run's own arguments, since its weights fit no other network
         network = dataclasses.replace(origin.config.model, num_classes=None, pretrained=weights)
         network = network if model is None else dataclasses.replace(network, name=model)
-    return network, origin.image_settings()
+    return network, origin.image_settings(train_size=True)
 
 
 def _from_scratch(model: str | None) -> tuple[ModelConfig, dict[str, Any]]:

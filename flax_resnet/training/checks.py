@@ -25,7 +25,7 @@ READ_WHERE: tuple[tuple[str, Callable[[TrainConfig], object], str], ...] = (
         "config.distill.weight is below 1",
     ),
     (
-        "distill.model distill.temperature distill.weight distill.hard",
+        "distill.model distill.size distill.temperature distill.weight distill.hard",
         lambda c: c.distill.teacher is not None,
         "config.distill.teacher is set",
     ),
