@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> Done:
         console.print(line, highlight=False, markup=False)
     if metrics["skipped"]:
         console.print(f"{metrics['skipped']:.0f} records could not be decoded and were left out")
+    if unlabeled := metrics.get("unlabeled"):
+        console.print(f"{unlabeled:,.0f} images have no label and were left out")
     console.print(where, soft_wrap=True, highlight=False)
     return Done({"of": title, "data": data.source, "split": default_split(data), **metrics})
 
