@@ -57,7 +57,12 @@ def run(args: argparse.Namespace) -> Done:
     network = open_network(args.run, step=args.step, average=not args.raw)
     title, where = _titles(network, args)
     metrics = evaluate_model(
-        network.model, network.variables, data, task=task, same_classes=network.run is None
+        network.model,
+        network.variables,
+        data,
+        task=task,
+        class_names=network.class_names,
+        name=args.run,
     )
     columns = {"data": "{data}", "images": "{count:,.0f}"}
     columns |= TASKS[task].columns

@@ -20,7 +20,7 @@ class DistillConfig:
 
     teacher: str | None = None
     """A published name, a file, a folder or a run, as `load_pretrained` accepts; None: off. Its
-    classes must be those of the data, in the same order."""
+    classes are matched with those of the data by name, and can be more."""
     model: str | None = None
     """The teacher's architecture, for a file that does not name it."""
     temperature: float = 1.0
@@ -49,12 +49,14 @@ class Teacher:
 
     Attributes:
       mean, std: of each channel, to normalize the teacher's images with.
+      outputs: the output for each class of the student; None: they have the same.
     """
 
     model: nn.Module
     variables: Any
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    outputs: tuple[int, ...] | None = None
 
     def logits(
         self,
@@ -75,6 +77,8 @@ class Teacher:
             shift /= jnp.asarray(self.std, jnp.float32)
             images = images * spread[None, None, None] + shift[None, None, None]
         logits: Any = self.model.apply(variables, images, train=False)
+        if self.outputs is not None:
+            logits = logits[:, jnp.asarray(self.outputs)]
         return jax.lax.stop_gradient(logits)
 
 
