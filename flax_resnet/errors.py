@@ -33,6 +33,13 @@ def expected_names(found: object, known: Iterable[str]) -> str:
     return f"expected one of {', '.join(names)}.{hint}"
 
 
+def shortened(names: Iterable[str], most: int = _LISTED) -> str:
+    """Return a list of names for a message, with the number of those that it leaves out."""
+    listed = [printable(name) for name in names]
+    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
 def split_assignment(text: str, what: str, form: str = "NAME=VALUE") -> tuple[str, str]:
     """Return the name and the value of `NAME=VALUE`.
 

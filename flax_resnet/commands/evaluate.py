@@ -61,7 +61,12 @@ def run(args: argparse.Namespace) -> Done:
     if task == "classification":
         where += f", {data.test_size} pixels, crop {data.eval_crop:g}"
     metrics = evaluate_model(
-        network.model, network.variables, data, task=task, same_classes=network.run is None
+        network.model,
+        network.variables,
+        data,
+        task=task,
+        class_names=network.class_names,
+        name=args.run,
     )
     columns = {"data": "{data}", "images": "{count:,.0f}"}
     columns |= TASKS[task].columns

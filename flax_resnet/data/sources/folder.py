@@ -31,6 +31,7 @@ class FolderSource:
     """bytes (n,): paths relative to `root`. An array needs a tenth of the memory of strings."""
     labels: np.ndarray
     class_names: tuple[str, ...]
+    named: bool = True
 
     @property
     def num_classes(self) -> int:

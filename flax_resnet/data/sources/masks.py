@@ -171,6 +171,7 @@ class MaskSource:
     channels: int
     largest: tuple[int, int]
     """The maximum height and the maximum width of the split's images."""
+    named: bool = True
     _kept: dict[int, Example] = field(default_factory=dict, compare=False, repr=False)
 
     @property

@@ -52,8 +52,7 @@ def competing_outputs(
       The outputs of the classes that occur, in order; () if all outputs compete.
     """
     classes = occurring_classes(source)
-    if places is None:
-        chosen = classes or ()
-    else:
-        chosen = [places[label] for label in (range(len(places)) if classes is None else classes)]
+    if classes is None:
+        return ()
+    chosen = classes if places is None else [places[label] for label in classes]
     return tuple(sorted(chosen)) if len(set(chosen)) < outputs else ()
