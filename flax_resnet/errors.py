@@ -1,8 +1,9 @@
 """The exception for unusable input, checks that raise it, and printable names for messages."""
 
+import contextlib
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 # The longest list of names in a message; longer ones are cut to the near names.
 _LISTED = 20
@@ -14,6 +15,15 @@ class InputError(ValueError):
     The command line prints its message without a traceback and exits with status 2; code that
     imports the library can catch it as a `ValueError`.
     """
+
+
+@contextlib.contextmanager
+def about(what: str | os.PathLike[str]) -> Iterator[None]:
+    """Put `what`, such as a file's name, before the message of an `InputError` of the block."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{os.fspath(what)}: {error}") from error
 
 
 def require_known(what: str, found: object, known: Iterable[str]) -> None:

@@ -208,7 +208,7 @@ def starting_variables(setup: Setup) -> dict[str, Any]:
         state_dict = to_torch(run.model, run.variables)
     else:
         state_dict = weights.read_pretrained(source)[0]
-    variables = from_torch(setup.model, state_dict, config.seed)
+    variables = weights.to_variables(setup.model, state_dict, source, config.seed)
     return jax.device_put({"batch_stats": {}} | variables, replicated(setup.mesh))
 
 

@@ -34,6 +34,7 @@ from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.parsing import parse_stored
 from flax_resnet.training.setup import build_model
+from flax_resnet.weights import check_finite
 
 Found = TypeVar("Found")
 
@@ -78,7 +79,8 @@ def restore(
       average: False loads the raw variables even if the run keeps an average of them.
 
     Raises:
-      InputError: the folder is not a run, lacks that step, or has no intact checkpoint.
+      InputError: the folder is not a run, lacks that step, or has no intact checkpoint, or the
+        weights are not finite.
     """
     workdir, mesh = Path(workdir), mesh or data_mesh()
 
@@ -100,7 +102,9 @@ def restore(
         return Run(model, variables, config, number, metrics, names, workdir, kind)
 
     with _checkpoints_of(workdir) as manager:
-        return _first_whole(workdir, store.candidates(manager, step), load)
+        run = _first_whole(workdir, store.candidates(manager, step), load)
+    check_finite(run.variables, f"checkpoint {run.step} of {workdir}")
+    return run
 
 
 def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
