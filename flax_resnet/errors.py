@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 # The longest list of names in a message; longer ones are cut to the near names.
 _LISTED = 20
@@ -41,6 +42,38 @@ def expected_names(found: object, known: Iterable[str]) -> str:
     if len(names) > _LISTED:
         return f"it is not one of the {len(names)} known names.{hint}"
     return f"expected one of {', '.join(names)}.{hint}"
+
+
+def near_paths(missing: Path) -> str:
+    """Return the end of an error message: existing paths near one that does not exist, or "".
+
+    A folder of another name may be part of the path, and backslashes may separate its parts.
+    """
+    near = [path for path in _near(Path(str(missing).replace("\\", "/"))) if path != Path()]
+    if near:
+        return f" Did you mean {' or '.join(repr(str(path)) for path in near)}?"
+    names = sorted(_entries(missing.parent))
+    listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    return f" {missing.parent} has {listed}." if names and missing.parent != Path() else ""
+
+
+def _near(missing: Path) -> list[Path]:
+    if missing.exists():
+        return [missing]
+    folders = _near(missing.parent)
+    found = [
+        folder / name
+        for folder in folders
+        for name in difflib.get_close_matches(missing.name, _entries(folder), n=3, cutoff=0.5)
+    ]
+    return (found or [folder for folder in folders if folder != missing.parent])[:3]
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError:  # not a folder, or a locked one
+        return []
 
 
 def split_assignment(text: str, what: str, form: str = "NAME=VALUE") -> tuple[str, str]:

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, open_source
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, near_paths
 from flax_resnet.models import Network, variable_shapes
 from flax_resnet.steps.averages import fitting_average
 from flax_resnet.steps.mesh import data_mesh, replicated
@@ -82,7 +82,7 @@ def restore(
       InputError: the folder is not a run, lacks that step, or has no intact checkpoint, or the
         weights are not finite.
     """
-    workdir, mesh = Path(workdir), mesh or data_mesh()
+    workdir, mesh = Path(workdir).expanduser(), mesh or data_mesh()
 
     def load(number: int) -> Run:
         values = restore_run_values(manager, number)
@@ -113,9 +113,10 @@ def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
     Raises:
       InputError: the folder is not a run.
     """
-    with _checkpoints_of(Path(workdir)) as manager:
+    workdir = Path(workdir).expanduser()
+    with _checkpoints_of(workdir) as manager:
         values = _first_whole(
-            Path(workdir),
+            workdir,
             store.candidates(manager, "latest"),
             lambda number: restore_run_values(manager, number),
         )
@@ -135,8 +136,13 @@ def _first_whole(workdir: Path, steps: list[int], load: Callable[[int], Found]) 
 
 
 def _checkpoints_of(workdir: Path) -> ocp.CheckpointManager:
+    if not workdir.exists():
+        raise InputError(f"{workdir} does not exist: expected a run.{near_paths(workdir)}")
     if not (workdir / store.FOLDER).is_dir():
-        raise InputError(f"{workdir} is not a run: it has no folder {store.FOLDER!r}")
+        raise InputError(
+            f"{workdir} is not a run: it has no folder {store.FOLDER!r}."
+            f"{near_paths(workdir / store.FOLDER)}"
+        )
     damaged = store.unrankable(workdir)
     if damaged:
         raise none_whole(workdir / store.FOLDER, damaged)
