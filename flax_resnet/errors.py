@@ -1,8 +1,10 @@
 """The exception for unusable input, checks that raise it, and printable names for messages."""
 
+import contextlib
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 # The longest list of names in a message; longer ones are cut to the near names.
 _LISTED = 20
@@ -14,6 +16,15 @@ class InputError(ValueError):
     The command line prints its message without a traceback and exits with status 2; code that
     imports the library can catch it as a `ValueError`.
     """
+
+
+@contextlib.contextmanager
+def about(what: str | os.PathLike[str]) -> Iterator[None]:
+    """Put `what`, such as a file's name, before the message of an `InputError` of the block."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{os.fspath(what)}: {error}") from error
 
 
 def require_known(what: str, found: object, known: Iterable[str]) -> None:
@@ -38,6 +49,38 @@ def shortened(names: Iterable[str], most: int = _LISTED) -> str:
     listed = [printable(name) for name in names]
     more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
+
+
+def near_paths(missing: Path) -> str:
+    """Return the end of an error message: existing paths near one that does not exist, or "".
+
+    A folder of another name may be part of the path, and backslashes may separate its parts.
+    """
+    near = [path for path in _near(Path(str(missing).replace("\\", "/"))) if path != Path()]
+    if near:
+        return f" Did you mean {' or '.join(repr(str(path)) for path in near)}?"
+    names = sorted(_entries(missing.parent))
+    listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    return f" {missing.parent} has {listed}." if names and missing.parent != Path() else ""
+
+
+def _near(missing: Path) -> list[Path]:
+    if missing.exists():
+        return [missing]
+    folders = _near(missing.parent)
+    found = [
+        folder / name
+        for folder in folders
+        for name in difflib.get_close_matches(missing.name, _entries(folder), n=3, cutoff=0.5)
+    ]
+    return (found or [folder for folder in folders if folder != missing.parent])[:3]
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError:  # not a folder, or a locked one
+        return []
 
 
 def split_assignment(text: str, what: str, form: str = "NAME=VALUE") -> tuple[str, str]:

@@ -67,7 +67,11 @@ class Predictor:
         return eval_transform(to_channels(image, channels), self.data)
 
     def probabilities(self, pixels: Pixels) -> Float[np.ndarray, "n classes"]:
-        """Return the probability of each class for prepared images."""
+        """Return the probability of each class for prepared images.
+
+        Raises:
+          InputError: a probability is not finite.
+        """
         return self._in_batches(self._classify, pixels)
 
     def features(self, pixels: Pixels, stage: str | None = None) -> Float[np.ndarray, "n channels"]:
@@ -77,7 +81,7 @@ class Predictor:
           stage: `stem`, `layer1` ... as the model's `features` calls them; None: the last.
 
         Raises:
-          InputError: the network has no such stage.
+          InputError: the network has no such stage, or a feature is not finite.
         """
         return self._in_batches(self._embed, pixels, stage)
 
@@ -88,7 +92,13 @@ class Predictor:
             )
             for batch in _batches(pixels, self.batch_size)
         ]
-        return np.concatenate(parts)[: len(pixels)]
+        found = np.concatenate(parts)[: len(pixels)]
+        if not np.isfinite(found).all():
+            raise InputError(
+                f"{self.name} computes numbers that are not finite: its weights are damaged, or "
+                f"too large for its dtype {jnp.dtype(self.model.dtype).name}"
+            )
+        return found
 
     @functools.cached_property
     def _classify(self) -> Any:

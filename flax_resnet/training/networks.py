@@ -190,9 +190,10 @@ def load_pretrained(
 
     Args:
       source: a published name (`list_pretrained` has them all), with or without `timm/`; another
-        repository of the hub, `owner/name`; a file (`.safetensors`, `.pth`); a folder that
-        `save_pretrained` wrote; or the folder of a run. A file or folder of that name takes
-        precedence over the hub.
+        repository of the hub, `hub:OWNER/NAME` or `timm/NAME`; a file (`.safetensors`, `.pth`); a
+        folder that `save_pretrained` wrote; or the folder of a run. A file or folder of that name
+        takes precedence over the hub, and other names that look like paths are never looked up
+        there.
       model: the architecture, for files that do not name theirs.
       num_classes: default: as in the weights. Another number gives the model a fresh head, with a
         warning; 0 leaves the head out.
@@ -235,7 +236,7 @@ def starting_variables(setup: Setup) -> dict[str, Any]:
         names = weights.published_classes(source, len(rows))
     with warnings.catch_warnings():
         state_dict = _with_head_of(setup, state_dict, names)
-        variables = from_torch(setup.model, state_dict, config.seed)
+        variables = weights.to_variables(setup.model, state_dict, source, config.seed)
     return jax.device_put({"batch_stats": {}} | variables, replicated(setup.mesh))
 
 

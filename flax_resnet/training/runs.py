@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from flax_resnet.data import DataConfig, open_source
 from flax_resnet.data.sources.classes import places_of
 from flax_resnet.data.sources.subsets import competing_outputs
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, near_paths
 from flax_resnet.models import Network, variable_shapes
 from flax_resnet.steps.averages import fitting_average
 from flax_resnet.steps.mesh import data_mesh, replicated
@@ -37,6 +37,7 @@ from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.parsing import parse_stored
 from flax_resnet.training.setup import build_model
+from flax_resnet.weights import check_finite
 
 Found = TypeVar("Found")
 
@@ -81,9 +82,10 @@ def restore(
       average: False loads the raw variables even if the run keeps an average of them.
 
     Raises:
-      InputError: the folder is not a run, lacks that step, or has no intact checkpoint.
+      InputError: the folder is not a run, lacks that step, or has no intact checkpoint, or the
+        weights are not finite.
     """
-    workdir, mesh = Path(workdir), mesh or data_mesh()
+    workdir, mesh = Path(workdir).expanduser(), mesh or data_mesh()
 
     def load(number: int) -> Run:
         values = restore_run_values(manager, number)
@@ -103,7 +105,9 @@ def restore(
         return Run(model, variables, config, number, metrics, names, workdir, kind)
 
     with _checkpoints_of(workdir) as manager:
-        return _first_whole(workdir, store.candidates(manager, step), load)
+        run = _first_whole(workdir, store.candidates(manager, step), load)
+    check_finite(run.variables, f"checkpoint {run.step} of {workdir}")
+    return run
 
 
 def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
@@ -112,9 +116,10 @@ def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
     Raises:
       InputError: the folder is not a run.
     """
-    with _checkpoints_of(Path(workdir)) as manager:
+    workdir = Path(workdir).expanduser()
+    with _checkpoints_of(workdir) as manager:
         values = _first_whole(
-            Path(workdir),
+            workdir,
             store.candidates(manager, "latest"),
             lambda number: restore_run_values(manager, number),
         )
@@ -134,8 +139,13 @@ def _first_whole(workdir: Path, steps: list[int], load: Callable[[int], Found]) 
 
 
 def _checkpoints_of(workdir: Path) -> ocp.CheckpointManager:
+    if not workdir.exists():
+        raise InputError(f"{workdir} does not exist: expected a run.{near_paths(workdir)}")
     if not (workdir / store.FOLDER).is_dir():
-        raise InputError(f"{workdir} is not a run: it has no folder {store.FOLDER!r}")
+        raise InputError(
+            f"{workdir} is not a run: it has no folder {store.FOLDER!r}."
+            f"{near_paths(workdir / store.FOLDER)}"
+        )
     damaged = store.unrankable(workdir)
     if damaged:
         raise none_whole(workdir / store.FOLDER, damaged)

@@ -13,6 +13,7 @@ from flax_resnet.weights.pretrained import (
     preprocessing,
     read_pretrained,
     save_pretrained,
+    to_variables,
 )
 from flax_resnet.weights.published import (
     Preprocessing,
@@ -23,12 +24,13 @@ from flax_resnet.weights.published import (
     list_pretrained,
     published_classes,
 )
-from flax_resnet.weights.torch_keys import from_torch, to_torch
+from flax_resnet.weights.torch_keys import check_finite, from_torch, to_torch
 
 __all__ = [
     "Description",
     "Preprocessing",
     "Published",
+    "check_finite",
     "describe",
     "find_published",
     "fold_batch_norm",
@@ -44,6 +46,7 @@ __all__ = [
     "read_state_dict",
     "save_pretrained",
     "to_torch",
+    "to_variables",
     "unwrap",
     "write_state_dict",
 ]

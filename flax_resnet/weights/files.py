@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, about
 from flax_resnet.files import replace_bytes
 
 SAFETENSORS = ".safetensors"
@@ -44,10 +44,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             f"{path} is not named like a file of weights: expected one of {', '.join(SUFFIXES)}"
         )
     read = _read_safetensors(path)[0] if path.suffix == SAFETENSORS else _read_torch(path)
-    try:
+    with about(path):
         return unwrap(read)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:

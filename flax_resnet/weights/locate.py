@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from flax_resnet.errors import InputError, expected_names
+from flax_resnet.errors import InputError, expected_names, near_paths
 from flax_resnet.weights.files import SUFFIXES, read_metadata
 from flax_resnet.weights.hub import (
     CONFIG,
@@ -17,18 +17,22 @@ from flax_resnet.weights.hub_config import METADATA, Description, parse_config
 from flax_resnet.weights.json_fields import read_fields
 from flax_resnet.weights.published import OWNER, Published, find_published, list_pretrained
 
+# What a name of the hub begins with, unless its owner is `OWNER`.
+HUB = "hub:"
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
 
 def locate(source: str | os.PathLike[str], revision: str | None = None) -> tuple[Path, Description]:
     """Return the path of a source's weights, downloaded if necessary, and their description.
 
     Arguments and errors are those of `load_pretrained`.
     """
-    name, path = os.fspath(source), _local(source)
+    found, path = describe(source, revision), _local(source)
     if path.is_dir():
-        return _weights_in(path), describe(source)
+        return _weights_in(path), found
     if path.is_file():
-        return path, describe(source)
-    found = describe(source, revision)
+        return path, found
+    name = os.fspath(source).removeprefix(HUB)
     published = _published(name)
     return download_weights(published.repository if published else name, revision), found
 
@@ -44,9 +48,8 @@ def describe(source: str | os.PathLike[str], revision: str | None = None) -> Des
         return _read_config(config) if config.is_file() else _of_file(_weights_in(path))
     if path.is_file():
         return _of_file(path)
-    if path.suffix in SUFFIXES or not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", source):
-        raise InputError(f"{path} does not exist: check the path of the weights")
-    if row := _published(source):
+    name = _name(source, path)
+    if row := _published(name):
         return Description(
             row.architecture,
             row.num_classes,
@@ -55,11 +58,38 @@ def describe(source: str | os.PathLike[str], revision: str | None = None) -> Des
             row.preprocessing(),
         )
     try:
-        return _read_config(download_config(source, revision))
+        return _read_config(download_config(name, revision))
     except InputError as error:
-        published = [OWNER + name for name in list_pretrained()] if source.startswith(OWNER) else []
-        near = f". Published weights: {expected_names(source, published)}" if published else ""
-        raise InputError(f"{source} is not a file or folder, and {error}{near}") from error
+        published = [OWNER + name for name in list_pretrained()] if name.startswith(OWNER) else []
+        near = f". Published weights: {expected_names(name, published)}" if published else ""
+        local = "" if name != source else f"{source} is not a file or folder, and "
+        raise InputError(f"{local}{error}{near}") from error
+
+
+def _name(source: str, missing: Path) -> str:
+    """Return the name of published weights or of a repository, without `hub:`.
+
+    Raises:
+      InputError: the source looks like a path, or the name is unknown.
+    """
+    name = source.removeprefix(HUB)
+    repository = _REPOSITORY.fullmatch(name)
+    if name != source:
+        if not repository:
+            raise InputError(f"{source!r} is not a repository: expected {HUB}OWNER/NAME")
+        return name
+    says = f"{missing} does not exist: check the path of the weights.{near_paths(missing)}"
+    if missing.suffix in SUFFIXES:
+        raise InputError(says)
+    if repository and name.startswith(OWNER):
+        return name
+    if re.fullmatch(r"\w[\w.-]*", name):
+        if list_pretrained(f"{name}.*") or name in list_pretrained():
+            return find_published(name).name
+        raise InputError(f"{says} As published weights {expected_names(name, list_pretrained())}")
+    if repository:
+        raise InputError(f"{says} A repository of the hub is written {HUB}{name}.")
+    raise InputError(says)
 
 
 def _local(source: str | os.PathLike[str]) -> Path:
@@ -84,7 +114,7 @@ def _weights_in(folder: Path) -> Path:
     if path is None:
         raise InputError(
             f"the folder {folder} has no {WEIGHTS}: expected a folder that save_pretrained wrote, "
-            "or the path of a file"
+            f"the path of a file, or the folder of a run.{near_paths(folder / WEIGHTS)}"
         )
     return path
 

@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, about
 from flax_resnet.files import replace_text
 from flax_resnet.models.variables import unrolled, variable_shapes
 from flax_resnet.models.variants import create_model
@@ -18,7 +18,7 @@ from flax_resnet.weights.hub import CONFIG, WEIGHTS
 from flax_resnet.weights.hub_config import METADATA, Description, make_config
 from flax_resnet.weights.locate import describe, locate
 from flax_resnet.weights.published import Preprocessing
-from flax_resnet.weights.torch_keys import from_torch, to_torch
+from flax_resnet.weights.torch_keys import check_finite, from_torch, to_torch
 
 
 def open_weights(
@@ -54,7 +54,27 @@ def open_weights(
     if num_classes is None:  # weights without a head end in pooled features
         num_classes = len(state_dict.get(head, ()))
     network = network.clone(num_classes=num_classes, in_channels=in_channels)
-    return network, from_torch(network, state_dict, seed), found
+    return network, to_variables(network, state_dict, source, seed), found
+
+
+def to_variables(
+    model: nn.Module,
+    state_dict: Mapping[str, Any],
+    source: str | os.PathLike[str],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return what `from_torch` returns, for weights that somebody else may have damaged.
+
+    Args:
+      source: where the weights come from, for messages.
+
+    Raises:
+      InputError: the weights do not fit the model, or are not finite.
+    """
+    with about(source):
+        variables = from_torch(model, state_dict, seed)
+    check_finite(variables, os.fspath(source))
+    return variables
 
 
 def _check_arguments(
@@ -155,4 +175,7 @@ def save_pretrained(
 
 def _float32(value: np.ndarray) -> np.ndarray:
     # Integers are counters. NumPy does not know bfloat16 as a kind of number.
-    return value if value.dtype.kind in "biu" else value.astype(np.float32, copy=False)
+    if value.dtype.kind in "biu":
+        return value
+    with np.errstate(over="ignore"):  # `check_finite` reports what is beyond float32
+        return value.astype(np.float32, copy=False)

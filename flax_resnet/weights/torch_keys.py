@@ -22,7 +22,8 @@ import numpy as np
 from flax import traverse_util
 
 from flax_resnet.errors import InputError
-from flax_resnet.models.variables import to_layout, unrolled, variable_shapes
+from flax_resnet.models.layers import BatchNorm
+from flax_resnet.models.variables import part_of, to_layout, unrolled, variable_shapes
 from flax_resnet.weights.adapt import add_missing, fit_first_convolution, leave_out_head
 from flax_resnet.weights.files import unwrap
 
@@ -39,6 +40,8 @@ COUNTER = "num_batches_tracked"
 # torch axes of a kernel -> Flax axes, by number of axes; and back
 TO_FLAX = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}
 TO_TORCH = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0)}
+# The most arrays that an error names.
+_NAMED = 3
 
 
 def torch_key(path: tuple[str, ...]) -> str:
@@ -87,6 +90,37 @@ def from_torch(model: nn.Module, state_dict: Mapping[str, Any], seed: int = 0) -
     leaves = {paths[key][0]: _to_flax(paths[key][0], value) for key, value in given.items()}
     variables = dict(traverse_util.unflatten_dict(leaves))
     return to_layout(model, add_missing(unrolled(model), variables, seed) if fresh else variables)
+
+
+def check_finite(variables: Mapping[str, Any], what: str) -> None:
+    """Raise `InputError` if weights are nan or infinite, or variances negative.
+
+    XLA's rectifier and mean turn nan into zero, so that the outputs of such a network look like
+    those of any other.
+
+    Args:
+      what: has these variables, for the message.
+    """
+    wrong = []
+    leaves = traverse_util.flatten_dict(dict(variables))
+    for path, leaf in sorted(leaves.items(), key=_from_input_to_output):
+        array = np.asarray(leaf)
+        bad, reason = ~np.isfinite(array), "not finite"
+        if path[-1] == "var" and not bad.any():  # its root would be nan
+            bad, reason = array <= -BatchNorm.epsilon, "negative"
+        if bad.any():
+            wrong.append(f"{torch_key(path[1:])} ({bad.sum()} of {bad.size} numbers are {reason})")
+    if wrong:
+        shown = ", ".join(wrong[:_NAMED]) + (", ..." if len(wrong) > _NAMED else "")
+        raise InputError(
+            f"{what} has {len(wrong)} of {len(leaves)} arrays that no network can use: {shown}. "
+            "Use an earlier checkpoint, or another copy of the file"
+        )
+
+
+def _from_input_to_output(item: tuple[tuple[str, ...], Any]) -> tuple[int, tuple[str, ...]]:
+    path = item[0][1:]
+    return {"stem": 0, "head": 2}.get(part_of(path), 1), path
 
 
 def to_torch(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -51,6 +51,15 @@ def test_features_are_a_stages_channels_averaged(tiny_run: Path, predictor: Pred
         predictor.features(pixels, "layer9")
 
 
+def test_outputs_that_are_not_finite_are_an_error(tiny_run: Path) -> None:
+    restored = restore(tiny_run)
+    large = jax.tree.map(lambda leaf: 1e30 * leaf, restored.variables)
+    predictor = Predictor("large", restored.model, large, restored.config.data)
+    for apply in (predictor.probabilities, predictor.features):
+        with pytest.raises(InputError, match=r"numbers that are not finite.*float32"):
+            apply(np.full((1, 8, 8, 3), 255, np.uint8))
+
+
 def test_images_of_any_size_and_color_are_prepared(predictor: Predictor) -> None:
     grey = np.full((30, 50), 77, np.uint8)
     encoded = cv2.imencode(".png", grey)[1].tobytes()

@@ -31,21 +31,21 @@ from flax_resnet.weights import save_pretrained
 SMALL: dict[str, Any] = {"stage_sizes": (1, 1, 1, 1), "widths": (4, 8, 8, 8)}
 # Arguments of `load_pretrained`. The client prints a hash of the variables, or the error's message.
 ONLINE: dict[str, tuple[str, dict[str, Any]]] = {
-    "saved": ("someone/digits", {}),
-    "tagged": ("someone/digits", {"revision": "v2"}),
+    "saved": ("hub:someone/digits", {}),
+    "tagged": ("hub:someone/digits", {"revision": "v2"}),
     "published": ("timm/resnet18.tv_in1k", SMALL),
-    "torch": ("someone/old", {}),
-    "no repository": ("someone/none", {}),
+    "torch": ("hub:someone/old", {}),
+    "no repository": ("hub:someone/none", {}),
     "misspelt": ("timm/resnet18.tv_in1", {}),
-    "no revision": ("someone/digits", {"revision": "v3"}),
-    "gated": ("someone/gated", {}),
-    "no config": ("someone/bare", {}),
-    "no weights": ("someone/empty", {}),
+    "no revision": ("hub:someone/digits", {"revision": "v3"}),
+    "gated": ("hub:someone/gated", {}),
+    "no config": ("hub:someone/bare", {}),
+    "no weights": ("hub:someone/empty", {}),
 }
 CACHED = {key: ONLINE[key] for key in ("saved", "tagged", "published")}
 UNCACHED: dict[str, tuple[str, dict[str, Any]]] = {
-    "repository": ("someone/other", {}),
-    "revision": ("someone/digits", {"revision": "v4"}),
+    "repository": ("hub:someone/other", {}),
+    "revision": ("hub:someone/digits", {"revision": "v4"}),
     "row": ("timm/resnet18.a1_in1k", {}),
 }
 CLIENT = """
@@ -198,10 +198,7 @@ def test_weights_of_torch_are_used_if_there_are_no_others(answers: Any) -> None:
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        (
-            "no repository",
-            r"someone/none is not a file or folder, and .*http\S+/someone/none does not exist, or",
-        ),
+        ("no repository", r"^the repository http\S+/someone/none does not exist, or it is private"),
         ("misspelt", r"the repository \S+ does not exist.*Did you mean 'timm/resnet18\.tv_in1k'"),
         ("no revision", r"someone/digits has no revision 'v3': expected a branch, a tag or a"),
         ("gated", r"someone/gated is gated: ask for access on that page, .*hf auth login"),
