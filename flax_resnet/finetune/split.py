@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from flax_resnet.data.sources.csv import Row, read_table, write_table
-from flax_resnet.errors import InputError, printable
+from flax_resnet.errors import InputError, printable, require_local
 from flax_resnet.files import replace_text, writable
 from flax_resnet.finetune.pictures import (
     Report,
@@ -46,6 +46,8 @@ def settle_split(
       InputError: the images are not a usable data set, the folder has a run of other data or
         choices, or it cannot be written to.
     """
+    for path in (workdir, photos):
+        require_local(path)
     home = Path(os.path.realpath(workdir))
     choices: dict[str, object] = {
         "photos": _relative(photos, home),

@@ -9,6 +9,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from flax_resnet.errors import require_local
 from flax_resnet.onednn.choice import cpu_kernels
 from flax_resnet.steps.averages import fitting_average
 from flax_resnet.steps.state import TrainState, init_state
@@ -58,6 +59,7 @@ def train(
       Stopped: a signal asked for it; the newest checkpoint holds everything.
     """
     workdir = Path(workdir)
+    require_local(workdir)
     setup = prepare_run(keep_choices(parse(config), workdir), mesh)
     with (
         claimed_workdir(workdir, setup.config, allow_config_change),

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, open_source
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, require_local
 from flax_resnet.models import Network, variable_shapes
 from flax_resnet.steps.averages import fitting_average
 from flax_resnet.steps.mesh import data_mesh, replicated
@@ -131,6 +131,7 @@ def _first_whole(workdir: Path, steps: list[int], load: Callable[[int], Found]) 
 
 
 def _checkpoints_of(workdir: Path) -> ocp.CheckpointManager:
+    require_local(workdir)
     if not (workdir / store.FOLDER).is_dir():
         raise InputError(f"{workdir} is not a run: it has no folder {store.FOLDER!r}")
     damaged = store.unrankable(workdir)

@@ -13,7 +13,7 @@ from flax_resnet.data.config import DataConfig
 from flax_resnet.data.images.decode import DecodeError, read_file
 from flax_resnet.data.sources.folder import FolderSource, canonical_split, shuffled
 from flax_resnet.data.sources.source import resolve_split, split_size
-from flax_resnet.errors import InputError, printable, require_known
+from flax_resnet.errors import InputError, printable, require_known, require_local
 from flax_resnet.files import replace_text
 
 _COLUMNS = ("file", "label", "split")
@@ -75,6 +75,7 @@ def read_table(path: Path) -> list[Row]:
     Raises:
       InputError: the table cannot be read, lacks a column, or has an invalid row.
     """
+    require_local(path)
     try:
         # Drops the byte order mark of spreadsheets and keeps file names that are not UTF-8.
         text = read_file(path.expanduser()).decode("utf-8-sig", "surrogateescape")
