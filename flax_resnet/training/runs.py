@@ -33,6 +33,7 @@ from flax_resnet.training.cluster.agreement import StopRequest
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.parsing import parse_stored
+from flax_resnet.training.paths import find_paths
 from flax_resnet.training.setup import build_model
 
 Found = TypeVar("Found")
@@ -84,7 +85,7 @@ def restore(
 
     def load(number: int) -> Run:
         values = restore_run_values(manager, number)
-        config = parse_stored(values["config"])
+        config = parse_stored(find_paths(values["config"], workdir))
         model = build_model(config.model, config.data.channels, config.data.image_size)
         shapes = {"batch_stats": {}} | variable_shapes(model)
         kind, averaged = config.average.kind, None
@@ -115,7 +116,7 @@ def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
             store.candidates(manager, "latest"),
             lambda number: restore_run_values(manager, number),
         )
-        return parse_stored(values["config"])
+        return parse_stored(find_paths(values["config"], Path(workdir)))
 
 
 def _first_whole(workdir: Path, steps: list[int], load: Callable[[int], Found]) -> Found:
