@@ -49,8 +49,8 @@ def train(
 
     A run that was stopped or killed resumes from its newest undamaged checkpoint, with the batches
     that it would have seen next. A finished one continues if it is made longer (`epochs` or
-    `steps`), on the learning rates of the longer schedule. On SIGINT and SIGTERM it finishes the step, saves, and raises
-    `Stopped`.
+    `steps`), on the learning rates of the longer schedule. On SIGINT and SIGTERM it finishes the
+    step, saves, and raises `Stopped`.
 
     Args:
       stop_after: stop and save after this step, as if interrupted.
@@ -114,7 +114,9 @@ def _finished(setup: Setup, workdir: Path) -> Run | None:
     display = Display(setup.steps, step, jax.process_index() == 0)
     length = f"{step:,} steps" if config.steps else f"{config.epochs:g} epochs ({step:,} steps)"
     more = "--config.steps" if config.steps else "--epochs"
-    display.say(f"the run in {workdir} is finished: {length}; {more} with more of them continues it")
+    display.say(
+        f"the run in {workdir} is finished: {length}; {more} with more of them continues it"
+    )
     display.close()
     return run
 

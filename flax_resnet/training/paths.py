@@ -19,7 +19,7 @@ _OWN_TABLE = "split.csv"
 
 
 def remember_paths(config: TrainConfig, workdir: Path) -> None:
-    """Write where the existing files and folders of the settings are: from the run, and absolute."""
+    """Write where the files and folders of the settings are: from the run, and absolute."""
     home, before = os.path.realpath(workdir), _read(workdir)
     places = dict(before)
     for name in SETTINGS:
@@ -34,8 +34,8 @@ def remember_paths(config: TrainConfig, workdir: Path) -> None:
 def find_paths(values: Mapping[str, Any], workdir: Path) -> dict[str, Any]:
     """Return stored settings with paths that lead from here to the files that they named.
 
-    A file in the run's folder is the one in it now. Another one is where it was, or else where it is
-    if the whole project was moved, or else where the setting leads from the working directory.
+    A file in the run's folder is the one in it now. Another one is where it was, or else where it
+    is if the whole project was moved, or else where the setting leads from the working directory.
     """
     found, places = copy.deepcopy(dict(values)), _read(workdir)
     for name in SETTINGS:
@@ -66,7 +66,7 @@ def _where(path: Path, place: Mapping[str, str], workdir: Path) -> str | None:
     near = os.path.realpath(workdir / place["near"])
     inside = Path(near).is_relative_to(os.path.realpath(workdir))
     options = [near] if inside else [place["absolute"], near]
-    found = next((option for option in options if os.path.exists(option)), None)
+    found = next((option for option in options if Path(option).exists()), None)
     return None if found is None or found == os.path.realpath(path) else found
 
 

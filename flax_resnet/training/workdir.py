@@ -21,7 +21,7 @@ from flax_resnet.training.checkpoints.integrity import text_digest
 from flax_resnet.training.checkpoints.store import newest_step
 from flax_resnet.training.cluster.agreement import all_say, from_first
 from flax_resnet.training.config import TrainConfig
-from flax_resnet.training.parsing import rename_stored
+from flax_resnet.training.parsing import parse, rename_stored
 from flax_resnet.training.paths import SETTINGS as PATHS
 from flax_resnet.training.paths import find_paths, remember_paths, same_path
 
@@ -55,8 +55,8 @@ def claimed_workdir(
 ) -> Iterator[None]:
     """Lock the folder of a run: a new one gets the config, an old one must have the same.
 
-    A finished run may be made longer. Every process of a run calls this; the first one acts for all. The lock ends with the
-    process, even if it is killed.
+    A finished run may be made longer. Every process of a run calls this; the first one acts for
+    all. The lock ends with the process, even if it is killed.
 
     Raises:
       InputError: another run holds the folder (the message says where it runs), the run in it has
@@ -78,6 +78,12 @@ def claimed_workdir(
         if not all_say(settings == from_first(settings)):
             raise InputError("the processes of this run were started with different settings")
         yield
+
+
+def stored_config(workdir: Path) -> TrainConfig | None:
+    """Return the settings of the run in the folder; None if there is none yet."""
+    path = workdir / CONFIG
+    return parse(_read_config(path)) if path.exists() else None
 
 
 def keep_choices(config: TrainConfig, workdir: Path) -> TrainConfig:
