@@ -12,6 +12,7 @@ import shtab
 
 from flax_resnet.allocator import keep_freed_memory
 from flax_resnet.commands.reporting import Done, clear_errors, no_tracebacks, silence
+from flax_resnet.errors import require_local
 from flax_resnet.version import VERSION
 
 # A command's module loads when its name is on the command line; `--help` prints these lines alone.
@@ -71,11 +72,20 @@ def main(arguments: list[str] | None = None) -> int:
     for word in _EVERYWHERE:
         setattr(parsed, word.removeprefix("--"), word in words)
     with no_tracebacks(parsed.debug), clear_errors(parsed.debug):
+        _require_local(parsed)
         with silence(parsed.quiet or parsed.json):
             done: Done = load_command(parsed.command).run(parsed)
         if parsed.json and done.facts is not None:
             print(json.dumps(done.facts, indent=1))
     return done.status
+
+
+def _require_local(parsed: argparse.Namespace) -> None:
+    """Refuse addresses in all arguments of all commands, before anything is done."""
+    for value in vars(parsed).values():
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, str | Path):
+                require_local(each)
 
 
 def load_command(name: str) -> ModuleType:

@@ -3,9 +3,19 @@
 import contextlib
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+# An address such as gs://bucket/run; `Path` removes one of its slashes. Sources of data that are
+# written KIND:PATH are not addresses, even if their PATH starts with slashes.
+_ADDRESS = re.compile(r"(?!(?:csv|folder|masks):)([a-z][\w+.-]+):/(/?)", re.IGNORECASE)
+_ADDRESS_ADVICE = {
+    "file": "write the path without file://",
+    "hf": "weights of the hub are named OWNER/NAME",
+    "http": "download it first; weights of the hub are named OWNER/NAME",
+    "https": "download it first; weights of the hub are named OWNER/NAME",
+}
 # The longest list of names in a message; longer ones are cut to the near names.
 _LISTED = 20
 
@@ -32,6 +42,19 @@ def require_known(what: str, found: object, known: Iterable[str]) -> None:
     names = sorted(known)
     if found not in names:
         raise InputError(f"{what} is {found!r}; {expected_names(found, names)}")
+
+
+def require_local(path: str | os.PathLike[str]) -> None:
+    """Raise `InputError` if a path is an address, such as `gs://bucket/run`, or was made of one."""
+    found = _ADDRESS.match(os.fspath(path))
+    if found is None or (isinstance(path, str) and not found[2]):
+        return
+    shown = printable(f"{found[1]}://{os.fspath(path)[found.end() :]}")
+    usual = "copy it to this machine, or mount it and pass the folder of the mount"
+    raise InputError(
+        f"{shown} is an address; expected a path on this machine, because only local files and "
+        f"folders are read and written: {_ADDRESS_ADVICE.get(found[1].lower(), usual)}"
+    )
 
 
 def expected_names(found: object, known: Iterable[str]) -> str:

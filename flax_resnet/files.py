@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, require_local
 
 
 @contextlib.contextmanager
@@ -14,7 +14,11 @@ def writable(path: str | os.PathLike[str], advice: str = "") -> Iterator[None]:
 
     Args:
       advice: a sentence about what to do, without its full stop.
+
+    Raises:
+      InputError: also if `path` is an address, before the block begins.
     """
+    require_local(Path(path))
     try:
         yield
     except OSError as error:
@@ -30,6 +34,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finds either the complete old file or the complete new one. An error removes it.
     """
     path = Path(path)
+    require_local(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary

@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,20 +22,24 @@ from flax_resnet.commands.reporting import Done, progress_report
 from flax_resnet.data.sources.csv import Row
 from flax_resnet.errors import printable
 from flax_resnet.finetune.pictures import single_classes
+from flax_resnet.finetune.resuming import resumed_config
 from flax_resnet.finetune.settings import SCRATCH_MODEL, Counts, finetune_config
-from flax_resnet.finetune.split import TABLE, settle_split
+from flax_resnet.finetune.split import CHOICES, TABLE, settle_split
 from flax_resnet.inference.confusion import (
     Confusion,
     confusion_matrix,
+    read_confusion,
     worst_mistakes,
     write_confusion,
 )
+from flax_resnet.training.checkpoints.store import newest_step
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.loop import train
 from flax_resnet.training.runs import default_split, restore
 
 EXAMPLE = "finetune photos --weights timm/resnet50.a1_in1k"
 _WEIGHTS = "timm/resnet50.a1_in1k"
+CONFUSION = "confusion.csv"
 # The most items that a warning lists.
 _LISTED = 5
 # The most classes for which the whole confusion matrix is printed.
@@ -58,7 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a published name, a file, a folder, a run, or none (default: {_WEIGHTS})",
     )
     parser.add_argument("--model", help="default: the weights' own, or resnet18 without weights")
-    parser.add_argument("--epochs", type=float, help="default: by the number of images")
+    parser.add_argument(
+        "--epochs",
+        type=float,
+        help="default: by the number of images; a larger number continues a finished run",
+    )
     parser.add_argument("--batch-size", type=int, help="default: by the number of images")
     parser.add_argument(
         "--image-size", type=int, help="pixels (default: the size the weights were trained for)"
@@ -75,22 +84,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, help="seed of the split and of the run (default: 0)"
     )
     parser.add_argument("--workdir", type=Path, help="default: runs/PHOTOS-WEIGHTS")
+    parser.add_argument(
+        "--keep-split",
+        action="store_true",
+        help="continue a run although its images have changed: without what is new",
+    )
+    parser.add_argument(
+        "--allow-config-change",
+        "--allow_config_change",
+        action="store_true",
+        help="continue a run although its settings differ",
+    )
 
 
 def run(args: argparse.Namespace) -> Done:
     """Split, train and evaluate, unless this is already done; print metrics and what to do next."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
     workdir = args.workdir or _default_workdir(args)
-    rows = _split(args, workdir, console)
-    config = _config(args, workdir, rows)
+    config = _config(args, workdir, _split(args, workdir, console))
+    before, table = newest_step(workdir), workdir / CONFUSION
     with warnings.catch_warnings():
         # The head is meant to be replaced.
         warnings.filterwarnings("ignore", message=".*its head is initialized at random")
-        train(config, workdir)
+        trained = train(config, workdir, allow_config_change=args.allow_config_change)
     best = restore(workdir)
-    confusion, split = confusion_matrix(best), default_split(best.config.data)
-    write_confusion(workdir / "confusion.csv", confusion, best.class_names)
-    _report(console, confusion, best.class_names, f"step {best.step}, {split}", workdir)
+    split = default_split(best.config.data)
+    if trained.step == before and table.exists():
+        confusion = read_confusion(table)
+    else:
+        confusion = confusion_matrix(best)
+        write_confusion(table, confusion, best.class_names)
+        _report(console, confusion, best.class_names, f"step {best.step}, {split}", workdir)
     accuracy = float(confusion.trace() / max(confusion.sum(), 1))
     facts = {"run": str(workdir), "step": best.step, "split": split, "accuracy": accuracy}
     return Done({**facts, "classes": best.class_names, "confusion": confusion.tolist()})
@@ -107,7 +131,12 @@ def _split(args: argparse.Namespace, workdir: Path, console: Console) -> list[Ro
     with progress_report() as report:
         look = functools.partial(report, "checking the images")
         choices = (args.photos, args.csv, args.validation, args.seed)
-        rows, reasons = settle_split(workdir, *choices, look, follow_links=args.follow_links)
+        drawn = not (workdir / CHOICES).exists()
+        rows, reasons = settle_split(
+            workdir, *choices, look, follow_links=args.follow_links, keep=args.keep_split
+        )
+    if not drawn:
+        return rows
     counts = Counter(row.split for row in rows)
     known = ("train", "validation", "test")
     parts = ", ".join(f"{counts[name]:,} {name}" for name in known if counts[name])
@@ -129,18 +158,19 @@ def _warn(what: str, items: list[str]) -> None:
 
 def _config(args: argparse.Namespace, workdir: Path, rows: list[Row]) -> TrainConfig:
     counts = Counter(row.split for row in rows)
-    return finetune_config(
+    given: dict[str, Any] = {
+        name: getattr(args, name)
+        for name in ("model", "epochs", "batch_size", "image_size", "rate")
+    }
+    asked = finetune_config(
         f"csv:{workdir / TABLE}",
         Counts(**counts),
         None if args.weights == "none" else args.weights,
-        model=args.model,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        image_size=args.image_size,
-        rate=args.rate,
+        **given,
         seed=args.seed,
         devices=jax.device_count(),
     )
+    return resumed_config(workdir, asked, **given, allow_change=args.allow_config_change)
 
 
 def _report(
@@ -149,7 +179,7 @@ def _report(
     right, total = int(confusion.trace()), int(confusion.sum())
     console.print(confusion_table(console, confusion, names))
     console.print(f"accuracy {right / max(total, 1):.2%}: {right} of {total} images ({what})")
-    console.print(f"run: {workdir}\nconfusion matrix: {workdir / 'confusion.csv'}")
+    console.print(f"run: {workdir}\nconfusion matrix: {workdir / CONFUSION}")
     report_when_done(workdir, shlex.join(["python", "-m", "flax_resnet", *sys.argv[1:]]))
     folder = shlex.quote(str(workdir))
     console.print(

@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from flax_resnet.commands.reporting import clear_errors
-from flax_resnet.errors import InputError, expected_names
+from flax_resnet.errors import InputError, expected_names, require_local
 from flax_resnet.training.parsing import check_overrides
 
 _PACKAGE = Path(__file__).parents[1]
@@ -113,6 +113,7 @@ def _config_path(arguments: list[str]) -> str | None:
 
 def load_recipe(path: str) -> ConfigDict:
     """Run a config file as `config_flags` does, but with clear errors."""
+    require_local(path)
     name, *argument = path.split(":", 1)
     file = Path(name)
     if not _is_file(file):

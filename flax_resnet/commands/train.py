@@ -11,6 +11,8 @@ from absl import flags
 from flax_resnet.commands.flags import config_flag, config_name, recipes, run_flags
 from flax_resnet.commands.report import report_when_done
 from flax_resnet.commands.reporting import Done
+from flax_resnet.report.page import NAME as REPORT
+from flax_resnet.training.checkpoints.store import newest_step
 from flax_resnet.training.cluster.joining import PATIENCE, joined
 from flax_resnet.training.logging.writers import read_rows
 from flax_resnet.training.loop import train
@@ -43,6 +45,9 @@ def main(words: list[str]) -> None:
     """Train with the flags after the program's name, then raise `SystemExit`."""
     config = config_flag()
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/RECIPE")
+    epochs = flags.DEFINE_float(
+        "epochs", None, "short for --config.epochs; a larger number continues a finished run"
+    )
     stop_after = flags.DEFINE_integer("stop_after", None, "stop and save after this step")
     allow = flags.DEFINE_bool(
         "allow_config_change", False, "continue a run although its settings differ"
@@ -64,15 +69,19 @@ def main(words: list[str]) -> None:
     def run(arguments: list[str]) -> None:
         del arguments
         cluster = (coordinator.value, process_id.value, process_count.value)
+        settings, workdir = config.value, _folder()
+        if epochs.value is not None:
+            settings.epochs = epochs.value
         with joined(*cluster, patience=patience.value):
-            train(
-                config.value,
-                _folder(),
+            before = newest_step(workdir)
+            trained = train(
+                settings,
+                workdir,
                 stop_after=stop_after.value,
                 allow_config_change=allow.value,
             )
-            if report.value:
-                report_when_done(_folder(), _typed(words))
+            if report.value and (trained.step > before or not (workdir / REPORT).exists()):
+                report_when_done(workdir, _typed(words))
 
     run_flags(run, words)
 

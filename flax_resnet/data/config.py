@@ -4,10 +4,11 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from flax_resnet.data.augment.config import AugmentConfig
-from flax_resnet.errors import InputError, require_known
+from flax_resnet.errors import InputError, require_known, require_local
 
 CROP_NAMES = ("random_resized_crop", "pad_crop", "none")
 INTERPOLATIONS = ("area", "smooth", "bilinear", "bicubic", "random", "aliased")
@@ -147,6 +148,9 @@ class DataConfig:
         if isinstance(masks, Mapping):
             object.__setattr__(self, "masks", MaskConfig(**masks))
         _lists_to_tuples(self)
+        require_local(self.source)
+        require_local(Path(self.source.partition(":")[2]))
+        require_local(Path(self.data_dir or ""))
         _check_sizes(self)
         require_known("config.data.crop", self.crop, CROP_NAMES)
         require_known("config.data.interpolation", self.interpolation, INTERPOLATIONS)

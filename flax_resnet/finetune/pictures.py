@@ -56,16 +56,7 @@ def leave_out_unreadable(
     Raises:
       InputError: a class has no training image.
     """
-    reasons: dict[str, str] = {}
-    pool = ThreadPoolExecutor(available_cores())
-    try:
-        found = pool.map(_reason, [row.file for row in rows])
-        for done, (row, reason) in enumerate(zip(rows, found, strict=True), 1):
-            if reason:
-                reasons[row.file] = reason
-            report(done, len(rows))
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the remaining images.
+    reasons = unreadable(rows, report)
     good = [row for row in rows if row.file not in reasons]
     lost = {row.label for row in rows} - {row.label for row in good if row.split == "train"}
     if lost:
@@ -77,6 +68,21 @@ def leave_out_unreadable(
             "remove the class."
         )
     return good, reasons
+
+
+def unreadable(rows: list[Row], report: Report = lambda done, total: None) -> dict[str, str]:
+    """Return why images cannot be decoded, by file; those that can are left out."""
+    reasons: dict[str, str] = {}
+    pool = ThreadPoolExecutor(available_cores())
+    try:
+        found = pool.map(_reason, [row.file for row in rows])
+        for done, (row, reason) in enumerate(zip(rows, found, strict=True), 1):
+            if reason:
+                reasons[row.file] = reason
+            report(done, len(rows))
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the remaining images.
+    return reasons
 
 
 def hold_out(rows: list[Row], fraction: float, seed: int) -> list[Row]:

@@ -92,6 +92,13 @@ def confusion_matrix(
     return total
 
 
+def read_confusion(path: Path) -> Confusion:
+    """Return a matrix that `write_confusion` has written."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = list(csv.reader(file))
+    return np.array([row[1:] for row in rows[1:]], np.int64)
+
+
 def worst_mistakes(confusion: Confusion, count: int = 10) -> list[Mistake]:
     """Return the `count` pairs of classes that are confused most often, the worst first."""
     wrong = confusion.copy()

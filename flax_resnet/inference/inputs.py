@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flax_resnet.data.sources.listing import EXTENSIONS
-from flax_resnet.errors import InputError, printable
+from flax_resnet.errors import InputError, printable, require_local
 
 STANDARD_INPUT = "-"
 
@@ -23,6 +23,7 @@ def find_images(words: Iterable[str], lines: Iterable[str] = ()) -> Iterator[str
       InputError: a folder has no images, or nothing matches a pattern.
     """
     for word in words:
+        require_local(word)
         if word == STANDARD_INPUT:
             yield from (line for raw in lines if (line := raw.rstrip("\r\n")))
         elif Path(word).is_dir():

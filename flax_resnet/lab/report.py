@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flax_resnet.errors import require_known
+from flax_resnet.errors import require_known, require_local
 from flax_resnet.files import replace_text, replacing
 from flax_resnet.lab.experiment import Track, load_experiment, silent
 from flax_resnet.lab.settings import change_settings
@@ -43,11 +43,13 @@ def perform(
     Raises:
       InputError: the experiment, the size or a setting is unknown, or a value is invalid.
     """
+    folder = Path(out)
+    require_local(folder)
     experiment = load_experiment(name)
     require_known("the size", size, experiment.sizes)
     settings = change_settings(experiment.sizes[size], assignments)
     result = experiment.run(settings, track)
-    finding, folder = experiment.finding(result), Path(out)
+    finding = experiment.finding(result)
     folder.mkdir(parents=True, exist_ok=True)
     report = Report(finding, folder / f"{name}.json", folder / f"{name}.png")
     facts = {

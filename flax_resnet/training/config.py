@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flax_resnet.data.config import DataConfig
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, require_local
 from flax_resnet.onednn.choice import AUTO
 from flax_resnet.steps.averages import AverageConfig
 from flax_resnet.steps.mixing import MixConfig
@@ -34,6 +34,10 @@ class ModelConfig:
     """Weights to start from: a published name (`resnet50.a1_in1k`), a file, a folder or a run."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of `create_model` that replace those of the table."""
+
+    def __post_init__(self) -> None:
+        """Refuse weights that are not on this machine or on the hub."""
+        require_local(self.pretrained or "")
 
 
 @dataclass(frozen=True)

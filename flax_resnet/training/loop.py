@@ -9,6 +9,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from flax_resnet.errors import InputError, require_local
 from flax_resnet.onednn.choice import cpu_kernels
 from flax_resnet.steps.averages import fitting_average
 from flax_resnet.steps.state import TrainState, init_state
@@ -17,15 +18,21 @@ from flax_resnet.training.checkpoints import restoring as fallback
 from flax_resnet.training.checkpoints import store
 from flax_resnet.training.checkpoints.restoring import Restored, restore_state
 from flax_resnet.training.classes import check_same_classes
-from flax_resnet.training.cluster.agreement import EXIT_STOPPED, Stopped, meet, stop_requests
+from flax_resnet.training.cluster.agreement import (
+    EXIT_STOPPED,
+    Stopped,
+    all_say,
+    meet,
+    stop_requests,
+)
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.logging.display import Display
 from flax_resnet.training.logging.log import NonFiniteError, TrainingLog
-from flax_resnet.training.logging.writers import Writers
+from flax_resnet.training.logging.writers import Writers, read_rows
 from flax_resnet.training.networks import load_teacher, starting_variables
 from flax_resnet.training.nonfinite import explain_nonfinite
 from flax_resnet.training.parsing import parse
-from flax_resnet.training.runs import Run
+from flax_resnet.training.runs import Run, restore
 from flax_resnet.training.session import FIRST_POSITION, Session
 from flax_resnet.training.setup import Setup, prepare_run
 from flax_resnet.training.workdir import claimed_workdir, keep_choices
@@ -42,8 +49,9 @@ def train(
     """Train what `config` describes, or resume the run in `workdir`.
 
     A run that was stopped or killed resumes from its newest undamaged checkpoint, with the batches
-    that it would have seen next. On SIGINT and SIGTERM it finishes the step, saves, and raises
-    `Stopped`.
+    that it would have seen next. A finished one continues if it is made longer (`epochs` or
+    `steps`), on the learning rates of the longer schedule. On SIGINT and SIGTERM it finishes the
+    step, saves, and raises `Stopped`.
 
     Args:
       stop_after: stop and save after this step, as if interrupted.
@@ -59,12 +67,15 @@ def train(
       Stopped: a signal asked for it; the newest checkpoint holds everything.
     """
     workdir = Path(workdir)
+    require_local(workdir)
     setup = prepare_run(keep_choices(parse(config), workdir), mesh)
     with (
-        claimed_workdir(workdir, setup.config, allow_config_change),
+        claimed_workdir(workdir, setup.config, allow_config_change, setup.steps_per_epoch),
         cpu_kernels(setup.config.cpu_kernels),
         stop_requests() as request,
     ):
+        if not allow_config_change and (done := _finished(setup, workdir)) is not None:
+            return done
         unrankable = fallback.set_aside_unrankable(workdir)
         with store.writing(workdir, setup.config.checkpoint) as manager:
             restored, damaged = _start(setup, workdir, manager)
@@ -83,6 +94,31 @@ def train(
     if request.asked:
         display.say(f"stopped at step {run.step}; the same command continues from there")
         raise Stopped(EXIT_STOPPED)
+    return run
+
+
+def _finished(setup: Setup, workdir: Path) -> Run | None:
+    """Return the run in the folder, and say so, if there is nothing left to do."""
+    step, config = store.newest_step(workdir), setup.config
+    try:
+        rows = read_rows(workdir) if step >= setup.steps else []
+    except OSError:
+        rows = []
+    evaluated = any(row["kind"] == "eval" and row["step"] == step for row in rows)
+    tested = any(row["kind"] == "test" for row in rows) or not config.test_when_done
+    if not all_say(evaluated and tested):
+        return None
+    try:
+        run = restore(workdir, step, setup.mesh)
+    except InputError:  # The newest checkpoint is damaged: train from the one before it.
+        return None
+    display = Display(setup.steps, step, jax.process_index() == 0)
+    length = f"{step:,} steps" if config.steps else f"{config.epochs:g} epochs ({step:,} steps)"
+    more = "--config.steps" if config.steps else "--epochs"
+    display.say(
+        f"the run in {workdir} is finished: {length}; {more} with more of them continues it"
+    )
+    display.close()
     return run
 
 

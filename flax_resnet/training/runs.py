@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from flax_resnet.data import DataConfig, open_source
 from flax_resnet.data.sources.classes import places_of
 from flax_resnet.data.sources.subsets import competing_outputs
-from flax_resnet.errors import InputError, near_paths
+from flax_resnet.errors import InputError, near_paths, require_local
 from flax_resnet.models import Network, variable_shapes
 from flax_resnet.steps.averages import fitting_average
 from flax_resnet.steps.mesh import data_mesh, replicated
@@ -36,6 +36,7 @@ from flax_resnet.training.cluster.agreement import StopRequest
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.parsing import parse_stored
+from flax_resnet.training.paths import find_paths
 from flax_resnet.training.setup import build_model
 from flax_resnet.weights import check_finite
 
@@ -89,7 +90,7 @@ def restore(
 
     def load(number: int) -> Run:
         values = restore_run_values(manager, number)
-        config = parse_stored(values["config"])
+        config = parse_stored(find_paths(values["config"], workdir))
         model = build_model(config.model, config.data.channels, config.data.image_size)
         shapes = {"batch_stats": {}} | variable_shapes(model)
         kind, averaged = config.average.kind, None
@@ -123,7 +124,7 @@ def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
             store.candidates(manager, "latest"),
             lambda number: restore_run_values(manager, number),
         )
-        return parse_stored(values["config"])
+        return parse_stored(find_paths(values["config"], Path(workdir)))
 
 
 def _first_whole(workdir: Path, steps: list[int], load: Callable[[int], Found]) -> Found:
@@ -139,6 +140,7 @@ def _first_whole(workdir: Path, steps: list[int], load: Callable[[int], Found]) 
 
 
 def _checkpoints_of(workdir: Path) -> ocp.CheckpointManager:
+    require_local(workdir)
     if not workdir.exists():
         raise InputError(f"{workdir} does not exist: expected a run.{near_paths(workdir)}")
     if not (workdir / store.FOLDER).is_dir():

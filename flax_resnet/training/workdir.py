@@ -4,9 +4,10 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import math
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text, writable
 from flax_resnet.onednn.choice import AUTO
 from flax_resnet.training.checkpoints.integrity import text_digest
+from flax_resnet.training.checkpoints.store import newest_step
 from flax_resnet.training.cluster.agreement import all_say, from_first
 from flax_resnet.training.config import TrainConfig
-from flax_resnet.training.parsing import rename_stored
+from flax_resnet.training.parsing import parse, rename_stored
+from flax_resnet.training.paths import SETTINGS as PATHS
+from flax_resnet.training.paths import find_paths, remember_paths, same_path
 
 CONFIG = "config.json"
 LOCK = "run.lock"
@@ -36,18 +40,23 @@ FREE = (
     "max_nonfinite",
     "test_when_done",
 )
+# Settings that make a run longer.
+LENGTH = {"epochs", "steps"}
 # Settings that an optimizer does not read; their defaults were different in old runs.
 UNREAD = {"sgd": ("optimizer.epsilon",), "lars": ("optimizer.epsilon",)}
 
 
 @contextlib.contextmanager
 def claimed_workdir(
-    workdir: Path, config: TrainConfig, allow_config_change: bool = False
+    workdir: Path,
+    config: TrainConfig,
+    allow_config_change: bool = False,
+    steps_per_epoch: float | None = None,
 ) -> Iterator[None]:
     """Lock the folder of a run: a new one gets the config, an old one must have the same.
 
-    Every process of a run calls this; the first one acts for all. The lock ends with the
-    process, even if it is killed.
+    A finished run may be made longer. Every process of a run calls this; the first one acts for
+    all. The lock ends with the process, even if it is killed.
 
     Raises:
       InputError: another run holds the folder (the message says where it runs), the run in it has
@@ -60,7 +69,7 @@ def claimed_workdir(
             try:
                 with writable(workdir, advice):
                     stack.enter_context(_locked(workdir))
-                    _settle_config(workdir, config, allow_config_change)
+                    _settle_config(workdir, config, allow_config_change, steps_per_epoch)
             except InputError as error:
                 failure = str(error)
         if failure := from_first(failure):
@@ -69,6 +78,12 @@ def claimed_workdir(
         if not all_say(settings == from_first(settings)):
             raise InputError("the processes of this run were started with different settings")
         yield
+
+
+def stored_config(workdir: Path) -> TrainConfig | None:
+    """Return the settings of the run in the folder; None if there is none yet."""
+    path = workdir / CONFIG
+    return parse(_read_config(path)) if path.exists() else None
 
 
 def keep_choices(config: TrainConfig, workdir: Path) -> TrainConfig:
@@ -108,17 +123,41 @@ def _owner(workdir: Path) -> str:
         return "its process is not known yet"
 
 
-def _settle_config(workdir: Path, config: TrainConfig, allow_config_change: bool) -> None:
+def _settle_config(
+    workdir: Path, config: TrainConfig, allow_config_change: bool, steps_per_epoch: float | None
+) -> None:
     path = workdir / CONFIG
     if path.exists() and not allow_config_change:
-        changed = _differences(_read_config(path), config)
-        if changed:
+        before = _read_config(path)
+        changed = _differences(before, config)
+        if changed and not _extends(changed, before, config, workdir, steps_per_epoch):
             raise InputError(
                 f"{workdir} holds a run with other settings:\n  "
-                + "\n  ".join(changed)
+                + "\n  ".join(f"config.{key}: {values}" for key, values in changed.items())
                 + "\nUse another --workdir, or pass --allow_config_change to continue with these."
             )
+    remember_paths(config, workdir)
     replace_text(path, json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+def _extends(
+    changed: Collection[str],
+    before: dict[str, Any],
+    config: TrainConfig,
+    workdir: Path,
+    steps_per_epoch: float | None,
+) -> bool:
+    """Return whether the settings only make a finished run longer."""
+    if steps_per_epoch is None or not set(changed) <= LENGTH:
+        return False
+    old, new = (
+        steps or math.ceil(epochs * steps_per_epoch)
+        for steps, epochs in (
+            (before.get("steps"), before.get("epochs", TrainConfig().epochs)),
+            (config.steps, config.epochs),
+        )
+    )
+    return new > old and newest_step(workdir) >= old
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -129,19 +168,22 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path} is damaged: {error}. Restore a copy, or remove it if you are sure of the "
             "settings, which the checkpoints also contain"
         ) from None
-    return rename_stored(values)
+    return find_paths(rename_stored(values), path.parent)
 
 
-def _differences(before: dict[str, Any], config: TrainConfig) -> list[str]:
+def _differences(before: dict[str, Any], config: TrainConfig) -> dict[str, str]:
+    """Return the settings that differ, each with both values in words."""
     # A setting that was added later had its default value in old runs.
     then = _flatten(_as_read(TrainConfig())) | _flatten(before)
     now = _flatten(_as_read(config))
     free = FREE + UNREAD.get(config.optimizer.name, ())
-    return [
-        f"config.{key}: {then.get(key)!r} before, {now.get(key)!r} now"
+    return {
+        key: f"{then.get(key)!r} before, {now.get(key)!r} now"
         for key in sorted(then.keys() | now.keys())
-        if then.get(key) != now.get(key) and not key.startswith(free)
-    ]
+        if then.get(key) != now.get(key)
+        and not key.startswith(free)
+        and not (key in PATHS and same_path(key, then.get(key), now.get(key)))
+    }
 
 
 def _as_read(config: TrainConfig) -> dict[str, Any]:

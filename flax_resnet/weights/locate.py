@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from flax_resnet.errors import InputError, expected_names, near_paths
+from flax_resnet.errors import InputError, expected_names, near_paths, require_local
 from flax_resnet.weights.files import SUFFIXES, read_metadata
 from flax_resnet.weights.hub import (
     CONFIG,
@@ -94,6 +94,7 @@ def _name(source: str, missing: Path) -> str:
 
 def _local(source: str | os.PathLike[str]) -> Path:
     """Return a source as a path, whether or not it exists."""
+    require_local(source)
     try:
         path = Path(source).expanduser()
         path.exists()

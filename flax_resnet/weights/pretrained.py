@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from flax_resnet.errors import InputError, about
+from flax_resnet.errors import InputError, about, require_local
 from flax_resnet.files import replace_text
 from flax_resnet.models.variables import unrolled, variable_shapes
 from flax_resnet.models.variants import create_model
@@ -165,9 +165,10 @@ def save_pretrained(
     Raises:
       InputError: no row equals the model, or variables or preprocessing do not fit it.
     """
+    folder = Path(folder)
+    require_local(folder)
     config = make_config(model, architecture, preprocessing, test_preprocessing)
     state_dict = to_torch(model, variables)
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_state_dict(folder / WEIGHTS, state_dict, {METADATA: json.dumps(config)})
     replace_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")

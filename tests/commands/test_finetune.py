@@ -62,11 +62,52 @@ def test_a_folder_becomes_a_run_and_a_second_call_trains_nothing(
     lines = (workdir / "confusion.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["truth", "dark", "light", "rare"]
     assert figures["top1"] > 0.7
-    metrics = (workdir / "metrics.jsonl").read_text()
     (photos / "dark" / "bad.jpg").unlink()
+    before = contents(workdir)
     assert finetune(photos, workdir, *SCRATCH) == 0
-    assert (workdir / "metrics.jsonl").read_text() == metrics
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"the run in {workdir} is finished: 10 epochs")
+    changed = {name for name, content in contents(workdir).items() if before.get(name) != content}
+    assert changed <= {Path("owner.json")}
     assert main(["eval", str(workdir)]) == 0
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+def test_a_finished_run_is_extended_and_other_options_are_refused(
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    short, long = ((*SCRATCH[:-1], epochs) for epochs in ("1", "2"))
+    monkeypatch.chdir(tmp_path)
+    assert finetune(Path("photos"), Path("run"), *short) == 0
+    with pytest.raises(SystemExit, match="2"):
+        finetune(Path("photos"), Path("run"), *short, "--rate", "0.3")
+    told = capsys.readouterr().err
+    assert "other settings:\n  --rate: the default before, 0.3 now\nUse another" in told
+    assert restore("run", "latest").step == 5
+    # The same run, by other names.
+    assert finetune(photos, tmp_path / "run", *long) == 0
+    assert restore("run", "latest").step == 9
+    assert finetune(photos, tmp_path / "run", *long, "--rate", "0.3", "--allow_config_change") == 0
+
+
+def test_a_run_is_evaluated_wherever_it_is(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert finetune(Path("photos"), Path("runs/base"), *SCRATCH[:-1], "1") == 0
+    expected = evaluate_run(restore("runs/base"))
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    moved = Path("runs/base").rename(tmp_path / "far" / "away" / "base")
+    monkeypatch.chdir(tmp_path / "far")
+    assert evaluate_run(restore(moved)) == pytest.approx(expected)
+    assert expected["count"] == 8
 
 
 @pytest.mark.slow

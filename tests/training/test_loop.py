@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import chex
+import cv2
 import numpy as np
 import pytest
 from jax.sharding import Mesh
@@ -102,6 +103,56 @@ def test_a_finished_run_is_not_changed(
     again = train(config, run.workdir, mesh=devices(1))
     chex.assert_trees_all_equal(again.variables, run.variables)
     assert (run.workdir / "metrics.jsonl").read_text() == before
+
+
+def test_a_finished_run_says_so_in_one_line(
+    finished: Any, tiny_config: Configs, devices: Meshes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(steps=40, eval_every_epochs=0.2)
+    run = finished(config, devices(1))
+    capsys.readouterr()
+    train(config, run.workdir, mesh=devices(1))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"the run in {run.workdir} is finished: 40 steps")
+
+
+def test_a_finished_run_can_be_made_longer_and_a_stopped_one_not(
+    tiny_config: Configs, devices: Meshes, tmp_path: Path
+) -> None:
+    short, long = (tiny_config(steps=steps, eval_every_epochs=1e9) for steps in (4, 6))
+    train(short, tmp_path, stop_after=2, mesh=devices(1))
+    with pytest.raises(InputError, match="steps: 4 before, 6 now"):
+        train(long, tmp_path, mesh=devices(1))
+    train(short, tmp_path, mesh=devices(1))
+    assert train(long, tmp_path, mesh=devices(1)).step == 6
+    assert [row["step"] for row in rows(tmp_path, "train")] == list(range(1, 7))
+    with pytest.raises(InputError, match="steps: 6 before, 4 now"):
+        train(short, tmp_path, mesh=devices(1))
+
+
+def test_the_same_settings_with_absolute_paths_are_the_same(
+    tiny_config: Configs, devices: Meshes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photos(tmp_path / "photos")
+    settings = dict(steps=1, data__eval_split="train", data__batch_size=2)
+    monkeypatch.chdir(tmp_path)
+    train(tiny_config(**settings, data__source="folder:photos"), "run", mesh=devices(1))
+    there = tiny_config(**settings, data__source=f"folder:{tmp_path / 'photos'}")
+    assert train(there, tmp_path / "run", mesh=devices(1)).step == 1
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    moved = (tmp_path / "run").rename(other / "moved")
+    assert evaluate_run(restore(moved, mesh=devices(1)), mesh=devices(1))["count"] == 4
+
+
+def write_photos(folder: Path) -> None:
+    """Write two images of each of two classes."""
+    for name in ("ant", "bee"):
+        (folder / name).mkdir(parents=True)
+        for number in range(2):
+            image = np.full((8, 8, 3), 100 * number, np.uint8)
+            cv2.imwrite(str(folder / name / f"{number}.png"), image)
 
 
 @pytest.mark.slow

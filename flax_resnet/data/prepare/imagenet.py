@@ -22,7 +22,7 @@ from flax_resnet.data.images.decode import DecodeError, decode_image, is_rgb_or_
 from flax_resnet.data.images.transforms import resize
 from flax_resnet.data.positions import permutation
 from flax_resnet.data.prepare.archives import Member, train_members, validation_members
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, require_local
 
 # (task, amount done, total amount), for a progress bar.
 Report = Callable[[str, int, int], None]
@@ -58,6 +58,8 @@ def pack_imagenet(
       resize_to: the short side, in pixels, to which larger images are resized.
       workers: the number of processes; 1: this process.
     """
+    for path in (train, validation, data_dir):
+        require_local(path or "")
     builder = tfds.builder("imagenet2012", data_dir=data_dir)
     folder = Path(builder.data_dir)
     archives = {"train": train, "validation": validation}

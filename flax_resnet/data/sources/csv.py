@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,9 +14,11 @@ from flax_resnet.data.config import DataConfig
 from flax_resnet.data.images.decode import DecodeError, read_file
 from flax_resnet.data.sources.folder import FolderSource, canonical_split, shuffled
 from flax_resnet.data.sources.source import resolve_split, split_size
-from flax_resnet.errors import InputError, printable, require_known
+from flax_resnet.errors import InputError, printable, require_known, require_local
 from flax_resnet.files import replace_text
 
+# The key, in the file beside a table, of the folder where it was written.
+FOLDER = "folder"
 _COLUMNS = ("file", "label", "split")
 _SPLITS = ("train", "validation", "test")
 _LAYOUT = "expected a header 'file,label' or 'file,label,split', and a line for each image"
@@ -38,7 +41,7 @@ def open_csv(config: DataConfig, rest: str, split: str) -> FolderSource:
     as for folders. The sorted labels of the train split are the classes.
     """
     rows, name = read_table(Path(rest)), f"{config.source} {split}"
-    root = table_folder(Path(rest))
+    root, rows = table_folder(Path(rest)), find_moved(Path(rest), rows)
     if not config.follow_links:
         _check_inside(rows, root, printable(rest))
     classes = sorted({row.label for row in rows if row.split == "train"})
@@ -75,6 +78,7 @@ def read_table(path: Path) -> list[Row]:
     Raises:
       InputError: the table cannot be read, lacks a column, or has an invalid row.
     """
+    require_local(path)
     try:
         # Drops the byte order mark of spreadsheets and keeps file names that are not UTF-8.
         text = read_file(path.expanduser()).decode("utf-8-sig", "surrogateescape")
@@ -114,6 +118,25 @@ def table_folder(path: Path) -> Path:
     Paths may contain "..", and the parent of a link's target differs from that of the link.
     """
     return Path(os.path.realpath(path.expanduser().parent))
+
+
+def find_moved(path: Path, rows: list[Row]) -> list[Row]:
+    """Return a table's rows, with absolute paths if it was moved without its images.
+
+    The JSON file beside it, such as split.json for split.csv, says where it was written.
+    """
+    here = table_folder(path)
+    try:
+        there = str(json.loads(path.expanduser().with_suffix(".json").read_text())[FOLDER])
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError):
+        return rows
+    # The folder may be gone, so ".." in a path cannot be left to the system.
+    moved = [
+        row._replace(file=os.path.normpath(os.path.join(there, row.file)))  # noqa: PTH118
+        for row in rows
+    ]
+    left = rows and not (here / rows[0].file).exists() and Path(moved[0].file).exists()
+    return moved if left else rows
 
 
 def _row(line: list[str], places: dict[str, int], where: str) -> Row:

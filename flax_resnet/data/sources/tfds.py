@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.sources.source import Example, resolve_split, split_size
-from flax_resnet.errors import InputError, expected_names
+from flax_resnet.errors import InputError, expected_names, require_local
 
 # Data sets up to this size are read into memory: reading a record of MNIST then takes 8
 # microseconds instead of 170.
@@ -73,6 +74,7 @@ def find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     """Return TFDS's builder for NAME[/config][:version]."""
     if not name:
         raise InputError("config.data.source is 'tfds:'; expected a name, such as tfds:mnist.")
+    require_local(data_dir or os.environ.get("TFDS_DATA_DIR", ""))
     try:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError:

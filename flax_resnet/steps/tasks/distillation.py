@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flax_resnet.errors import InputError, require_known
+from flax_resnet.errors import InputError, require_known, require_local
 from flax_resnet.models.layers import at_least_float32
 from flax_resnet.steps.tasks.losses import cross_entropy
 
@@ -40,6 +40,7 @@ class DistillConfig:
     def __post_init__(self) -> None:
         """Check that the values define a loss."""
         require_known("config.distill.size", self.size, SIZES)
+        require_local(self.teacher or "")
         if self.temperature <= 0:
             raise InputError(
                 f"config.distill.temperature is {self.temperature}; expected a positive number"

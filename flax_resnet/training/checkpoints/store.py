@@ -168,6 +168,11 @@ def step_folders(workdir: Path) -> list[Path]:
     return [folder for folder in (workdir / FOLDER).glob("[0-9]*") if folder.name.isdigit()]
 
 
+def newest_step(workdir: Path) -> int:
+    """Return the step of the newest finished checkpoint of a run; 0 if there is none."""
+    return max((int(folder.name) for folder in step_folders(workdir)), default=0)
+
+
 def unrankable(workdir: Path) -> dict[int, str]:
     """Return the steps whose metrics cannot be read, and why; Orbax would fail at these."""
     found = {}
