@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flax_resnet.commands.predict import add_train_size
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> Done:
         predictor = open_predictor(
             args.run, args.step, not args.raw, args.batch_size, train_size=args.train_size
         )
+        predictor.name = _without_folders(predictor.name, args.run)
         app = make_app(predictor, Limits(args.max_bytes, args.max_pixels))
         config = uvicorn.Config(
             app, log_level="warning", timeout_graceful_shutdown=_LAST_ANSWERS, access_log=False
@@ -79,6 +81,12 @@ def run(args: argparse.Namespace) -> Done:
         asyncio.run(_serve(uvicorn.Server(config), listener, args))
     print("stopped")
     return Done(None)
+
+
+def _without_folders(name: str, source: str) -> str:
+    """Return a network's name without the folders above its run or file, which are private."""
+    path = Path(source)
+    return name.replace(str(path), path.resolve().name) if path.exists() else name
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket, args: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from flax_resnet.inference.explain import Explain, make_explain
 from flax_resnet.inference.predictor import Predictor
 from flax_resnet.inference.stream import classes_to_json, top_classes
 from flax_resnet.serving.batching import Batcher
+from flax_resnet.serving.body import read_body
 from flax_resnet.version import VERSION
 
 _PAGE = Path(__file__).parent / "page"
@@ -78,7 +79,7 @@ def make_app(predictor: Predictor, limits: Limits) -> FastAPI:
 
         With `explain=true` also the Grad-CAM of the first class, as the data URI of a PNG.
         """
-        data = await _body(request, limits.bytes)
+        data = await read_body(request, limits.bytes)
         pixels = await run_in_threadpool(_prepare, predictor, data, limits.pixels)
         probabilities = await batcher(pixels)
         classes = classes_to_json(top_classes(probabilities, predictor.class_names, top))
@@ -92,20 +93,11 @@ def make_app(predictor: Predictor, limits: Limits) -> FastAPI:
     async def page() -> FileResponse:
         return FileResponse(_PAGE / "index.html")
 
+    # FastAPI answers HEAD only where it is named; load balancers and `curl -I` ask with it.
+    for path, answer in (("/health", health), ("/", page)):
+        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
     app.mount("/page", StaticFiles(directory=_PAGE))
     return app
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """Return the body; stop reading when it is longer than `limit` bytes."""
-    if request.headers.get("content-type", "").startswith("multipart/"):
-        raise HTTPException(415, "this is a form; send the image itself as the body")
-    data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > limit:
-            raise HTTPException(413, f"the image has more than {limit} bytes")
-    return bytes(data)
 
 
 def _prepare(predictor: Predictor, data: bytes, limit: int) -> np.ndarray:

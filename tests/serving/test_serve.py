@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -132,6 +134,61 @@ def test_invalid_requests_have_an_error(service: Service) -> None:
     assert httpx.post(f"{service.address}predict", params=asked).status_code == 422
 
 
+def compressed(service: Service, body: bytes, coding: str) -> httpx.Response:
+    headers = {"Content-Encoding": coding}
+    return httpx.post(f"{service.address}predict", content=body, headers=headers, timeout=60)
+
+
+def test_a_compressed_image_gets_the_classes_of_the_image(service: Service) -> None:
+    image = encoded(5)
+    plain = httpx.post(f"{service.address}predict", content=image, timeout=60).json()
+    for body, coding in (
+        (gzip.compress(image), "gzip"),
+        (gzip.compress(image[:50]) + gzip.compress(image[50:]), "GZIP"),
+        (zlib.compress(image), "deflate"),
+        (image, "identity"),
+    ):
+        answer = compressed(service, body, coding)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["classes"] == plain["classes"]
+
+
+@pytest.mark.parametrize(
+    ("body", "coding", "status"),
+    [
+        (gzip.compress(bytes(10 * MOST)), "gzip", 413),  # 1 kB that would become 1 MB
+        (gzip.compress(encoded(5))[:-10], "gzip", 422),
+        (encoded(5), "gzip", 422),
+        (b"", "gzip", 422),
+        (encoded(5), "br", 415),
+        (encoded(5), "gzip, gzip", 415),
+    ],
+    ids=["too large", "torn", "not compressed", "empty", "unknown", "twice"],
+)
+def test_a_body_that_cannot_be_decompressed_has_an_error(
+    service: Service, body: bytes, coding: str, status: int
+) -> None:
+    answer = compressed(service, body, coding)
+    assert answer.status_code == status
+    assert isinstance(answer.json()["detail"], str)
+    assert answer.headers.get("accept-encoding") == ("gzip, deflate" if status == 415 else None)
+
+
+@pytest.mark.parametrize("path", ["", "health", "page/page.js", "openapi.json", "docs"])
+def test_head_is_answered_wherever_get_is(service: Service, path: str) -> None:
+    asked = httpx.head(service.address + path)
+    given = httpx.get(service.address + path)
+    assert (asked.status_code, asked.content) == (200, b"")
+    assert asked.headers["content-length"] == str(len(given.content))
+
+
+def test_the_folders_of_the_machine_are_not_told(service: Service) -> None:
+    network = httpx.get(f"{service.address}health").json()["network"]
+    assert network == "mnist_resnet of run, step 1"
+    answer = httpx.post(f"{service.address}predict", content=encoded(1), timeout=60)
+    assert answer.json()["network"] == network
+
+
 def test_health_and_a_description_for_programs(service: Service) -> None:
     health = httpx.get(f"{service.address}health").json()
     assert (health["status"], health["classes"]) == ("ok", 10)
@@ -164,6 +221,9 @@ def test_the_page_shows_the_classes_of_an_image(service: Service, tmp_path: Path
         assert page.locator("#classes li").count() == 5
         assert page.evaluate("document.getElementById('cam').naturalWidth") == 224
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        tops = [page.locator(f"#{name}").bounding_box()["y"] for name in ("best", "classes", "cam")]
+        assert tops == sorted(tops)
+        assert tops[-1] < 800  # All on the first screen.
         assert told == []
         page.set_input_files("#file", tmp_path / "text.png")
         page.wait_for_selector("#status.bad")
