@@ -14,8 +14,10 @@ SUFFIXES = frozenset([*_SUFFIXES.split(), *([".avif"] if features.check("avif") 
 MAGIC = (b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 AVIF = (b"ftypavif", b"ftypavis")
 # What `read_pixels` converts: bits, gray, palettes, colors, and whole numbers of more bits.
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-MODES += ("I", "I;16", "I;16L", "I;16B")
+MODES = (
+    *("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"),
+    *("I", "I;16", "I;16L", "I;16B"),
+)
 # Bits of whole numbers; a camera may have written its 12 into an image of 16.
 _DEPTHS = (8, 12, 16, 24, 32)
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from flax_resnet.data.sources.source import Example, Source
+from flax_resnet.data.sources.source import Example, Source, has_several_labels
 from flax_resnet.errors import InputError, printable
 
 # A spreadsheet writes the class 1 as 1.0 where another cell of the column is empty.
@@ -75,10 +75,19 @@ class Relabeled:
     def __getitem__(self, index: int) -> Example:
         """Return an example."""
         example = self.source[index]
-        label = int(example["label"])
+        label = example["label"]
+        if isinstance(label, tuple):
+            return {"image": example["image"], "label": tuple(map(self._place, label))}
+        return {"image": example["image"], "label": self._place(int(label))}
+
+    def _place(self, label: int) -> int:
         # The loader reports labels outside of the source's classes.
-        known = 0 <= label < len(self.places)
-        return {"image": example["image"], "label": self.places[label] if known else -1}
+        return self.places[label] if 0 <= label < len(self.places) else -1
+
+    @property
+    def several_labels(self) -> bool:
+        """Return whether an example has several labels."""
+        return has_several_labels(self.source)
 
     def describe(self, index: int) -> str:
         """Return the origin of an example."""
