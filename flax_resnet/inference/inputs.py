@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flax_resnet.data.images.decode import FORMATS
 from flax_resnet.data.sources.listing import Tree, counted, is_hidden
+from flax_resnet.data.sources.text import listed_files
 from flax_resnet.errors import InputError, printable
 
 STANDARD_INPUT = "-"
@@ -25,7 +26,7 @@ def find_images(words: Iterable[str], lines: Iterable[str] = ()) -> Iterator[str
     """
     for word in words:
         if word == STANDARD_INPUT:
-            yield from (line for raw in lines if (line := raw.rstrip("\r\n")))
+            yield from listed_files(lines)
         elif Path(word).is_dir():
             yield from _below(word)
         elif glob.has_magic(word) and not Path(word).exists():

@@ -1,5 +1,6 @@
 """The images that a command names."""
 
+import io
 import os
 from pathlib import Path
 
@@ -40,6 +41,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_files_folders_patterns_and_lists(folder: Path, words: list[str], found: list[str]) -> None:
     lines = ["x y.jpg\n", "\r\n", " w.jpg"]
     assert list(find_images(words, lines)) == [each.replace("/", os.sep) for each in found]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_list_may_come_from_another_system(folder: Path, encoding: str) -> None:
+    text = "b\\2.jpg\r\né.jpg\r\n"
+    stream = io.TextIOWrapper(io.BytesIO(text.encode(encoding)), encoding="ascii")
+    assert list(find_images(["-"], stream)) == ["b/2.jpg", "é.jpg"]
 
 
 def test_other_files_of_a_folder_are_counted(folder: Path) -> None:
