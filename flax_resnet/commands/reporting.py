@@ -34,11 +34,15 @@ def print_warnings_plainly() -> None:
     usual, home = warnings.formatwarning, Path(__file__).parents[1]
 
     def plain(
-        message: Warning | str, category: type[Warning], file: str, number: int, line: str | None
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
     ) -> str:
-        if category is UserWarning and home in Path(file).parents:
+        if category is UserWarning and home in Path(filename).parents:
             return printable(f"warning: {message}", keep="\n") + "\n"
-        return usual(message, category, file, number, line)
+        return usual(message, category, filename, lineno, line)
 
     warnings.formatwarning = plain
 

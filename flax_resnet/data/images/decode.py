@@ -102,7 +102,7 @@ def decode_image(data: bytes, channels: int) -> np.ndarray:
     if not data.startswith((_JPEG, _PNG, _RIFF)):
         with _opened(data) as other:
             check_pixels(other.height, other.width)
-            if other.mode not in pillow.MODES:
+            if other.mode not in (*pillow.MODES, *pillow.DEEP):
                 raise DecodeError(
                     f"its pixels are {_MODES.get(other.mode, other.mode)}; expected gray or color "
                     "of 8 or 16 bits: convert it"

@@ -98,7 +98,7 @@ def split_folders(tree: Tree, name: str, layout: str) -> dict[str, Path]:
       InputError: two folders are one split, or there is no train split.
     """
     named: dict[str, list[str]] = defaultdict(list)
-    beside = []
+    beside: list[str] = []
     for folder in tree.folders(tree.root):
         split = canonical_split(folder.lower())
         (named[split] if split in _ALIASES else beside).append(folder)

@@ -61,9 +61,10 @@ class Tree:
         found = []
         for entry in self._entries(path):
             with _clear_errors(entry):
-                if entry.is_dir() and not self._holds_runs(entry):
+                if entry.is_dir():
                     self._check_entry(entry)
-                    found.append(entry.name)
+                    if not self._holds_runs(entry):
+                        found.append(entry.name)
         return found
 
     def count_images(self, path: Path) -> int:
@@ -99,7 +100,7 @@ class Tree:
                 self._check_entry(entry)
                 _check_plain(entry)
                 yield entry.path
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 folders.append(entry)
             else:
                 suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122, as above
@@ -168,6 +169,11 @@ def open_tree(config: DataConfig, rest: str, layout: str) -> Tree:
     ) as error:  # The name is too long, the folder is not readable, or the user is unknown.
         reason = f"which cannot be opened ({getattr(error, 'strerror', None) or error})"
     raise InputError(f"config.data.source is {config.source!r}, {reason}; {layout}.")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    with _clear_errors(entry):
+        return entry.is_dir()
 
 
 def _is_run(folder: str) -> bool:
