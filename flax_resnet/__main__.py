@@ -11,7 +11,13 @@ from types import ModuleType
 import shtab
 
 from flax_resnet.allocator import keep_freed_memory
-from flax_resnet.commands.reporting import Done, clear_errors, no_tracebacks, silence
+from flax_resnet.commands.reporting import (
+    Done,
+    clear_errors,
+    no_tracebacks,
+    print_warnings_plainly,
+    silence,
+)
 from flax_resnet.errors import require_local
 from flax_resnet.version import VERSION
 
@@ -53,6 +59,7 @@ _EVERYWHERE = {
 def program() -> int:
     """Run the command line in a process that does nothing else."""
     keep_freed_memory()
+    print_warnings_plainly()
     return main()
 
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import difflib
+import functools
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -104,6 +106,12 @@ def _entries(folder: Path) -> list[str]:
         return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError:  # not a folder, or a locked one
         return []
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Warn of something that a program may meet again and again, the first time."""
+    warnings.warn(message, stacklevel=3)
 
 
 def split_assignment(text: str, what: str, form: str = "NAME=VALUE") -> tuple[str, str]:

@@ -141,7 +141,7 @@ IMAGES = [
     Case(
         "a split without images",
         images(lambda root: (root / "train" / "cat").mkdir(parents=True)),
-        "cat has no images (.bmp, .gif, .jpeg, .jpg, .png, .webp); expected at least one",
+        "cat has no images; expected at least one JPEG, PNG, WebP, GIF, BMP",
     ),
     Case(
         "a folder that is not there",

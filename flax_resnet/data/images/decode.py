@@ -28,7 +28,7 @@ _RIFF = b"RIFF"
 _MAGIC = (_JPEG, _PNG, b"RIFFWEBP", *pillow.MAGIC)
 # Phones write HEIC, and programs call it JPEG.
 _HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1")
-_EXPECTED = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, PPM or JPEG 2000"
+FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, PPM or JPEG 2000"
 # What Pillow calls pixels that are not read.
 _MODES = {"F": "floating-point numbers", "LAB": "CIELAB colors"}
 # The position of the number of bits of each channel.
@@ -102,7 +102,7 @@ def decode_image(data: bytes, channels: int) -> np.ndarray:
     if not data.startswith((_JPEG, _PNG, _RIFF)):
         with _opened(data) as other:
             check_pixels(other.height, other.width)
-            if other.mode not in pillow.MODES:
+            if other.mode not in (*pillow.MODES, *pillow.DEEP):
                 raise DecodeError(
                     f"its pixels are {_MODES.get(other.mode, other.mode)}; expected gray or color "
                     "of 8 or 16 bits: convert it"
@@ -151,7 +151,7 @@ def _unknown(data: bytes) -> DecodeError:
     if data[4:12] in _HEIC:
         return DecodeError("it is a HEIC image, which cannot be decoded: convert it to JPEG")
     shown = data[:8].hex(" ") or "nothing"
-    return DecodeError(f"its {len(data)} bytes start with {shown}; expected a {_EXPECTED}")
+    return DecodeError(f"its {len(data)} bytes start with {shown}; expected a {FORMATS}")
 
 
 def check_pixels(height: int, width: int) -> None:

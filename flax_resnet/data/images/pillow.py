@@ -13,11 +13,9 @@ SUFFIXES = frozenset([*_SUFFIXES.split(), *([".avif"] if features.check("avif") 
 # How files of these formats start; those of AVIF have the type of the box after its length.
 MAGIC = (b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 AVIF = (b"ftypavif", b"ftypavis")
-# What `read_pixels` converts: bits, gray, palettes, colors, and whole numbers of more bits.
-MODES = (
-    *("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"),
-    *("I", "I;16", "I;16L", "I;16B"),
-)
+# What `read_pixels` converts: bits, gray, palettes and colors; whole numbers of more than 8 bits.
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+DEEP = ("I", "I;16", "I;16L", "I;16B")
 # Bits of whole numbers; a camera may have written its 12 into an image of 16.
 _DEPTHS = (8, 12, 16, 24, 32)
 
@@ -35,7 +33,7 @@ def opened(data: bytes) -> Iterator[Image.Image]:
 def read_pixels(image: Image.Image, channels: int) -> np.ndarray:
     """Return an opened image as uint8 (height, width, channels), rotated by its EXIF tag."""
     turned = ImageOps.exif_transpose(image)
-    if turned.mode.startswith("I"):
+    if turned.mode in DEEP:
         turned = Image.fromarray(high_bits(np.asarray(turned)))
     pixels = np.asarray(turned.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(*pixels.shape[:2], channels)

@@ -24,7 +24,11 @@ def same_name(name: str) -> str:
 
     Systems store accents in different Unicode forms, and some do not tell cases apart.
     """
-    return without_fraction(unicodedata.normalize("NFC", name).casefold())
+    return without_fraction(_folded(name))
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def check_distinct(names: Iterable[str], where: str) -> None:
@@ -35,7 +39,7 @@ def check_distinct(names: Iterable[str], where: str) -> None:
     """
     alike: dict[str, list[str]] = defaultdict(list)
     for name in sorted(set(names)):
-        alike[same_name(name)].append(name)
+        alike[_folded(name)].append(name)
     for group in alike.values():
         if len(group) > 1:
             form = len({name.casefold() for name in group}) > 1
