@@ -11,7 +11,13 @@ from types import ModuleType
 import shtab
 
 from flax_resnet.allocator import keep_freed_memory
-from flax_resnet.commands.reporting import Done, clear_errors, no_tracebacks, silence
+from flax_resnet.commands.reporting import (
+    Done,
+    clear_errors,
+    no_tracebacks,
+    short_warnings,
+    silence,
+)
 from flax_resnet.version import VERSION
 
 # A command's module loads when its name is on the command line; `--help` prints these lines alone.
@@ -70,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         parsed.settings += late
     for word in _EVERYWHERE:
         setattr(parsed, word.removeprefix("--"), word in words)
-    with no_tracebacks(parsed.debug), clear_errors(parsed.debug):
+    with no_tracebacks(parsed.debug), clear_errors(parsed.debug), short_warnings():
         with silence(parsed.quiet or parsed.json):
             done: Done = load_command(parsed.command).run(parsed)
         if parsed.json and done.facts is not None:

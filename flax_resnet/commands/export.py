@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from flax_resnet.commands.networks import add_network_arguments
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError, printable, require_known
 from flax_resnet.export.formats import write_hub, write_savedmodel, write_stablehlo
@@ -24,9 +25,7 @@ _PLACES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "run", help="folder of a run, such as runs/photos, or weights, such as resnet50.a1_in1k"
-    )
+    add_network_arguments(parser)
     parser.add_argument(
         "--format", default="stablehlo", help="stablehlo | onnx | savedmodel | safetensors"
     )
@@ -34,10 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         help="default: named after the format, in the run's folder or the current one",
-    )
-    parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
-    parser.add_argument(
-        "--raw", action="store_true", help="use the raw parameters, not their average"
     )
     parser.add_argument(
         "--preprocess",
@@ -56,7 +51,7 @@ def run(args: argparse.Namespace) -> Done:
         raise InputError("safetensors contain only weights: omit --preprocess and --no-fold")
     origin = find_network(args.run)
     home = Path() if origin.config is None else Path(args.run)
-    predictor = open_predictor(args.run, args.step, not args.raw)
+    predictor = open_predictor(args.run, args.step, not args.raw, key=args.key)
     path = args.out or home / _PLACES[args.format]
     write = _weights if args.format == "safetensors" else _function
     return Done({"path": str(path), "format": args.format, **write(args, predictor, path)})

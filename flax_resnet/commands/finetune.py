@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flax_resnet.commands.networks import add_key_argument
 from flax_resnet.commands.report import report_when_done
 from flax_resnet.commands.reporting import Done, progress_report
 from flax_resnet.data.sources.csv import Row
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_WEIGHTS,
         help=f"a published name, a file, a folder, a run, or none (default: {_WEIGHTS})",
     )
+    add_key_argument(parser)
     parser.add_argument("--model", help="default: the weights' own, or resnet18 without weights")
     parser.add_argument("--epochs", type=float, help="default: by the number of images")
     parser.add_argument("--batch-size", type=int, help="default: by the number of images")
@@ -134,6 +136,7 @@ def _config(args: argparse.Namespace, workdir: Path, rows: list[Row]) -> TrainCo
         Counts(**counts),
         None if args.weights == "none" else args.weights,
         model=args.model,
+        key=args.key,
         epochs=args.epochs,
         batch_size=args.batch_size,
         image_size=args.image_size,

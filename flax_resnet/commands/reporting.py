@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -35,6 +36,23 @@ def silence(wanted: bool) -> Iterator[None]:
         return
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
         yield
+
+
+@contextlib.contextmanager
+def short_warnings() -> Iterator[None]:
+    """Print a warning of this package, or of its user's code, as one line."""
+    usual = warnings.formatwarning
+
+    def short(message: Warning | str, category: type[Warning], *where: Any) -> str:
+        if category is not UserWarning:
+            return usual(message, category, *where)
+        return f"warning: {printable(str(message))}\n"
+
+    warnings.formatwarning = short
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from flax_resnet.commands.networks import add_network_arguments
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
 from flax_resnet.inference.predictor import open_predictor
@@ -27,13 +28,7 @@ _LAST_ANSWERS = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "run", help="folder of a run, such as runs/photos, or weights, such as resnet50.a1_in1k"
-    )
-    parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
-    parser.add_argument(
-        "--raw", action="store_true", help="use the raw parameters, not their average"
-    )
+    add_network_arguments(parser)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -64,7 +59,7 @@ def run(args: argparse.Namespace) -> Done:
             raise
         raise InputError("serve needs FastAPI: pip install 'flax-resnet[serve]'") from None
     with _listening(args.host, args.port) as listener:
-        predictor = open_predictor(args.run, args.step, not args.raw, args.batch_size)
+        predictor = open_predictor(args.run, args.step, not args.raw, args.batch_size, key=args.key)
         app = make_app(predictor, Limits(args.max_bytes, args.max_pixels))
         config = uvicorn.Config(
             app, log_level="warning", timeout_graceful_shutdown=_LAST_ANSWERS, access_log=False

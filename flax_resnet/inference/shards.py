@@ -30,6 +30,7 @@ class Job:
     average: bool = True
     batch_size: int = 32
     top: int = 5
+    key: str | None = None
 
 
 class Shard(NamedTuple):
@@ -121,7 +122,8 @@ _OPENED: list[tuple[Job, Predictor]] = []
 
 
 def _open(job: Job) -> None:
-    _OPENED[:] = [(job, open_predictor(job.source, job.step, job.average, job.batch_size))]
+    predictor = open_predictor(job.source, job.step, job.average, job.batch_size, key=job.key)
+    _OPENED[:] = [(job, predictor)]
 
 
 def _write(shard: Shard) -> Path:

@@ -118,6 +118,7 @@ def open_network(
     step: str | int | None = None,
     average: bool = True,
     mesh: Mesh | None = None,
+    key: str | None = None,
     model: str | None = None,
     seed: int = 0,
     **changes: Any,
@@ -127,9 +128,10 @@ def open_network(
     Args:
       step: for a run, `best` (the default), `latest` or the number of a kept checkpoint; for a
         repository, its revision.
-      average: for a run, load the average of its variables if it keeps one.
+      average: load the average of a run's variables, or of a training script's checkpoint, if there
+        is one.
       mesh: devices that each get a copy of a run's variables; None takes all.
-      model, seed, changes: as in `load_pretrained`.
+      key, model, seed, changes: as in `load_pretrained`.
 
     Raises:
       InputError: the source does not exist, cannot be reached or read, or is for another model.
@@ -138,11 +140,18 @@ def open_network(
     if not _is_run(source):
         revision = None if step in (None, "best") else str(step)
         network, variables, description = weights.open_weights(
-            source, model=model, revision=revision, seed=seed, **changes
+            source,
+            model=model,
+            revision=revision,
+            key=key,
+            average=average,
+            seed=seed,
+            **changes,
         )
         origin = Origin(os.fspath(source), description)
         names = weights.published_classes(origin.source, network.num_classes)
         return TrainedNetwork(origin, origin.source, network, variables, names)
+    refuse_key(source, key)
     run = restore(source, step or "best", mesh, average)
     origin, network, variables = find_network(source), run.model, run.variables
     name = f"{run.config.model.name} of {run.workdir}, step {run.step}"
@@ -153,6 +162,15 @@ def open_network(
     return TrainedNetwork(origin, name, network, variables, names, run)
 
 
+def refuse_key(source: str | os.PathLike[str], key: str | None) -> None:
+    """Raise `InputError` if a run is opened with a `key`, which names a part of a file."""
+    if key is not None:
+        raise InputError(
+            f"{os.fspath(source)} is a run, and key is {key!r}, which names a part of a file: omit "
+            "it. A checkpoint is chosen by its step"
+        )
+
+
 def load_pretrained(
     source: str | os.PathLike[str],
     *,
@@ -160,6 +178,7 @@ def load_pretrained(
     num_classes: int | None = None,
     in_channels: int | None = None,
     revision: str | None = None,
+    key: str | None = None,
     seed: int = 0,
     **overrides: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
@@ -176,6 +195,9 @@ def load_pretrained(
         warning; 0 leaves the head out.
       in_channels: default: as in the weights. For another number the first convolution is adapted.
       revision: branch, tag or commit of the repository; for a run, its step (default: `best`).
+      key: the part of a file to take: a key of a checkpoint with several state dicts, keys joined
+        by dots, or a prefix of arrays. Default: the average, if a training script stored one, as
+        timm takes it.
       seed: initializes a fresh head.
       overrides: other arguments of `create_model`.
 
@@ -186,7 +208,7 @@ def load_pretrained(
       InputError: the source does not exist, cannot be reached or read, or is for another model.
     """
     changes = dict(overrides, num_classes=num_classes, in_channels=in_channels)
-    network = open_network(source, step=revision, model=model, seed=seed, **changes)
+    network = open_network(source, step=revision, key=key, model=model, seed=seed, **changes)
     return network.model, network.variables
 
 
@@ -204,11 +226,13 @@ def starting_variables(setup: Setup) -> dict[str, Any]:
             f"config.model.pretrained is {source!r}, which is for {architecture}, but "
             f"config.model.name is {config.model.name!r}: make them the same"
         )
+    key = config.model.pretrained_key
     if _is_run(source):
+        refuse_key(source, key)
         run = restore(source)
         state_dict = to_torch(run.model, run.variables)
     else:
-        state_dict = weights.read_pretrained(source)[0]
+        state_dict = weights.read_pretrained(source, key=key)[0]
     variables = weights.to_variables(setup.model, state_dict, source, config.seed)
     return jax.device_put({"batch_stats": {}} | variables, replicated(setup.mesh))
 
@@ -226,7 +250,7 @@ def load_teacher(setup: Setup) -> Teacher | None:
     if source is None:
         return None
     dtype = jnp.dtype(config.model.dtype)
-    found = open_network(source, model=config.distill.model, dtype=dtype)
+    found = open_network(source, key=config.distill.key, model=config.distill.model, dtype=dtype)
     for name, kind, wanted in (
         ("num_classes", "classes", config.model.num_classes),
         ("in_channels", "channels", config.data.channels),

@@ -13,12 +13,13 @@ from flax_resnet.errors import InputError, about
 from flax_resnet.files import replace_text
 from flax_resnet.models.variables import unrolled, variable_shapes
 from flax_resnet.models.variants import create_model
+from flax_resnet.weights.checkpoint import strip_prefix
 from flax_resnet.weights.files import read_state_dict, write_state_dict
 from flax_resnet.weights.hub import CONFIG, WEIGHTS
 from flax_resnet.weights.hub_config import METADATA, Description, make_config
 from flax_resnet.weights.locate import describe, locate
 from flax_resnet.weights.published import Preprocessing
-from flax_resnet.weights.torch_keys import check_finite, from_torch, to_torch
+from flax_resnet.weights.torch_keys import check_finite, first_key, from_torch, to_torch
 
 
 def open_weights(
@@ -28,14 +29,19 @@ def open_weights(
     num_classes: int | None = None,
     in_channels: int | None = None,
     revision: str | None = None,
+    key: str | None = None,
+    average: bool = True,
     seed: int = 0,
     **overrides: Any,
 ) -> tuple[Any, dict[str, Any], Description]:
     """Return a model, its variables from the hub, a file or a folder, and what is known of them.
 
     Arguments and errors are those of `flax_resnet.load_pretrained`, which also takes runs.
+
+    Args:
+      average: see `unwrap`.
     """
-    state_dict, found = read_pretrained(source, revision)
+    state_dict, found = read_pretrained(source, revision, key, average)
     architecture = model or found.architecture
     if architecture is None:
         raise InputError(
@@ -44,7 +50,8 @@ def open_weights(
     if found.arguments.keys() - {"image_size"}:
         _check_arguments(architecture, found.arguments, len(state_dict), source)
     network: Any = create_model(architecture, **{**found.arguments, **overrides})
-    first, head = (f"{key}.weight" for key in (network.first_conv, network.head_name))
+    first, head = first_key(network), f"{network.head_name}.weight"
+    state_dict = strip_prefix(state_dict, first)
     if in_channels is None:
         in_channels = network.in_channels
         if first in state_dict and state_dict[first].ndim == 4:
@@ -97,14 +104,18 @@ def _check_arguments(
 
 
 def read_pretrained(
-    source: str | os.PathLike[str], revision: str | None = None
+    source: str | os.PathLike[str],
+    revision: str | None = None,
+    key: str | None = None,
+    average: bool = True,
 ) -> tuple[dict[str, np.ndarray], Description]:
     """Return weights as a torch state dict in float32, and the description of their model.
 
-    Arguments and errors are those of `load_pretrained`.
+    Arguments and errors are those of `open_weights`.
     """
     path, found = locate(source, revision)
-    return {key: _float32(value) for key, value in read_state_dict(path).items()}, found
+    state_dict = read_state_dict(path, key, average)
+    return {name: _float32(value) for name, value in state_dict.items()}, found
 
 
 def preprocessing(

@@ -23,6 +23,8 @@ class DistillConfig:
     classes must be those of the data, in the same order."""
     model: str | None = None
     """The teacher's architecture, for a file that does not name it."""
+    key: str | None = None
+    """The part of a file of the teacher's weights to take, as `load_pretrained(key=...)`."""
     temperature: float = 1.0
     """Both networks' logits are divided by it."""
     weight: float = 1.0
