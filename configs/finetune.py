@@ -27,7 +27,7 @@ def get_config(weights: str = "resnet18.a1_in1k") -> ConfigDict:
     config.model.name = origin.architecture
     config.model.pretrained = weights
 
-    config.data.update(origin.image_settings())
+    config.data.update(origin.image_settings(train_size=True))
     config.data.source = "folder:photos"
     config.data.train_split = "train"
     config.data.eval_split = "val"

@@ -7,6 +7,7 @@ Names, sizes and licenses come from `flax_resnet/weights/published.tsv`, accurac
 """
 
 import csv
+import functools
 from pathlib import Path
 
 from flax_resnet.weights.published import Published, find_published, list_pretrained
@@ -33,11 +34,11 @@ near.
 
 `load_pretrained(name, num_classes=100)` gives the network a new head, `num_classes=0` removes it,
 and `in_channels=1` adapts the first convolution. `preprocessing(name)` returns size, crop,
-interpolation, mean and standard deviation; `preprocessing(name, test=True)` returns those for the
-test size.
+interpolation, mean and standard deviation. Evaluation, prediction, serving and export use the test
+size; `--train-size`, and `preprocessing(name, train_size=True)`, choose the input size of training.
 
 **Top-1** is in percent on ImageNet's 50,000 validation images, at the input and the test size. timm
-measured it (`results/results-imagenet.csv` in
+measured it, with the same crop and interpolation (`results/results-imagenet.csv` in
 [its repository](https://github.com/huggingface/pytorch-image-models), Apache-2.0, copied on
 2026-11-28); we have not repeated it. "-" means that the classes are not ImageNet's 1,000, or that
 no result is published for the size. **Papers** are those of the network and, after the semicolon,
@@ -82,18 +83,32 @@ _TRAININGS = {
 
 def page() -> str:
     """Return the page, in Markdown."""
-    accuracies = load_accuracies()
-    rows = [_row(find_published(name), accuracies) for name in list_pretrained()]
+    rows = [_row(find_published(name)) for name in list_pretrained()]
     table = [_HEADER, ("---",) * len(_HEADER), *rows]
     lines = [f"| {' | '.join(cells)} |" for cells in table]
     return _INTRODUCTION.format(count=len(rows)) + "\n".join(lines) + "\n"
 
 
-def load_accuracies(path: Path = TOP1) -> dict[tuple[str, int], str]:
-    """Return top-1 in percent for each name and image size."""
+@functools.cache
+def load_accuracies(path: Path = TOP1) -> dict[tuple[str, int, float, str], float]:
+    """Return top-1 in percent for each name, image size, crop fraction and interpolation."""
     with path.open(newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t")
-        return {(row["name"], int(row["image_size"])): row["top1"] for row in rows}
+        return {
+            (
+                row["name"],
+                int(row["image_size"]),
+                float(row["crop_fraction"]),
+                row["interpolation"],
+            ): float(row["top1"])
+            for row in csv.DictReader(file, delimiter="\t")
+        }
+
+
+def measured(weights: Published, train_size: bool = False) -> float | None:
+    """Return the top-1 that was measured with this preprocessing of the weights; None: not yet."""
+    images = weights.preprocessing(train_size)
+    key = (weights.name, images.image_size, images.crop_fraction, images.interpolation)
+    return load_accuracies().get(key)
 
 
 def papers(name: str) -> str:
@@ -107,14 +122,13 @@ def _first(table: dict[str, str], name: str) -> str:
     return next((paper for prefix, paper in table.items() if name.startswith(prefix)), "")
 
 
-def _row(weights: Published, accuracies: dict[tuple[str, int], str]) -> tuple[str, ...]:
-    size, test = (weights.preprocessing(test).image_size for test in (False, True))
+def _row(weights: Published) -> tuple[str, ...]:
+    sizes = (True, False)
+    accuracies = (measured(weights, train_size) for train_size in sizes)
     return (
         f"`{weights.name}`",
-        str(size),
-        str(test),
-        accuracies.get((weights.name, size), "-"),
-        accuracies.get((weights.name, test), "-"),
+        *(str(weights.preprocessing(train_size).image_size) for train_size in sizes),
+        *("-" if top1 is None else f"{top1:.2f}" for top1 in accuracies),
         weights.license or "not stated",
         papers(weights.name),
     )

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flax_resnet.commands.networks import add_network_arguments
+from flax_resnet.commands.predict import add_train_size
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
 from flax_resnet.steps.tasks.table import TASKS
@@ -32,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="average the logits of each image and of its mirror image",
     )
-    parser.add_argument(
-        "--image-size",
-        type=int,
-        help="pixels (default: the run's size, or the size the weights were trained for)",
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--image-size", type=int, help="pixels (default: the test size of the run or the weights)"
     )
+    add_train_size(size)
 
 
 def run(args: argparse.Namespace) -> Done:
@@ -46,9 +47,12 @@ def run(args: argparse.Namespace) -> Done:
         raise InputError(
             f"{args.run} is not a run, so it has no data of its own: pass --data SOURCE"
         )
-    data, task = replace_data(origin.data, **_changes(args)), origin.task
+    data = replace_data(origin.data(args.train_size), **_changes(args))
+    task = origin.task
     network = open_network(args.run, step=args.step, average=not args.raw, key=args.key)
     title, where = _titles(network, args)
+    if task == "classification":
+        where += f", {data.test_size} pixels, crop {data.eval_crop:g}"
     metrics = evaluate_model(
         network.model, network.variables, data, task=task, same_classes=network.run is None
     )
@@ -65,6 +69,8 @@ def run(args: argparse.Namespace) -> Done:
         console.print(line, highlight=False, markup=False)
     if metrics["skipped"]:
         console.print(f"{metrics['skipped']:.0f} records could not be decoded and were left out")
+    if unlabeled := metrics.get("unlabeled"):
+        console.print(f"{unlabeled:,.0f} images have no label and were left out")
     console.print(where, soft_wrap=True, highlight=False)
     return Done({"of": title, "data": data.source, "split": default_split(data), **metrics})
 

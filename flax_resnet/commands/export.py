@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_resnet.commands.networks import add_network_arguments
+from flax_resnet.commands.predict import add_train_size
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError, printable, require_known
 from flax_resnet.export.formats import write_hub, write_savedmodel, write_stablehlo
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="default: named after the format, in the run's folder or the current one",
     )
+    add_train_size(parser)
     parser.add_argument(
         "--preprocess",
         action="store_true",
@@ -51,7 +53,9 @@ def run(args: argparse.Namespace) -> Done:
         raise InputError("safetensors contain only weights: omit --preprocess and --no-fold")
     origin = find_network(args.run)
     home = Path() if origin.config is None else Path(args.run)
-    predictor = open_predictor(args.run, args.step, not args.raw, key=args.key)
+    predictor = open_predictor(
+        args.run, args.step, not args.raw, key=args.key, train_size=args.train_size
+    )
     path = args.out or home / _PLACES[args.format]
     write = _weights if args.format == "safetensors" else _function
     return Done({"path": str(path), "format": args.format, **write(args, predictor, path)})
@@ -76,7 +80,7 @@ def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> dic
 
 
 def _weights(args: argparse.Namespace, predictor: Predictor, folder: Path) -> dict[str, Any]:
-    architecture = find_network(args.run).description.architecture
-    write_hub(as_function(predictor, fold=False), folder, architecture)
+    known = find_network(args.run).description
+    write_hub(as_function(predictor, fold=False), folder, known.architecture, known.preprocessing)
     print(f"{printable(folder)}: model.safetensors, config.json; load_pretrained and timm read it")
     return {}

@@ -54,6 +54,17 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=32, metavar="N", help="images at a time (default: 32)"
     )
+    add_train_size(parser)
+
+
+def add_train_size(parser: argparse._ActionsContainer) -> None:
+    """Declare the flag that chooses between the two sizes of a network's images."""
+    parser.add_argument(
+        "--train-size",
+        action="store_true",
+        help="prepare images at the size of training, not at the test size, which is usually "
+        "larger and more accurate",
+    )
 
 
 def run(args: argparse.Namespace) -> Done:
@@ -61,7 +72,14 @@ def run(args: argparse.Namespace) -> Done:
     files = find_images(args.images, sys.stdin)
     if args.shards is not None:
         return _shards(args, list(files))
-    predictor = open_predictor(args.run, args.step, not args.raw, args.batch_size, key=args.key)
+    predictor = open_predictor(
+        args.run,
+        args.step,
+        not args.raw,
+        args.batch_size,
+        key=args.key,
+        train_size=args.train_size,
+    )
     top = max(1, min(args.top, predictor.model.num_classes))
     told, failed = [], 0
     with _writer(args, top) as write:
@@ -75,7 +93,15 @@ def run(args: argparse.Namespace) -> Done:
 
 
 def _shards(args: argparse.Namespace, files: list[str]) -> Done:
-    job = Job(args.run, args.step, not args.raw, args.batch_size, max(1, args.top), args.key)
+    job = Job(
+        args.run,
+        args.step,
+        not args.raw,
+        args.batch_size,
+        max(1, args.top),
+        key=args.key,
+        train_size=args.train_size,
+    )
     with progress_report() as report:
         failed = write_shards(
             job,

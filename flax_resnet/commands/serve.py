@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flax_resnet.commands.networks import add_network_arguments
+from flax_resnet.commands.predict import add_train_size
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
 from flax_resnet.inference.predictor import open_predictor
@@ -29,6 +30,7 @@ _LAST_ANSWERS = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_network_arguments(parser)
+    add_train_size(parser)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -59,7 +61,14 @@ def run(args: argparse.Namespace) -> Done:
             raise
         raise InputError("serve needs FastAPI: pip install 'flax-resnet[serve]'") from None
     with _listening(args.host, args.port) as listener:
-        predictor = open_predictor(args.run, args.step, not args.raw, args.batch_size, key=args.key)
+        predictor = open_predictor(
+            args.run,
+            args.step,
+            not args.raw,
+            args.batch_size,
+            key=args.key,
+            train_size=args.train_size,
+        )
         app = make_app(predictor, Limits(args.max_bytes, args.max_pixels))
         config = uvicorn.Config(
             app, log_level="warning", timeout_graceful_shutdown=_LAST_ANSWERS, access_log=False

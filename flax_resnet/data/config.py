@@ -173,6 +173,11 @@ class DataConfig:
         """Return the height and width of evaluation images."""
         return self.image_size if self.eval_size is None else self.eval_size
 
+    @property
+    def train_size(self) -> int:
+        """Return the height and width of training images at the end of training."""
+        return self.sizes[-1][1] if self.sizes else self.image_size
+
 
 def _check_sizes(config: DataConfig) -> None:
     _require(config, "eval_size", config.test_size >= 1, "at least 1, or None")

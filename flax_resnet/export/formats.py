@@ -4,6 +4,7 @@ A file with a function of images gets a description of these images beside it. I
 the error of its logits is returned; ONNX, in a module of its own, does the same.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -80,17 +81,23 @@ def write_savedmodel(network: Exported, folder: Path) -> float:
     return logit_error(network, lambda images: loaded(images=tf.constant(images))["logits"].numpy())
 
 
-def write_hub(network: Exported, folder: Path, architecture: str | None = None) -> None:
+def write_hub(
+    network: Exported,
+    folder: Path,
+    architecture: str | None = None,
+    training: Preprocessing | None = None,
+) -> None:
     """Write `model.safetensors` and `config.json` to a folder.
 
     Args:
       architecture: the network's row in the table of models; None: the row that it equals.
+      training: how images were prepared in training; None: as `network.data` prepares them.
 
     Raises:
       InputError: the network is not in the table, or the folder cannot be written to.
     """
     data = network.data
-    images = Preprocessing(
+    testing = Preprocessing(
         data.test_size,
         data.eval_crop,
         # timm knows these two; our other methods are closest to bilinear.
@@ -98,13 +105,15 @@ def write_hub(network: Exported, folder: Path, architecture: str | None = None) 
         data.mean,
         data.std,
     )
+    size, crop = (training or testing).image_size, (training or testing).crop_fraction
     with writable(folder):
         save_pretrained(
             network.model,
             network.variables,
             folder,
             architecture=architecture,
-            preprocessing=images,
+            preprocessing=dataclasses.replace(testing, image_size=size, crop_fraction=crop),
+            test_preprocessing=testing,
         )
 
 

@@ -164,7 +164,7 @@ def _from_weights(
             origin.config.model, num_classes=None, pretrained=weights, pretrained_key=None
         )
         network = network if model is None else dataclasses.replace(network, name=model)
-    return network, origin.image_settings()
+    return network, origin.image_settings(train_size=True)
 
 
 def _from_scratch(model: str | None) -> tuple[ModelConfig, dict[str, Any]]:

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from flax_resnet.data import DataConfig, eval_batches, open_source
+from flax_resnet.data.sources.subsets import competing_outputs
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
 from flax_resnet.steps.mesh import data_mesh, device_rows, put_batch, replicated
@@ -62,7 +63,13 @@ def confusion_matrix(
     check_classes(source, run.model.num_classes)
     task = dataclasses.replace(CLASSIFICATION, sums=_confusion_sums)
     step = make_eval_step(
-        run.model, mesh, mean=data.mean, std=data.std, task=task, flip=data.eval_flip
+        run.model,
+        mesh,
+        mean=data.mean,
+        std=data.std,
+        task=task,
+        flip=data.eval_flip,
+        outputs=competing_outputs(data.source, run.model.num_classes),
     )
     variables = jax.device_put(dict(run.variables), replicated(mesh))
     total = np.zeros((run.model.num_classes,) * 2, np.int64)

@@ -134,11 +134,13 @@ def open_predictor(
     batch_size: int = 32,
     mesh: Mesh | None = None,
     key: str | None = None,
+    train_size: bool = False,
 ) -> Predictor:
     """Return a predictor of whatever `load_pretrained` takes.
 
     Args:
       step, average, key: see `open_network`.
+      train_size: prepare images at the size of training instead of the test size.
 
     Raises:
       InputError: the source cannot be used, or the run's task is not classification.
@@ -149,7 +151,7 @@ def open_predictor(
             f"{source} is a run of {found.origin.task}; expected a run of classification "
             "(python -m flax_resnet segment takes segmentation)"
         )
-    data, names = found.origin.data, found.class_names
+    data, names = found.origin.data(train_size), found.class_names
     return Predictor(found.name, found.model, found.variables, data, names, batch_size, mesh)
 
 

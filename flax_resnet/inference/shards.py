@@ -31,6 +31,7 @@ class Job:
     batch_size: int = 32
     top: int = 5
     key: str | None = None
+    train_size: bool = False
 
 
 class Shard(NamedTuple):
@@ -122,7 +123,14 @@ _OPENED: list[tuple[Job, Predictor]] = []
 
 
 def _open(job: Job) -> None:
-    predictor = open_predictor(job.source, job.step, job.average, job.batch_size, key=job.key)
+    predictor = open_predictor(
+        job.source,
+        job.step,
+        job.average,
+        job.batch_size,
+        key=job.key,
+        train_size=job.train_size,
+    )
     _OPENED[:] = [(job, predictor)]
 
 

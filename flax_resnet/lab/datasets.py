@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax_resnet.data import DataConfig, Source, open_source
 from flax_resnet.data.batches.loading import EvalLoader
 from flax_resnet.steps.gradient import normalize
+from flax_resnet.training.checks import check_task
 
 
 def _gray(source: str, size: int, mean: float, std: float) -> DataConfig:
@@ -56,7 +57,10 @@ class Dataset:
 def open_dataset(config: DataConfig) -> Dataset:
     """Open both splits; small images are decoded once and kept."""
     test_split = config.test_split or config.eval_split
-    return Dataset(config, open_source(config, config.train_split), open_source(config, test_split))
+    train, test = (open_source(config, split) for split in (config.train_split, test_split))
+    for source in (train, test):
+        check_task(source, "classification")
+    return Dataset(config, train, test)
 
 
 def first_images(data: Dataset, count: int, split: str = "train") -> tuple[jax.Array, jax.Array]:

@@ -17,6 +17,7 @@ from flax_resnet.steps.gradient import dropout_key, make_gradient, normalize
 from flax_resnet.steps.mesh import compiler_options, replicated, split
 from flax_resnet.steps.mixing import MixConfig
 from flax_resnet.steps.state import TrainState
+from flax_resnet.steps.tasks.classification import among
 from flax_resnet.steps.tasks.distillation import Teacher
 from flax_resnet.steps.tasks.table import CLASSIFICATION, Batch, Loss, Metrics, Task
 from flax_resnet.steps.updates.guard import NONE, check_update, current_scale
@@ -176,6 +177,7 @@ def make_eval_step(
     task: Task = CLASSIFICATION,
     deterministic: bool = False,
     flip: bool = False,
+    outputs: tuple[int, ...] = (),
 ) -> Callable[[dict[str, Any], Batch], Metrics]:
     """Return the jitted `(variables, batch) -> sums` over the examples that `mask` marks.
 
@@ -183,6 +185,7 @@ def make_eval_step(
 
     Args:
       flip: average the logits of each image and of its mirror image.
+      outputs: the classes among which predictions are chosen, where they are not all classes.
     """
 
     def step(variables: dict[str, Any], batch: Batch) -> Metrics:
@@ -192,7 +195,7 @@ def make_eval_step(
             mirrored = cast(jax.Array, model.apply(variables, images[:, :, ::-1], train=False))
             # Logits of pixels are mirrored back.
             logits = (logits + (mirrored[:, :, ::-1] if mirrored.ndim == 4 else mirrored)) / 2
-        return task.sums(logits, batch) | _stop_vote(batch)
+        return task.sums(among(logits, outputs), batch) | _stop_vote(batch)
 
     return jit_over(mesh, for_inference(step), deterministic)
 

@@ -11,6 +11,7 @@ import numpy as np
 from flax_resnet.data import DataConfig, MaskSource, Source
 from flax_resnet.data.batches.loading import sizes_of
 from flax_resnet.data.positions import position_of_row
+from flax_resnet.data.sources.source import has_several_labels
 from flax_resnet.errors import InputError
 from flax_resnet.models import Network
 from flax_resnet.steps.mixing import NEIGHBOURS, MixConfig, partners
@@ -25,7 +26,7 @@ READ_WHERE: tuple[tuple[str, Callable[[TrainConfig], object], str], ...] = (
         "config.distill.weight is below 1",
     ),
     (
-        "distill.model distill.key distill.temperature distill.weight distill.hard",
+        "distill.model distill.key distill.size distill.temperature distill.weight distill.hard",
         lambda c: c.distill.teacher is not None,
         "config.distill.teacher is set",
     ),
@@ -96,8 +97,17 @@ def _setting(config: Any, name: str) -> Any:
     return functools.reduce(getattr, name.split("."), config)
 
 
-def check_task(source: Source, task: str) -> None:
-    """Raise `InputError` unless the source has masks where the task needs them, and only there."""
+def check_task(source: Source, task: str, several_labels: bool = False) -> None:
+    """Raise `InputError` unless the source has masks where the task needs them, and only there.
+
+    Args:
+      several_labels: images may have more or fewer labels than one.
+    """
+    if has_several_labels(source) and not several_labels:
+        raise InputError(
+            f"{source.name} has any number of labels for an image; expected one. Such data can be "
+            "evaluated (python -m flax_resnet eval), but not trained on or sorted by class"
+        )
     if isinstance(source, MaskSource) != (task == "segmentation"):
         expected = "masks:PATH" if task == "segmentation" else "a class for each image"
         raise InputError(

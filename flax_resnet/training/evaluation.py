@@ -39,7 +39,8 @@ def evaluate(
     The result is empty if `request` asks for a stop before the end.
 
     Padding rows and records that cannot be decoded do not count in any metric; `skipped`
-    counts the latter. The metrics do not depend on batch size, devices or processes.
+    counts the latter, and `unlabeled` the images without a label where several are allowed. The
+    metrics do not depend on batch size, devices or processes.
 
     Args:
       on_batch: called after each batch, for a progress bar.
@@ -76,7 +77,8 @@ def evaluate(
         for prefix, sums in totals.items()
         for name, figure in task.metrics(sums, source.class_names).items()
     }
-    return {"count": count, "skipped": len(source) - count, **figures}
+    skipped = len(source) - count - figures.get("unlabeled", 0)
+    return {"count": count, "skipped": skipped, **figures}
 
 
 def _add(

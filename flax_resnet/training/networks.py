@@ -1,5 +1,6 @@
 """Trained networks from anywhere: runs, files, folders, published names, the hub."""
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +54,12 @@ class Origin:
         """Return `classification` or `segmentation`."""
         return "classification" if self.config is None else self.config.task
 
-    def image_settings(self, test: bool = False) -> dict[str, Any]:
+    def image_settings(self, train_size: bool = False) -> dict[str, Any]:
         """Return the fields of `DataConfig` that prepare images as the weights expect them.
 
         Arguments and errors are those of `flax_resnet.preprocessing`.
         """
-        images = weights.known_preprocessing(self.description, self.source, test)
+        images = weights.known_preprocessing(self.description, self.source, train_size)
         channels = len(images.mean) if self.config is None else self.config.data.channels
         return dict(
             image_size=images.image_size,
@@ -69,10 +70,26 @@ class Origin:
             std=images.std,
         )
 
-    @property
-    def data(self) -> DataConfig:
-        """Return the data settings of the run, or those that prepare images for the weights."""
-        return DataConfig(**self.image_settings()) if self.config is None else self.config.data
+    def data(self, train_size: bool = False) -> DataConfig:
+        """Return the data settings of the run, or those that prepare images for the weights.
+
+        Args:
+          train_size: evaluate images of the size of training instead of the test size.
+
+        Raises:
+          InputError: there is no such size, because images are not resized or not described.
+        """
+        if self.config is None:
+            return DataConfig(**self.image_settings(train_size))
+        data = self.config.data
+        if not train_size:
+            return data
+        if self.task == "segmentation":
+            raise InputError(
+                f"{self.source} is a run of segmentation, whose images are not resized: leave out "
+                "--train-size"
+            )
+        return dataclasses.replace(data, eval_size=data.train_size)
 
 
 @dataclass(frozen=True)
@@ -103,11 +120,15 @@ def find_network(source: str | os.PathLike[str], revision: str | None = None) ->
         return Origin(name, weights.describe(source, revision))
     config = restore_config(source)
     data = config.data
-    images = Preprocessing(
-        data.test_size, data.eval_crop, data.interpolation, tuple(data.mean), tuple(data.std)
+    training, testing = (
+        Preprocessing(size, data.eval_crop, data.interpolation, tuple(data.mean), tuple(data.std))
+        for size in (data.train_size, data.test_size)
     )
     description = Description(
-        config.model.name, config.model.num_classes, preprocessing=images, test_preprocessing=images
+        config.model.name,
+        config.model.num_classes,
+        preprocessing=training,
+        test_preprocessing=testing,
     )
     return Origin(name, description, config)
 
@@ -260,11 +281,14 @@ def load_teacher(setup: Setup) -> Teacher | None:
                 f"config.distill.teacher is {source!r}, which has {getattr(found.model, name)} "
                 f"{kind}; expected {wanted}, as the run's model has"
             )
-    mean, std = config.data.mean, config.data.std
-    if (images := found.origin.description.preprocessing) is not None:
-        mean, std = images.mean, images.std
+    mean, std, size = config.data.mean, config.data.std, None
+    known = found.origin.description
+    images = known.preprocessing if config.distill.size == "train" else known.test_preprocessing
+    if images is not None:
+        mean, std, size = images.mean, images.std, images.image_size
     variables = jax.device_put(found.variables, replicated(setup.mesh))
-    return Teacher(found.model, variables, mean, std)
+    size = None if config.distill.size == "student" else size
+    return Teacher(found.model, variables, mean, std, size)
 
 
 def _is_run(source: str | os.PathLike[str]) -> bool:

@@ -95,6 +95,8 @@ def rename_stored(values: Mapping[str, Any]) -> dict[str, Any]:
             section[name] = value
     # Earlier versions had no others.
     renamed.setdefault("cpu_kernels", XLA)
+    if renamed.get("distill", {}).get("teacher") is not None:
+        renamed["distill"].setdefault("size", "student")
     # Earlier versions ignored the settings for masks where the source has none.
     data = renamed.get("data", {})
     if not str(data.get("source", "")).startswith("masks:"):

@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, open_source
+from flax_resnet.data.sources.subsets import competing_outputs
 from flax_resnet.errors import InputError, near_paths
 from flax_resnet.models import Network, variable_shapes
 from flax_resnet.steps.averages import fitting_average
@@ -199,9 +200,15 @@ def evaluate_model(
             "config.model.pretrained"
         )
     check_classes(source, model.num_classes)
-    check_task(source, task)
+    check_task(source, task, several_labels=True)
     eval_step = make_eval_step(
-        model, mesh, mean=data.mean, std=data.std, task=TASKS[task], flip=data.eval_flip
+        model,
+        mesh,
+        mean=data.mean,
+        std=data.std,
+        task=TASKS[task],
+        flip=data.eval_flip,
+        outputs=competing_outputs(data.source, model.num_classes),
     )
     copies = jax.device_put(dict(variables), replicated(mesh))
     return evaluate(eval_step, copies, source, data, mesh, on_batch, TASKS[task], request)

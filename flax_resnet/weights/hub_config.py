@@ -107,7 +107,10 @@ def _preprocessing(details: Fields, size: str, crop: str) -> Preprocessing | Non
 
 
 def make_config(
-    model: Any, architecture: str | None = None, preprocessing: Preprocessing | None = None
+    model: Any,
+    architecture: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    test_preprocessing: Preprocessing | None = None,
 ) -> dict[str, Any]:
     """Return the `config.json` of a model, for timm and `parse_config`.
 
@@ -115,6 +118,7 @@ def make_config(
       architecture: default: the row that equals the model, except for fields in `FREE`.
       preprocessing: default: ImageNet's at the model's image size; with other than three channels
         a mean and a standard deviation of 0.5.
+      test_preprocessing: its size and crop are for testing; default: those of `preprocessing`.
 
     Raises:
       InputError: no row equals the model, or `preprocessing` has another number of channels.
@@ -145,6 +149,12 @@ def make_config(
             "classifier": model.head_name,
         },
     }
+    if test_preprocessing is not None and test_preprocessing != images:
+        size = test_preprocessing.image_size
+        config["pretrained_cfg"] |= {
+            "test_input_size": [channels, size, size],
+            "test_crop_pct": test_preprocessing.crop_fraction,
+        }
     if channels != 3:
         config["model_args"] = {"in_chans": channels}
     if arguments:

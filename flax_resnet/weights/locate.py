@@ -54,8 +54,8 @@ def describe(source: str | os.PathLike[str], revision: str | None = None) -> Des
             row.architecture,
             row.num_classes,
             {"image_size": row.image_size},
+            row.preprocessing(train_size=True),
             row.preprocessing(),
-            row.preprocessing(test=True),
         )
     try:
         return _read_config(download_config(name, revision))

@@ -119,29 +119,30 @@ def read_pretrained(
 
 
 def preprocessing(
-    source: str | os.PathLike[str], test: bool = False, revision: str | None = None
+    source: str | os.PathLike[str], *, train_size: bool = False, revision: str | None = None
 ) -> Preprocessing:
     """Return how to prepare images for published weights, a folder or a hub repository.
 
     Args:
       source: as in `load_pretrained`.
-      test: use the size at which the weights do best, if it differs from the training size.
+      train_size: use the size and the crop of training instead of those of testing, at which the
+        weights do best and which evaluation, prediction and export use.
 
     Raises:
       InputError: the weights do not exist, or do not say how their images were prepared.
     """
-    return known_preprocessing(describe(source, revision), source, test)
+    return known_preprocessing(describe(source, revision), source, train_size)
 
 
 def known_preprocessing(
-    found: Description, source: str | os.PathLike[str], test: bool = False
+    found: Description, source: str | os.PathLike[str], train_size: bool = False
 ) -> Preprocessing:
     """Return how to prepare images for weights that are described.
 
     Raises:
       InputError: the description does not say.
     """
-    images = found.test_preprocessing if test else found.preprocessing
+    images = found.preprocessing if train_size else found.test_preprocessing
     if images is None:
         raise InputError(
             f"{source} does not say how its images were prepared: expected a published name, or a "
@@ -157,6 +158,7 @@ def save_pretrained(
     *,
     architecture: str | None = None,
     preprocessing: Preprocessing | None = None,
+    test_preprocessing: Preprocessing | None = None,
 ) -> None:
     """Write `model.safetensors` and `config.json`, the format of the hub's repositories.
 
@@ -169,11 +171,12 @@ def save_pretrained(
         equals. Arguments that differ are stored for `load_pretrained`; timm ignores them.
       preprocessing: how images were prepared; default: ImageNet's mean and standard deviation
         at the model's image size, or 0.5 and 0.5 if there are not three channels.
+      test_preprocessing: the same with the size and the crop of testing; default: as in training.
 
     Raises:
       InputError: no row equals the model, or variables or preprocessing do not fit it.
     """
-    config = make_config(model, architecture, preprocessing)
+    config = make_config(model, architecture, preprocessing, test_preprocessing)
     state_dict = to_torch(model, variables)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

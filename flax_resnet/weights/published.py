@@ -46,7 +46,9 @@ class Published:
       crop_fraction: the center crop's share of the resized image, at `image_size`.
       test_crop_fraction: the same at `test_image_size`; None: as at `image_size`.
       license: license that the authors state; None if they state none.
-      top1: accuracy in % on ImageNet's validation images, one 224-pixel crop; None: unknown.
+      top1: accuracy in % on ImageNet's validation images, prepared as `preprocessing()` describes;
+        None: not measured. timm's figures (results/results-imagenet.csv of its repository,
+        2026-11-28), which tools/imagenet_top1.tsv has with their sizes and crops.
     """
 
     name: str
@@ -76,10 +78,10 @@ class Published:
         """Return the name of the repository on the Hugging Face hub."""
         return OWNER + self.name
 
-    def preprocessing(self, test: bool = False) -> Preprocessing:
-        """Return the preprocessing; with `test`, at the size of the highest accuracy."""
+    def preprocessing(self, train_size: bool = False) -> Preprocessing:
+        """Return the preprocessing at the test size, or with `train_size` at that of training."""
         size, crop = self.image_size, self.crop_fraction
-        if test:
+        if not train_size:
             size, crop = self.test_image_size or size, self.test_crop_fraction or crop
         return Preprocessing(size, crop, self.interpolation, self.mean, self.std)
 

@@ -20,7 +20,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {},
         TEACHER,
         {"distill.model": "resnet18", "distill.temperature": 2.0, "distill.weight": 0.5}
-        | {"distill.hard": True, "distill.key": "state_dict"},
+        | {"distill.hard": True, "distill.key": "state_dict", "distill.size": "train"},
     ),
     ({}, {"model.pretrained": "resnet18.a1_in1k"}, {"model.pretrained_key": "state_dict"}),
     (TEACHER | {"distill.hard": True}, TEACHER, {"distill.temperature": 2.0}),

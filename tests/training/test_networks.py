@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flax_resnet import InputError, load_pretrained, restore, save_pretrained, train
+from flax_resnet.data import DataConfig
 from flax_resnet.steps.mesh import data_mesh
 from flax_resnet.training.networks import find_network, starting_variables
 from flax_resnet.training.setup import prepare_run
@@ -106,9 +107,12 @@ def test_weights_of_another_network_are_an_error(run: Path, tiny_config: Config)
 
 
 def test_data_settings_prepare_images_as_the_weights_expect_them(run: Path, tmp_path: Path) -> None:
-    settings = find_network("resnet50.tv2_in1k").image_settings()
-    assert settings["image_size"] == 176
-    assert find_network("resnet50.tv2_in1k").image_settings(test=True)["image_size"] == 224
+    published = find_network("resnet50.tv2_in1k")
+    settings = published.image_settings()
+    assert (settings["image_size"], settings["eval_crop"]) == (224, 0.965)
+    assert published.data() == DataConfig(**settings)
+    settings = published.image_settings(train_size=True)
+    assert (settings["image_size"], settings["eval_crop"]) == (176, 0.875)
     assert settings["interpolation"] == "bilinear"
     restored, images = restore(run), Preprocessing(8, 0.9, "bicubic", (0.25,), (0.5,))
     save_pretrained(

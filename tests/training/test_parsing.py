@@ -50,6 +50,13 @@ def test_stored_settings_of_masks_that_had_no_effect_are_dropped() -> None:
     assert parse_stored(before) == parse({"data": {"source": "digits"}, "cpu_kernels": "xla"})
 
 
+def test_a_stored_teacher_of_an_earlier_version_sees_the_students_images() -> None:
+    before = {"distill": {"teacher": "resnet50.a1_in1k"}}
+    assert parse_stored(before).distill.size == "student"
+    assert parse(before).distill.size == "test"
+    assert parse_stored({"distill": {"teacher": None}}).distill.size == "test"
+
+
 @pytest.mark.parametrize(
     ("choice", "source", "model"),
     [

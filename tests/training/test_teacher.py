@@ -18,7 +18,7 @@ from flax_resnet.training.loop import train
 from flax_resnet.training.networks import load_teacher
 from flax_resnet.training.nonfinite import find_cause
 from flax_resnet.training.setup import Setup, prepare_run
-from flax_resnet.weights import to_torch
+from flax_resnet.weights import Preprocessing, save_pretrained, to_torch
 from flax_resnet.weights.files import write_state_dict
 
 Meshes = Callable[[int], Mesh]
@@ -98,6 +98,27 @@ def test_a_teacher_is_a_run_for_these_classes_with_its_own_normalization(
         load_teacher(other)
 
 
+@pytest.mark.parametrize(("size", "pixels"), [("test", 16), ("train", 8), ("student", None)])
+def test_a_teachers_images_have_its_test_size(
+    size: str, pixels: int | None, tiny_config: Configs, tmp_path: Path, devices: Meshes
+) -> None:
+    model = create_model("tiny", in_channels=1)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    images = (Preprocessing(side, mean=(0.5,), std=(0.25,)) for side in (8, 16))
+    save_pretrained(
+        model,
+        variables,
+        tmp_path,
+        architecture="tiny",
+        preprocessing=next(images),
+        test_preprocessing=next(images),
+    )
+    config = tiny_config(distill=dict(teacher=str(tmp_path), size=size))
+    teacher = load_teacher(prepare_run(config, devices(1)))
+    assert teacher is not None
+    assert teacher.image_size == pixels
+
+
 def test_a_file_names_neither_network_nor_normalization(
     tmp_path: Path, tiny_config: Configs, devices: Meshes
 ) -> None:
@@ -111,7 +132,7 @@ def test_a_file_names_neither_network_nor_normalization(
         return load_teacher(prepare_run(config, devices(1)))
 
     teacher = load(model="tiny")
-    assert (teacher.mean, teacher.std) == ((0.5,), (0.25,))
+    assert (teacher.mean, teacher.std, teacher.image_size) == ((0.5,), (0.25,), None)
     assert teacher.model.dtype == jnp.bfloat16
     np.testing.assert_array_equal(
         teacher.variables["params"]["fc"]["kernel"], variables["params"]["fc"]["kernel"]

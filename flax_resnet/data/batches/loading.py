@@ -15,7 +15,7 @@ from flax_resnet.data.images.decode import DecodeError
 from flax_resnet.data.images.transforms import eval_transform, train_transform
 from flax_resnet.data.positions import example_rng, locate, position_of_row, process_rows
 from flax_resnet.data.sources.open import decoded
-from flax_resnet.data.sources.source import Example, Source
+from flax_resnet.data.sources.source import Example, Source, has_several_labels
 from flax_resnet.errors import InputError
 
 
@@ -67,7 +67,8 @@ class Batch(TypedDict):
     image: np.ndarray
     """uint8 (rows, size, size, channels); whole images in the evaluation of masks."""
     label: np.ndarray
-    """int32 (rows,); for masks uint8 (rows, height, width), IGNORED where a pixel is ignored."""
+    """int32 (rows,); for masks uint8 (rows, height, width), IGNORED where a pixel is ignored; bool
+    (rows, classes), the right classes, where the source has several labels."""
     skipped: np.ndarray
     """int32 (rows,): the number of undecodable records that were skipped before this one."""
     mask: NotRequired[np.ndarray]
@@ -156,12 +157,19 @@ class EvalLoader:
 
     def empty(self, rows: int) -> Batch:
         """Return an empty batch."""
-        return empty_batch(self.config, rows, self.config.test_size)
+        batch = empty_batch(self.config, rows, self.config.test_size)
+        if has_several_labels(self.source):
+            batch["label"] = np.zeros((rows, self.source.num_classes), np.bool_)
+        return batch
 
     def put(self, batch: Batch, at: int, example: Example) -> None:
         """Write a transformed example into a row."""
         batch["image"][at] = eval_transform(np.asarray(example["image"]), self.config)
-        batch["label"][at] = example["label"]
+        label = example["label"]
+        if isinstance(label, tuple):
+            batch["label"][at, list(label)] = True
+        else:
+            batch["label"][at] = label
 
 
 class RecordError(Exception):
@@ -177,7 +185,10 @@ def load_example(source: Source, index: int, channels: int) -> Example:
         raise RecordError(f"{source.describe(index)} cannot be decoded: {error}") from error
     label = example["label"]
     # The classes of pixels are checked when they are computed from a mask's values.
-    if not isinstance(label, np.ndarray) and not 0 <= label < source.num_classes:
+    classes = label if isinstance(label, tuple) else ()
+    if not isinstance(label, tuple | np.ndarray):
+        classes = (label,)
+    if not all(0 <= each < source.num_classes for each in classes):
         raise InputError(
             f"{source.describe(index)} has label {label}; expected 0 .. {source.num_classes - 1}, "
             f"because {source.name} has {source.num_classes} classes. Repair or remove the record."

@@ -11,7 +11,7 @@ from flax_resnet.data.sources.csv import open_csv
 from flax_resnet.data.sources.digits import open_digits
 from flax_resnet.data.sources.folder import open_folder
 from flax_resnet.data.sources.masks import open_masks
-from flax_resnet.data.sources.source import Example, Source
+from flax_resnet.data.sources.source import Example, Source, has_several_labels
 from flax_resnet.data.sources.synthetic import open_synthetic
 from flax_resnet.data.sources.tfds import open_tfds
 from flax_resnet.errors import InputError, expected_names
@@ -31,6 +31,7 @@ class DecodedSource:
         self._examples: dict[int, Example] = {}
         self.name, self.num_classes = source.name, source.num_classes
         self.class_names, self.describe = source.class_names, source.describe
+        self.several_labels = has_several_labels(source)
 
     def __len__(self) -> int:
         """Return the number of examples."""

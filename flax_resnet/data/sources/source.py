@@ -14,8 +14,9 @@ class Example(TypedDict):
     """A labeled image, encoded (JPEG, PNG, ...) or as uint8 (height, width, channels)."""
 
     image: bytes | np.ndarray
-    label: int | np.ndarray
-    """The class of the image, or uint8 (height, width) with the class of each pixel."""
+    label: int | tuple[int, ...] | np.ndarray
+    """The class of the image, or uint8 (height, width) with the class of each pixel. In sources
+    with several labels, all classes that are right for the image, or () if it has none."""
 
 
 class Source(Protocol):
@@ -47,6 +48,11 @@ class Source(Protocol):
     def describe(self, index: int) -> str:
         """Return the origin of an example: a file, or "record 17 of tfds:mnist train"."""
         ...
+
+
+def has_several_labels(source: Source) -> bool:
+    """Return whether an example's label is a tuple of classes, as only evaluation takes it."""
+    return getattr(source, "several_labels", False)
 
 
 _SLICES = "https://www.tensorflow.org/datasets/splits"

@@ -32,6 +32,7 @@ class TfdsSource:
     image_key: str
     label_key: str
     class_names: tuple[str, ...]
+    several_labels: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -43,12 +44,13 @@ class TfdsSource:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Example:
-        """Return the encoded image and the label of a record."""
+        """Return the encoded image and the label, or the labels, of a record."""
         # TFDS's own parser takes four times as long.
         try:
             feature = tf_example_pb2.Example.FromString(self.records[index]).features.feature
             image = feature[self.image_key].bytes_list.value[0]
-            return {"image": image, "label": feature[self.label_key].int64_list.value[0]}
+            labels = feature[self.label_key].int64_list.value
+            return {"image": image, "label": tuple(labels) if self.several_labels else labels[0]}
         except (RuntimeError, DecodeError, IndexError) as error:  # Damaged or missing files.
             raise OSError(str(error)) from error
 
@@ -91,7 +93,9 @@ def open_builder(builder: tfds.core.DatasetBuilder, source: str, split: str) -> 
     if sum(info.num_bytes for info in builder.info.splits.values()) <= _IN_MEMORY_BYTES:
         records = _in_memory(records, name)
     label = builder.info.features[label_key]
-    return TfdsSource(name, records, image_key, label_key, tuple(label.names))
+    several = not isinstance(label, tfds.features.ClassLabel)
+    names = tuple((label.feature if several else label).names)
+    return TfdsSource(name, records, image_key, label_key, names, several)
 
 
 def _in_memory(records: Any, name: str) -> list[bytes]:
@@ -109,10 +113,11 @@ def _keys(info: tfds.core.DatasetInfo, source: str) -> tuple[str, str]:
     features = info.features
     images = [key for key, feature in features.items() if _is_image(feature)]
     labels = [key for key, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    lists = [key for key, feature in features.items() if _is_list_of_labels(feature)]
     # Some data sets, such as cifar100, have two labels: the supervised pair selects one.
     pair = info.supervised_keys or ()
     image_keys = [key for key in images if key in pair] or images
-    label_keys = [key for key in labels if key in pair] or labels
+    label_keys = [key for key in (*labels, *lists) if key in pair] or labels or lists
     if len(image_keys) != 1 or len(label_keys) != 1:
         raise InputError(
             f"{source} has the features {', '.join(features)}; expected one 8-bit Image and one "
@@ -123,6 +128,11 @@ def _keys(info: tfds.core.DatasetInfo, source: str) -> tuple[str, str]:
 
 def _is_image(feature: tfds.features.FeatureConnector) -> bool:
     return isinstance(feature, tfds.features.Image) and feature.np_dtype == np.uint8
+
+
+def _is_list_of_labels(feature: tfds.features.FeatureConnector) -> bool:
+    inner = feature.feature if isinstance(feature, tfds.features.Sequence) else None
+    return isinstance(inner, tfds.features.ClassLabel)
 
 
 def prepare(builder: tfds.core.DatasetBuilder, source: str) -> None:

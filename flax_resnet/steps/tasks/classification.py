@@ -8,7 +8,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from flax_resnet.errors import InputError
-from flax_resnet.steps.tasks.losses import binary_cross_entropy, cross_entropy, soft_cross_entropy
+from flax_resnet.steps.tasks.losses import (
+    binary_cross_entropy,
+    cross_entropy,
+    cross_entropy_of_any,
+    soft_cross_entropy,
+)
 
 TOP_K = 5
 LOSSES = ("softmax", "sigmoid")
@@ -63,26 +68,53 @@ def classification_sums(
 
     They are count, loss, top1 and top5: the number of examples, their total loss, and the numbers
     of labels that rank first, and among the first five, by logit.
+
+    Where images have several labels, any of them is right, and images without labels count only in
+    `unlabeled` (ReaL, arXiv:2006.07159).
     """
     labels, mask = batch["label"], batch["mask"]
-    ranked = jax.lax.top_k(logits, min(TOP_K, logits.shape[-1]))[1] == labels[:, None]
+    best = jax.lax.top_k(logits, min(TOP_K, logits.shape[-1]))[1]
+    extra = {}
+    if labels.ndim == 1:
+        ranked, losses = best == labels[:, None], cross_entropy(logits, labels)
+    else:
+        # The network may have more outputs than the data has classes.
+        right = jnp.pad(labels, ((0, 0), (0, logits.shape[-1] - labels.shape[-1])))
+        ranked = jnp.take_along_axis(right, best, axis=-1)
+        losses = cross_entropy_of_any(logits, right)
+        extra["unlabeled"] = (mask & ~labels.any(-1)).sum()
+        mask = mask & labels.any(-1)
     values = {
-        "count": jnp.ones_like(labels),
-        "loss": cross_entropy(logits, labels),
+        "count": jnp.ones_like(mask, jnp.int32),
+        "loss": losses,
         "top1": ranked[:, 0],
         "top5": ranked.any(-1),
     }
-    return {key: jnp.where(mask, value, 0).sum() for key, value in values.items()}
+    return {key: jnp.where(mask, value, 0).sum() for key, value in values.items()} | extra
+
+
+def among(
+    logits: Float[Array, "*n classes"], outputs: tuple[int, ...]
+) -> Float[Array, "*n classes"]:
+    """Return the logits with those of all other classes at -inf, as if there were none.
+
+    Args:
+      outputs: the classes among which a prediction is chosen; () leaves all.
+    """
+    if not outputs:
+        return logits
+    chosen = jnp.asarray(outputs)
+    return jnp.full_like(logits, -jnp.inf).at[..., chosen].set(logits[..., chosen])
 
 
 def classification_metrics(
     totals: Mapping[str, np.ndarray], class_names: tuple[str, ...]
 ) -> dict[str, float]:
-    """Return the means of loss, top1 and top5 over the examples."""
+    """Return the means of loss, top1 and top5 over the examples, and how many are unlabeled."""
     del class_names
     count = float(totals["count"])
-    return {
-        key: float(total) / count if count else float("nan")
-        for key, total in totals.items()
-        if key != "count"
+    means = {
+        key: float(totals[key]) / count if count else float("nan")
+        for key in ("loss", "top1", "top5")
     }
+    return means | {key: float(totals[key]) for key in ("unlabeled",) if key in totals}

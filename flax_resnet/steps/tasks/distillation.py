@@ -9,14 +9,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, require_known
 from flax_resnet.models.layers import at_least_float32
 from flax_resnet.steps.tasks.losses import cross_entropy
+
+SIZES = ("test", "train", "student")
 
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Settings of distillation; the teacher sees the same images, mixed in the same way."""
+    """Settings of distillation; the teacher sees the same crops, mixed in the same way."""
 
     teacher: str | None = None
     """A published name, a file, a folder or a run, as `load_pretrained` accepts; None: off. Its
@@ -25,6 +27,10 @@ class DistillConfig:
     """The teacher's architecture, for a file that does not name it."""
     key: str | None = None
     """The part of a file of the teacher's weights to take, as `load_pretrained(key=...)`."""
+    size: str = "test"
+    """The size to which the teacher's images are resized: test (at which it is evaluated) | train
+    (at which it was trained) | student (as the student sees them; so do teachers of unknown size,
+    such as files)"""
     temperature: float = 1.0
     """Both networks' logits are divided by it."""
     weight: float = 1.0
@@ -35,6 +41,7 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         """Check that the values define a loss."""
+        require_known("config.distill.size", self.size, SIZES)
         if self.temperature <= 0:
             raise InputError(
                 f"config.distill.temperature is {self.temperature}; expected a positive number"
@@ -51,12 +58,14 @@ class Teacher:
 
     Attributes:
       mean, std: of each channel, to normalize the teacher's images with.
+      image_size: side to which its images are resized; None: they are not.
     """
 
     model: nn.Module
     variables: Any
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    image_size: int | None = None
 
     def logits(
         self,
@@ -76,6 +85,9 @@ class Teacher:
             shift = jnp.asarray(mean, jnp.float32) - jnp.asarray(self.mean, jnp.float32)
             shift /= jnp.asarray(self.std, jnp.float32)
             images = images * spread[None, None, None] + shift[None, None, None]
+        if self.image_size not in (None, images.shape[1]):
+            shape = (len(images), self.image_size, self.image_size, images.shape[3])
+            images = jax.image.resize(images, shape, "bilinear")
         logits: Any = self.model.apply(variables, images, train=False)
         return jax.lax.stop_gradient(logits)
 

@@ -24,6 +24,18 @@ def cross_entropy(
     return (1 - smoothing) * plain + smoothing * uniform
 
 
+def cross_entropy_of_any(
+    logits: Float[Array, "n classes"], right: Bool[Array, "n classes"]
+) -> Float[Array, " n"]:
+    """Return -log of the probability of all right classes together; infinite if there are none.
+
+    With one right class it is the cross-entropy.
+    """
+    logits = at_least_float32(logits)
+    chosen = jnp.where(right, logits, -jnp.inf)
+    return jax.nn.logsumexp(logits, axis=-1) - jax.nn.logsumexp(chosen, axis=-1)
+
+
 def soft_cross_entropy(
     logits: Float[Array, "*n classes"], targets: Float[Array, "*n classes"], smoothing: float = 0.0
 ) -> Float[Array, "*n"]:

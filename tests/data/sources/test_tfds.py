@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from flax_resnet.data import DataConfig, open_source
-from flax_resnet.data.batches.loading import RecordError, load_example
+from flax_resnet.data.batches.loading import EvalLoader, RecordError, load_example
 from flax_resnet.data.images.decode import decode_image
 from flax_resnet.data.sources import tfds as tfds_source
 from flax_resnet.data.sources.tfds import open_builder
@@ -45,6 +45,21 @@ class _Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             yield index, {"image": png, "coarse": index % 2, "label": index % 3}
 
 
+class _Real(_Tiny, skip_registration=True):
+    """Three images with an original label each, and with two, one and no labels of their own."""
+
+    features = {  # noqa: RUF012
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "original_label": tfds.features.ClassLabel(names=["x", "y", "z"]),
+        "real_label": tfds.features.Sequence(tfds.features.ClassLabel(names=["x", "y", "z"])),
+    }
+    supervised = ("image", "real_label")
+
+    def _generate_examples(self):
+        for index, labels in enumerate(([2, 0], [1], [])):
+            yield index, {"image": encoded_png(), "original_label": 1, "real_label": labels}
+
+
 def encoded_png() -> bytes:
     return cv2.imencode(".png", np.full((2, 3, 3), 7, np.uint8))[1].tobytes()
 
@@ -54,6 +69,22 @@ def test_the_supervised_keys_select_the_label(tmp_path):
     assert source.class_names == ("x", "y", "z")
     assert sorted(source[i]["label"] for i in range(4)) == [0, 0, 1, 2]
     assert (decode_image(source[0]["image"], 3) == 7).all()
+
+
+def test_the_supervised_keys_select_a_list_of_labels(tmp_path):
+    source = open_builder(_Real(data_dir=tmp_path), "tfds:real", "train")
+    assert source.class_names == ("x", "y", "z")
+    assert sorted(source[i]["label"] for i in range(3)) == [(), (1,), (2, 0)]
+    batch = EvalLoader(source, DataConfig(image_size=2, eval_batch_size=4))(0)
+    rows = sorted(batch["label"].tolist())
+    assert rows == [[False] * 3, [False] * 3, [False, True, False], [True, False, True]]
+    assert batch["mask"].sum() == 3
+
+
+def test_without_supervised_keys_the_only_plain_label_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(_Real, "supervised", None)
+    source = open_builder(_Real(data_dir=tmp_path), "tfds:real", "train")
+    assert [source[i]["label"] for i in range(3)] == [1, 1, 1]
 
 
 def test_a_data_set_without_one_image_and_one_label_is_an_error(tmp_path, monkeypatch):

@@ -10,7 +10,9 @@ import pytest
 
 from flax_resnet.errors import InputError
 from flax_resnet.steps.tasks.classification import (
+    among,
     classification_loss,
+    classification_metrics,
     classification_sums,
     soft_targets,
 )
@@ -54,6 +56,46 @@ def test_sums_count_labels_that_rank_first_and_among_the_first_five() -> None:
         "top1": 1,
         "top5": 3,
     }
+
+
+def test_any_of_several_labels_is_right_and_images_without_labels_do_not_count() -> None:
+    ranked = -jnp.arange(7.0)[None].repeat(5, 0)  # class 0 first, class 6 last
+    right = [[0, 3], [1], [6], [], [0]]
+    labels = np.zeros((5, 7), bool)
+    for row, classes in enumerate(right):
+        labels[row, classes] = True
+    batch = {"label": jnp.asarray(labels), "mask": jnp.asarray([1, 1, 1, 1, 0], bool)}
+    sums = classification_sums(ranked, batch)
+    counts = {key: int(sums[key]) for key in ("count", "top1", "top5", "unlabeled")}
+    assert counts == {"count": 3, "top1": 1, "top5": 2, "unlabeled": 1}
+    chances = jax.nn.softmax(ranked[0])
+    expected = -jnp.log(jnp.stack([chances[0] + chances[3], chances[1], chances[6]])).sum()
+    np.testing.assert_allclose(sums["loss"], expected, rtol=1e-6)
+    means = classification_metrics(jax.device_get(sums), ())
+    np.testing.assert_allclose([means["top1"], means["top5"]], [1 / 3, 2 / 3])
+    assert means["unlabeled"] == 1
+
+
+def test_one_of_several_labels_counts_as_a_plain_label() -> None:
+    plain = {"label": jnp.asarray([0, 1, 2, 3]), "mask": jnp.ones(4, bool)}
+    several = plain | {"label": jax.nn.one_hot(plain["label"], 4, dtype=bool)}
+    for key, value in classification_sums(LOGITS, plain).items():
+        found = classification_sums(LOGITS, several)[key]
+        np.testing.assert_allclose(found, value, rtol=1e-6)
+
+
+def test_a_prediction_is_chosen_among_the_classes_that_occur() -> None:
+    logits = jnp.asarray([[5.0, 1.0, 4.0, 3.0], [0.0, 1.0, 2.0, 9.0]])
+    batch = {"label": jnp.asarray([2, 1]), "mask": jnp.ones(2, bool)}
+    assert int(classification_sums(logits, batch)["top1"]) == 0
+    assert among(logits, ()) is logits
+    chosen = among(logits, (1, 2))
+    assert chosen.tolist() == [[-jnp.inf, 1, 4, -jnp.inf], [-jnp.inf, 1, 2, -jnp.inf]]
+    sums = classification_sums(chosen, batch)
+    assert int(sums["top1"]) == 1
+    assert int(sums["top5"]) == 2
+    expected = np.log1p(np.exp(-3)) + np.log1p(np.exp(1))  # of two classes
+    np.testing.assert_allclose(sums["loss"], expected, rtol=1e-6)
 
 
 def test_the_label_with_the_greater_share_counts_as_correct() -> None:

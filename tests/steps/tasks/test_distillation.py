@@ -115,3 +115,18 @@ def test_the_teachers_weights_are_arguments_without_gradient() -> None:
 
     assert float(jax.jit(total)(jnp.float32(2.0))) != 0
     assert float(jax.grad(total)(jnp.float32(2.0))) == 0
+
+
+def test_the_teachers_images_are_resized_to_its_own_size() -> None:
+    class Corner(nn.Module):
+        """Returns the number of pixels and the value at a corner as logits."""
+
+        def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+            del train
+            return jnp.stack([jnp.full(len(images), images.shape[1] + 0.0), images[:, 0, 0, 0]], 1)
+
+    images = jnp.arange(4.0)[:, None, None, None] * jnp.ones((1, 6, 6, 3))
+    for size, pixels in ((None, 6), (6, 6), (8, 8), (3, 3)):
+        teacher = Teacher(Corner(), {}, (0.5,), (0.5,), size)
+        logits = teacher.logits({}, images, (0.5,), (0.5,))
+        np.testing.assert_allclose(logits, [[pixels, value] for value in range(4)], atol=1e-6)
