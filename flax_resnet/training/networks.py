@@ -18,7 +18,7 @@ from flax_resnet.steps.mesh import replicated
 from flax_resnet.steps.tasks.distillation import Teacher
 from flax_resnet.training.checkpoints import store
 from flax_resnet.training.config import TrainConfig
-from flax_resnet.training.runs import Run, restore, restore_config
+from flax_resnet.training.runs import Run, restore, restore_settings
 from flax_resnet.training.setup import Setup
 from flax_resnet.weights import Description, Preprocessing, from_torch, to_torch
 
@@ -118,7 +118,7 @@ def find_network(source: str | os.PathLike[str], revision: str | None = None) ->
     name = os.fspath(source)
     if not _is_run(source):
         return Origin(name, weights.describe(source, revision))
-    config = restore_config(source)
+    config, names = restore_settings(source)
     data = config.data
     training, testing = (
         Preprocessing(size, data.eval_crop, data.interpolation, tuple(data.mean), tuple(data.std))
@@ -129,6 +129,7 @@ def find_network(source: str | os.PathLike[str], revision: str | None = None) ->
         config.model.num_classes,
         preprocessing=training,
         test_preprocessing=testing,
+        class_names=names,
     )
     return Origin(name, description, config)
 
@@ -170,7 +171,7 @@ def open_network(
             **changes,
         )
         origin = Origin(os.fspath(source), description)
-        names = weights.published_classes(origin.source, network.num_classes)
+        names = description.names_of(network.num_classes)
         return TrainedNetwork(origin, origin.source, network, variables, names)
     refuse_key(source, key)
     run = restore(source, step or "best", mesh, average)
@@ -231,6 +232,14 @@ def load_pretrained(
     changes = dict(overrides, num_classes=num_classes, in_channels=in_channels)
     network = open_network(source, step=revision, key=key, model=model, seed=seed, **changes)
     return network.model, network.variables
+
+
+def class_names(source: str | os.PathLike[str], revision: str | None = None) -> tuple[str, ...]:
+    """Return the name of each class of whatever `load_pretrained` takes; () if there are none.
+
+    Arguments and errors are those of `load_pretrained`.
+    """
+    return find_network(source, revision).description.class_names
 
 
 def starting_variables(setup: Setup) -> dict[str, Any]:

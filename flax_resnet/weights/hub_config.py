@@ -1,7 +1,8 @@
 """The `config.json` of image models on the hub: read it, and write it for our models."""
 
 import dataclasses
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,8 @@ class Description:
       arguments: further arguments of `create_model`.
       preprocessing: how images were prepared in training.
       test_preprocessing: the same at the size at which the weights are most accurate.
+      class_names: the name of each output; () where they are not known.
+      class_descriptions: what names such as `n01440764` mean, where it is known.
     """
 
     architecture: str | None = None
@@ -60,6 +63,12 @@ class Description:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     test_preprocessing: Preprocessing | None = None
+    class_names: tuple[str, ...] = ()
+    class_descriptions: Mapping[str, str] = field(default_factory=dict)
+
+    def names_of(self, num_classes: int) -> tuple[str, ...]:
+        """Return the class names for a head of this size; () where they are for another one."""
+        return self.class_names if len(self.class_names) == num_classes else ()
 
 
 def parse_config(config: Fields) -> Description:
@@ -88,7 +97,29 @@ def parse_config(config: Fields) -> Description:
         ours if size is None else {"image_size": size, **ours},
         _preprocessing(details, "input_size", "crop_pct"),
         _preprocessing(details, "test_input_size", "test_crop_pct"),
+        _class_names(config, details, classes),
+        (config if "label_descriptions" in config.values else details).texts("label_descriptions"),
     )
+
+
+def _class_names(config: Fields, details: Fields, classes: int | None) -> tuple[str, ...]:
+    """Read the class names where timm has them; () where they are not those of the classes."""
+    name = next(
+        (name for name in ("label_names", "labels") if name in config.values), "label_names"
+    )
+    labels = (config if name in config.values else details).labels(name, _MOST_CLASSES)
+    if not labels or classes == 0:
+        return ()
+    # An object can leave classes without a name.
+    count = classes if classes is not None else max(labels) + 1
+    listed = isinstance(config.values.get(name, details.values.get(name)), list)
+    if max(labels) >= count or (listed and len(labels) != count):
+        warnings.warn(
+            f"{config.where} has {len(labels)} {name} for {count} classes: they are not used",
+            stacklevel=3,
+        )
+        return ()
+    return tuple(labels.get(number, str(number)) for number in range(count))
 
 
 def _preprocessing(details: Fields, size: str, crop: str) -> Preprocessing | None:
@@ -111,6 +142,8 @@ def make_config(
     architecture: str | None = None,
     preprocessing: Preprocessing | None = None,
     test_preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] = (),
+    class_descriptions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the `config.json` of a model, for timm and `parse_config`.
 
@@ -119,10 +152,18 @@ def make_config(
       preprocessing: default: ImageNet's at the model's image size; with other than three channels
         a mean and a standard deviation of 0.5.
       test_preprocessing: its size and crop are for testing; default: those of `preprocessing`.
+      class_names: one for each output, or none.
+      class_descriptions: what these names mean, by name.
 
     Raises:
-      InputError: no row equals the model, or `preprocessing` has another number of channels.
+      InputError: no row equals the model, `preprocessing` has another number of channels, or
+        `class_names` another number of classes.
     """
+    if class_names and len(class_names) != model.num_classes:
+        raise InputError(
+            f"{len(class_names)} class_names; expected one for each of the model's "
+            f"{model.num_classes} classes, or none"
+        )
     architecture, arguments = _find_row(model, architecture)
     channels = model.in_channels
     half = {} if channels == 3 else {"mean": (0.5,) * channels, "std": (0.5,) * channels}
@@ -155,6 +196,10 @@ def make_config(
             "test_input_size": [channels, size, size],
             "test_crop_pct": test_preprocessing.crop_fraction,
         }
+    if class_names:
+        config["label_names"] = list(class_names)
+    if class_descriptions:
+        config["label_descriptions"] = dict(class_descriptions)
     if channels != 3:
         config["model_args"] = {"in_chans": channels}
     if arguments:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,8 @@ def save_pretrained(
     architecture: str | None = None,
     preprocessing: Preprocessing | None = None,
     test_preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] = (),
+    class_descriptions: Mapping[str, str] | None = None,
 ) -> None:
     """Write `model.safetensors` and `config.json`, the format of the hub's repositories.
 
@@ -172,11 +174,16 @@ def save_pretrained(
       preprocessing: how images were prepared; default: ImageNet's mean and standard deviation
         at the model's image size, or 0.5 and 0.5 if there are not three channels.
       test_preprocessing: the same with the size and the crop of testing; default: as in training.
+      class_names: one for each output, such as a run's; `flax_resnet.class_names(folder)`, the
+        commands and timm read them.
+      class_descriptions: what these names mean, by name, as timm stores it.
 
     Raises:
-      InputError: no row equals the model, or variables or preprocessing do not fit it.
+      InputError: no row equals the model, or variables, preprocessing or names do not fit it.
     """
-    config = make_config(model, architecture, preprocessing, test_preprocessing)
+    config = make_config(
+        model, architecture, preprocessing, test_preprocessing, class_names, class_descriptions
+    )
     state_dict = to_torch(model, variables)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
