@@ -39,6 +39,8 @@ FREE = {
 }
 # timm's arguments that are redundant in `config.json`, or for training only.
 _HARMLESS = {"in_chans", "img_size", "num_classes", "drop_rate", "drop_path_rate"}
+# timm stores these even where they are its defaults, which are ours too.
+_DEFAULTS = {"global_pool": "avg"}
 
 # Larger values in a damaged file would exhaust the memory: by a new head, or by images.
 _MOST_CLASSES, _LARGEST_SIDE = 2**20, 2**13
@@ -79,7 +81,9 @@ def parse_config(config: Fields) -> Description:
     """
     details = config.section("pretrained_cfg")
     details = details if details.values else config
-    strange = sorted(config.section("model_args").values.keys() - _HARMLESS)
+    arguments = config.section("model_args").values
+    usual = {key for key, value in _DEFAULTS.items() if arguments.get(key) == value}
+    strange = sorted(arguments.keys() - _HARMLESS - usual)
     if strange:
         raise InputError(
             f"{config.where} changes the architecture by timm's arguments {', '.join(strange)}: "
@@ -104,15 +108,14 @@ def parse_config(config: Fields) -> Description:
 
 def _class_names(config: Fields, details: Fields, classes: int | None) -> tuple[str, ...]:
     """Read the class names where timm has them; () where they are not those of the classes."""
-    name = next(
-        (name for name in ("label_names", "labels") if name in config.values), "label_names"
-    )
-    labels = (config if name in config.values else details).labels(name, _MOST_CLASSES)
+    places = [(fields, name) for fields in (config, details) for name in ("label_names", "labels")]
+    fields, name = next((place for place in places if place[1] in place[0].values), places[0])
+    labels = fields.labels(name, _MOST_CLASSES)
     if not labels or classes == 0:
         return ()
     # An object can leave classes without a name.
     count = classes if classes is not None else max(labels) + 1
-    listed = isinstance(config.values.get(name, details.values.get(name)), list)
+    listed = isinstance(fields.values[name], list)
     if max(labels) >= count or (listed and len(labels) != count):
         warnings.warn(
             f"{config.where} has {len(labels)} {name} for {count} classes: they are not used",

@@ -162,7 +162,8 @@ CONFIGS = {
 
 @pytest.mark.parametrize("fields", CONFIGS.values(), ids=CONFIGS)
 def test_class_names_are_read_wherever_timm_reads_them(fields: dict[str, Any]) -> None:
-    config = {"architecture": "resnet18", "num_classes": 5} | fields
+    stored = {"num_classes": 5, "in_chans": 3, "global_pool": "avg"}
+    config = {"architecture": "resnet18", "num_classes": 5, "model_args": stored} | fields
     found = parse_config(read_fields(json.dumps(config), "config.json"))
     assert found.class_names == ("cat", "dog", "owl", "rat", "yak")
 
@@ -252,6 +253,7 @@ def test_other_folders_are_errors_that_say_what_was_expected(tmp_path: Path, fil
         ("{}", "is unknown: pass model="),
         ('{"architecture": "vgg16"}', "the model is 'vgg16'"),
         ('{"architecture": "resnet18", "model_args": {"output_stride": 8}}', "output_stride"),
+        ('{"architecture": "resnet18", "model_args": {"global_pool": "max"}}', "global_pool"),
     ):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(InputError, match=message):
