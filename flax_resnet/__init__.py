@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         to_layout,
     )
     from flax_resnet.training.loop import train
-    from flax_resnet.training.networks import load_pretrained
+    from flax_resnet.training.networks import class_names, load_pretrained
     from flax_resnet.training.runs import Run, evaluate_run, restore
     from flax_resnet.weights import (
         fold_batch_norm,
@@ -45,6 +45,7 @@ __all__ = [
     "ResNet",
     "Run",
     "UNet",
+    "class_names",
     "create_model",
     "evaluate_run",
     "fold_batch_norm",
@@ -63,6 +64,7 @@ __all__ = [
 # Every public name that is not in this table is one of `flax_resnet.models`.
 _MODULES = {
     "Run": "training.runs",
+    "class_names": "training.networks",
     "evaluate_run": "training.runs",
     "fold_batch_norm": "weights",
     "from_torch": "weights",

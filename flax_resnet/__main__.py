@@ -15,7 +15,7 @@ from flax_resnet.commands.reporting import (
     Done,
     clear_errors,
     no_tracebacks,
-    print_warnings_plainly,
+    short_warnings,
     silence,
 )
 from flax_resnet.errors import require_local
@@ -59,7 +59,6 @@ _EVERYWHERE = {
 def program() -> int:
     """Run the command line in a process that does nothing else."""
     keep_freed_memory()
-    print_warnings_plainly()
     return main()
 
 
@@ -78,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         parsed.settings += late
     for word in _EVERYWHERE:
         setattr(parsed, word.removeprefix("--"), word in words)
-    with no_tracebacks(parsed.debug), clear_errors(parsed.debug):
+    with no_tracebacks(parsed.debug), clear_errors(parsed.debug), short_warnings():
         _require_local(parsed)
         with silence(parsed.quiet or parsed.json):
             done: Done = load_command(parsed.command).run(parsed)

@@ -29,7 +29,8 @@ python -m flax_resnet eval resnet50.a1_in1k --data tfds:imagenet2012
 
 Every command and `load_pretrained` also take a run, a file, a folder that `save_pretrained` wrote,
 and `hub:OWNER/NAME` for another repository of the hub (`timm/NAME` needs no `hub:`). Any other name
-with a slash is a path: if it does not exist, nothing is looked up, and the error names what is near.
+with a slash is a path: if it does not exist, nothing is looked up, and the error names what is
+near.
 
 `load_pretrained(name, num_classes=100)` gives the network a new head, `num_classes=0` removes it,
 and `in_channels=1` adapts the first convolution. `preprocessing(name)` returns size, crop,

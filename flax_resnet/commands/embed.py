@@ -37,7 +37,12 @@ def run(args: argparse.Namespace) -> Done:
     write = _write_npy if args.out.suffix == ".npy" else _parquet_writer()
     files = find_images(args.images, sys.stdin)
     predictor = open_predictor(
-        args.run, args.step, not args.raw, args.batch_size, train_size=args.train_size
+        args.run,
+        args.step,
+        not args.raw,
+        args.batch_size,
+        key=args.key,
+        train_size=args.train_size,
     )
     apply = functools.partial(predictor.features, stage=args.stage)
     found: list[Output] = []

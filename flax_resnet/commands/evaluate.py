@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from flax_resnet.commands.networks import add_network_arguments
 from flax_resnet.commands.predict import add_train_size
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
@@ -19,20 +20,12 @@ EXAMPLE = "eval runs/digits --step latest"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "run", help="folder of a run, such as runs/digits, or weights, such as resnet50.a1_in1k"
-    )
-    parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
+    add_network_arguments(parser)
     parser.add_argument("--data", metavar="SOURCE", help="data to use instead of the run's own")
     parser.add_argument("--data-dir", help="folder of TFDS data sets")
     parser.add_argument("--split", help="default: the run's test split; validation for weights")
     parser.add_argument(
         "--batch-size", type=int, help="images at a time; does not change the result"
-    )
-    parser.add_argument(
-        "--raw",
-        action="store_true",
-        help="use the raw parameters, not their average",
     )
     parser.add_argument(
         "--flip",
@@ -56,7 +49,7 @@ def run(args: argparse.Namespace) -> Done:
         )
     data = replace_data(origin.data(args.train_size), **_changes(args))
     task = origin.task
-    network = open_network(args.run, step=args.step, average=not args.raw)
+    network = open_network(args.run, step=args.step, average=not args.raw, key=args.key)
     title, where = _titles(network, args)
     if task == "classification":
         where += f", {data.test_size} pixels, crop {data.eval_crop:g}"

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from flax_resnet.commands.networks import add_network_arguments
 from flax_resnet.commands.predict import add_train_size
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError, printable, require_known
@@ -25,9 +26,7 @@ _PLACES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "run", help="folder of a run, such as runs/photos, or weights, such as resnet50.a1_in1k"
-    )
+    add_network_arguments(parser)
     parser.add_argument(
         "--format", default="stablehlo", help="stablehlo | onnx | savedmodel | safetensors"
     )
@@ -35,10 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         help="default: named after the format, in the run's folder or the current one",
-    )
-    parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
-    parser.add_argument(
-        "--raw", action="store_true", help="use the raw parameters, not their average"
     )
     add_train_size(parser)
     parser.add_argument(
@@ -58,7 +53,9 @@ def run(args: argparse.Namespace) -> Done:
         raise InputError("safetensors contain only weights: omit --preprocess and --no-fold")
     origin = find_network(args.run)
     home = Path() if origin.config is None else Path(args.run)
-    predictor = open_predictor(args.run, args.step, not args.raw, train_size=args.train_size)
+    predictor = open_predictor(
+        args.run, args.step, not args.raw, key=args.key, train_size=args.train_size
+    )
     path = args.out or home / _PLACES[args.format]
     write = _weights if args.format == "safetensors" else _function
     return Done({"path": str(path), "format": args.format, **write(args, predictor, path)})
@@ -84,6 +81,6 @@ def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> dic
 
 def _weights(args: argparse.Namespace, predictor: Predictor, folder: Path) -> dict[str, Any]:
     known = find_network(args.run).description
-    write_hub(as_function(predictor, fold=False), folder, known.architecture, known.preprocessing)
+    write_hub(as_function(predictor, fold=False), folder, known)
     print(f"{printable(folder)}: model.safetensors, config.json; load_pretrained and timm read it")
     return {}

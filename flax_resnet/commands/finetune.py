@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flax_resnet.commands.networks import add_key_argument
 from flax_resnet.commands.report import report_when_done
 from flax_resnet.commands.reporting import Done, progress_report
 from flax_resnet.data.sources.csv import Row
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_WEIGHTS,
         help=f"a published name, a file, a folder, a run, or none (default: {_WEIGHTS})",
     )
+    add_key_argument(parser)
     parser.add_argument("--model", help="default: the weights' own, or resnet18 without weights")
     parser.add_argument(
         "--epochs",
@@ -167,6 +169,7 @@ def _config(args: argparse.Namespace, workdir: Path, rows: list[Row]) -> TrainCo
         Counts(**counts),
         None if args.weights == "none" else args.weights,
         **given,
+        key=args.key,
         seed=args.seed,
         devices=jax.device_count(),
     )

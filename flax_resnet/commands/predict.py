@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from flax_resnet.commands.networks import add_network_arguments
 from flax_resnet.commands.reporting import Done, progress_report
 from flax_resnet.errors import printable
 from flax_resnet.files import replacing, writable
@@ -46,15 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that name a network and images."""
-    parser.add_argument(
-        "run", help="folder of a run, such as runs/photos, or weights, such as resnet50.a1_in1k"
-    )
+    add_network_arguments(parser)
     parser.add_argument(
         "images", nargs="+", help="files, folders, patterns; - reads paths from standard input"
-    )
-    parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
-    parser.add_argument(
-        "--raw", action="store_true", help="use the raw parameters, not their average"
     )
     parser.add_argument(
         "--batch-size", type=int, default=32, metavar="N", help="images at a time (default: 32)"
@@ -78,7 +73,12 @@ def run(args: argparse.Namespace) -> Done:
     if args.shards is not None:
         return _shards(args, list(files))
     predictor = open_predictor(
-        args.run, args.step, not args.raw, args.batch_size, train_size=args.train_size
+        args.run,
+        args.step,
+        not args.raw,
+        args.batch_size,
+        key=args.key,
+        train_size=args.train_size,
     )
     top = max(1, min(args.top, predictor.model.num_classes))
     told, failed = [], 0
@@ -93,7 +93,15 @@ def run(args: argparse.Namespace) -> Done:
 
 
 def _shards(args: argparse.Namespace, files: list[str]) -> Done:
-    job = Job(args.run, args.step, not args.raw, args.batch_size, max(1, args.top), args.train_size)
+    job = Job(
+        args.run,
+        args.step,
+        not args.raw,
+        args.batch_size,
+        max(1, args.top),
+        key=args.key,
+        train_size=args.train_size,
+    )
     with progress_report() as report:
         failed = write_shards(
             job,

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flax_resnet.commands.networks import add_network_arguments
 from flax_resnet.commands.predict import add_train_size
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError
@@ -29,13 +30,7 @@ _LAST_ANSWERS = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "run", help="folder of a run, such as runs/photos, or weights, such as resnet50.a1_in1k"
-    )
-    parser.add_argument("--step", default="best", help="best, latest or a number (default: best)")
-    parser.add_argument(
-        "--raw", action="store_true", help="use the raw parameters, not their average"
-    )
+    add_network_arguments(parser)
     add_train_size(parser)
     parser.add_argument(
         "--host",
@@ -68,7 +63,12 @@ def run(args: argparse.Namespace) -> Done:
         raise InputError("serve needs FastAPI: pip install 'flax-resnet[serve]'") from None
     with _listening(args.host, args.port) as listener:
         predictor = open_predictor(
-            args.run, args.step, not args.raw, args.batch_size, train_size=args.train_size
+            args.run,
+            args.step,
+            not args.raw,
+            args.batch_size,
+            key=args.key,
+            train_size=args.train_size,
         )
         predictor.name = _without_folders(predictor.name, args.run)
         app = make_app(predictor, Limits(args.max_bytes, args.max_pixels))

@@ -18,7 +18,7 @@ from jax import export
 from flax_resnet.errors import InputError
 from flax_resnet.export.network import Exported
 from flax_resnet.files import replace_bytes, replace_text, writable
-from flax_resnet.weights import Preprocessing, save_pretrained
+from flax_resnet.weights import Description, Preprocessing, save_pretrained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -81,17 +81,12 @@ def write_savedmodel(network: Exported, folder: Path) -> float:
     return logit_error(network, lambda images: loaded(images=tf.constant(images))["logits"].numpy())
 
 
-def write_hub(
-    network: Exported,
-    folder: Path,
-    architecture: str | None = None,
-    training: Preprocessing | None = None,
-) -> None:
+def write_hub(network: Exported, folder: Path, known: Description) -> None:
     """Write `model.safetensors` and `config.json` to a folder.
 
     Args:
-      architecture: the network's row in the table of models; None: the row that it equals.
-      training: how images were prepared in training; None: as `network.data` prepares them.
+      known: the network's row in the table of models, how images were prepared in training, and
+        the names of classes; each as far as it is known.
 
     Raises:
       InputError: the network is not in the table, or the folder cannot be written to.
@@ -105,15 +100,19 @@ def write_hub(
         data.mean,
         data.std,
     )
-    size, crop = (training or testing).image_size, (training or testing).crop_fraction
+    training = known.preprocessing or testing
+    size, crop = training.image_size, training.crop_fraction
+    model: Any = network.model
     with writable(folder):
         save_pretrained(
-            network.model,
+            model,
             network.variables,
             folder,
-            architecture=architecture,
+            architecture=known.architecture,
             preprocessing=dataclasses.replace(testing, image_size=size, crop_fraction=crop),
             test_preprocessing=testing,
+            class_names=known.names_of(model.num_classes),
+            class_descriptions=known.class_descriptions,
         )
 
 

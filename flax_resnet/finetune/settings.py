@@ -10,7 +10,7 @@ from flax_resnet.errors import InputError
 from flax_resnet.models import create_model
 from flax_resnet.steps.updates.config import OptimizerConfig, ScheduleConfig
 from flax_resnet.training.config import ModelConfig, TrainConfig
-from flax_resnet.training.networks import find_network
+from flax_resnet.training.networks import find_network, refuse_key
 
 SCRATCH_MODEL = "resnet18"
 # Networks for images up to this size are evaluated on whole images.
@@ -66,6 +66,7 @@ def finetune_config(
     weights: str | None,
     *,
     model: str | None = None,
+    key: str | None = None,
     epochs: float | None = None,
     batch_size: int | None = None,
     image_size: int | None = None,
@@ -78,6 +79,7 @@ def finetune_config(
     Args:
       source: as in `config.data.source`, with the splits that `counts` counts.
       weights: what `load_pretrained` takes; None: random ones.
+      key: the part of a file of weights, as in `load_pretrained`.
       batch_size: limited by the number of training images.
       rate: peak learning rate of the head, not scaled with the batch.
       devices: a chosen batch size is a multiple of this number.
@@ -86,7 +88,11 @@ def finetune_config(
       InputError: the weights or the network are unknown or for another task.
     """
     start = _SCRATCH if weights is None else _PRETRAINED
-    network, images = _from_scratch(model) if weights is None else _from_weights(weights, model)
+    if weights is None and key is not None:
+        raise InputError(f"key is {key!r}, but there are no weights that it could be a part of")
+    network, images = (
+        _from_scratch(model) if weights is None else _from_weights(weights, model, key)
+    )
     if image_size is not None:
         images["image_size"] = image_size
     batch = fitting_batch(counts.train, batch_size, devices)
@@ -143,15 +149,20 @@ def fitting_batch(pictures: int, wanted: int | None, devices: int = 1) -> int:
     return max(min(chosen, pictures) // devices, 1) * devices
 
 
-def _from_weights(weights: str, model: str | None) -> tuple[ModelConfig, dict[str, Any]]:
+def _from_weights(
+    weights: str, model: str | None, key: str | None
+) -> tuple[ModelConfig, dict[str, Any]]:
     """Return the network that weights are for, and how their images are prepared."""
     origin = find_network(weights)
     if origin.task != "classification":
         raise InputError(f"{weights} is a run of {origin.task}; expected a run of classification")
     if origin.config is None:
-        network = ModelConfig(model or origin.architecture, pretrained=weights)
+        network = ModelConfig(model or origin.architecture, pretrained=weights, pretrained_key=key)
     else:  # with the run's own arguments, since its weights fit no other network
-        network = dataclasses.replace(origin.config.model, num_classes=None, pretrained=weights)
+        refuse_key(weights, key)
+        network = dataclasses.replace(
+            origin.config.model, num_classes=None, pretrained=weights, pretrained_key=None
+        )
         network = network if model is None else dataclasses.replace(network, name=model)
     return network, origin.image_settings(train_size=True)
 

@@ -133,18 +133,19 @@ def open_predictor(
     average: bool = True,
     batch_size: int = 32,
     mesh: Mesh | None = None,
+    key: str | None = None,
     train_size: bool = False,
 ) -> Predictor:
     """Return a predictor of whatever `load_pretrained` takes.
 
     Args:
-      step, average: see `open_network`.
+      step, average, key: see `open_network`.
       train_size: prepare images at the size of training instead of the test size.
 
     Raises:
       InputError: the source cannot be used, or the run's task is not classification.
     """
-    found = open_network(source, step=step, average=average, mesh=mesh)
+    found = open_network(source, step=step, average=average, mesh=mesh, key=key)
     if found.origin.task != "classification":
         raise InputError(
             f"{source} is a run of {found.origin.task}; expected a run of classification "

@@ -30,6 +30,7 @@ class Job:
     average: bool = True
     batch_size: int = 32
     top: int = 5
+    key: str | None = None
     train_size: bool = False
 
 
@@ -123,7 +124,12 @@ _OPENED: list[tuple[Job, Predictor]] = []
 
 def _open(job: Job) -> None:
     predictor = open_predictor(
-        job.source, job.step, job.average, job.batch_size, train_size=job.train_size
+        job.source,
+        job.step,
+        job.average,
+        job.batch_size,
+        key=job.key,
+        train_size=job.train_size,
     )
     _OPENED[:] = [(job, predictor)]
 

@@ -22,7 +22,7 @@ from flax_resnet.lab.experiment import Track, silent
 from flax_resnet.lab.fit import Variables
 from flax_resnet.lab.networks import PLAIN_AND_RESIDUAL
 from flax_resnet.lab.style import COLORS, KINDS, band, new_figure
-from flax_resnet.lab.weights import classifier, random_variables
+from flax_resnet.lab.weights import check_key, classifier, random_variables
 from flax_resnet.models import create_model, summarize
 from flax_resnet.training.networks import open_network
 
@@ -39,6 +39,8 @@ class Settings:
     """Compared with the same network without shortcuts, both with random weights."""
     weights: str = ""
     """A run's folder, a published name or a file, to compare with random weights instead."""
+    key: str = ""
+    """The part of a file of `weights` to use, as in `load_pretrained`."""
     image_size: int | None = None
     """None: large enough for the largest field."""
     images: int = 4
@@ -49,6 +51,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse settings with which nothing can be measured."""
+        check_key(self.key, self.weights)
         if not 0 < self.share < 1:
             raise InputError(f"share is {self.share}; expected above 0 and below 1")
         if self.images < 1 or self.seeds < 1:
@@ -121,7 +124,7 @@ def run(settings: Settings, track: Track = silent) -> Result:
 def compared_networks(settings: Settings) -> list[tuple[str, Classifier, Variables | None]]:
     """Return the kind, the model and, for trained networks, the variables of each network."""
     if settings.weights:
-        found = open_network(settings.weights)
+        found = open_network(settings.weights, key=settings.key or None)
         trained = classifier(found.model)
         return [("random", trained, None), ("trained", trained, dict(found.variables))]
     return [

@@ -37,6 +37,8 @@ class OneNetwork(Training):
     """As in other experiments; "": the run's own data, else digits enlarged to 32 pixels."""
     weights: str = ""
     """A run's folder, a published name or a file; "": train a network."""
+    key: str = ""
+    """The part of a file of `weights` to use, as in `load_pretrained`."""
     network: str = "cifar_resnet20"
     """The network to train, if there are no `weights`."""
     stage_sizes: tuple[int, ...] = ()
@@ -45,8 +47,9 @@ class OneNetwork(Training):
     seeds: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse more than one seed."""
+        """Refuse more than one seed, and a part of no weights."""
         super().__post_init__()
+        check_key(self.key, self.weights)
         if self.seeds != 1:
             raise InputError(
                 f"seeds is {self.seeds}; this experiment studies 1 network: change seed instead"
@@ -87,13 +90,19 @@ class Trained:
     class_names: tuple[str, ...] = ()
 
 
+def check_key(key: str, weights: str) -> None:
+    """Raise `InputError` if a part of weights is named, but no weights."""
+    if key and not weights:
+        raise InputError(f"key is {key!r}, the part of a file of weights: set weights too")
+
+
 def obtain(settings: OneNetwork) -> Trained:
     """Load the network of `settings.weights`, or train one."""
     config = settings.data_config()
     if settings.weights:
-        found, name = open_network(settings.weights), Path(settings.weights).name
-        model, names = classifier(found.model), found.class_names
-        return Trained(model, dict(found.variables), config, name, names)
+        found = open_network(settings.weights, key=settings.key or None)
+        model, name = classifier(found.model), Path(settings.weights).name
+        return Trained(model, dict(found.variables), config, name, found.class_names)
     stages = {"stage_sizes": settings.stage_sizes} if settings.stage_sizes else {}
     model = classifier(small_network(settings, settings.network, **stages))
     fitter = Fitter(model, settings)

@@ -26,9 +26,14 @@ READ_WHERE: tuple[tuple[str, Callable[[TrainConfig], object], str], ...] = (
         "config.distill.weight is below 1",
     ),
     (
-        "distill.model distill.size distill.temperature distill.weight distill.hard",
+        "distill.model distill.key distill.size distill.temperature distill.weight distill.hard",
         lambda c: c.distill.teacher is not None,
         "config.distill.teacher is set",
+    ),
+    (
+        "model.pretrained_key",
+        lambda c: c.model.pretrained is not None,
+        "config.model.pretrained is set",
     ),
     ("distill.temperature", lambda c: not c.distill.hard, "config.distill.hard is False"),
     (

@@ -32,6 +32,8 @@ class ModelConfig:
     """None: the number of classes in the data."""
     pretrained: str | None = None
     """Weights to start from: a published name (`resnet50.a1_in1k`), a file, a folder or a run."""
+    pretrained_key: str | None = None
+    """The part of a file of weights to take, as `load_pretrained(key=...)`."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of `create_model` that replace those of the table."""
 

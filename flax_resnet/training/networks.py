@@ -20,7 +20,7 @@ from flax_resnet.steps.tasks.distillation import Teacher
 from flax_resnet.training.checkpoints import store
 from flax_resnet.training.classes import class_outputs, matching
 from flax_resnet.training.config import TrainConfig
-from flax_resnet.training.runs import Run, restore, restore_config
+from flax_resnet.training.runs import Run, restore, restore_settings
 from flax_resnet.training.setup import Setup
 from flax_resnet.weights import Description, Preprocessing, from_torch, to_torch
 
@@ -120,7 +120,7 @@ def find_network(source: str | os.PathLike[str], revision: str | None = None) ->
     name = os.fspath(source)
     if not _is_run(source):
         return Origin(name, weights.describe(source, revision))
-    config = restore_config(source)
+    config, names = restore_settings(source)
     data = config.data
     training, testing = (
         Preprocessing(size, data.eval_crop, data.interpolation, tuple(data.mean), tuple(data.std))
@@ -131,6 +131,7 @@ def find_network(source: str | os.PathLike[str], revision: str | None = None) ->
         config.model.num_classes,
         preprocessing=training,
         test_preprocessing=testing,
+        class_names=names,
     )
     return Origin(name, description, config)
 
@@ -141,6 +142,7 @@ def open_network(
     step: str | int | None = None,
     average: bool = True,
     mesh: Mesh | None = None,
+    key: str | None = None,
     model: str | None = None,
     seed: int = 0,
     **changes: Any,
@@ -150,9 +152,10 @@ def open_network(
     Args:
       step: for a run, `best` (the default), `latest` or the number of a kept checkpoint; for a
         repository, its revision.
-      average: for a run, load the average of its variables if it keeps one.
+      average: load the average of a run's variables, or of a training script's checkpoint, if there
+        is one.
       mesh: devices that each get a copy of a run's variables; None takes all.
-      model, seed, changes: as in `load_pretrained`.
+      key, model, seed, changes: as in `load_pretrained`.
 
     Raises:
       InputError: the source does not exist, cannot be reached or read, or is for another model.
@@ -161,11 +164,18 @@ def open_network(
     if not _is_run(source):
         revision = None if step in (None, "best") else str(step)
         network, variables, description = weights.open_weights(
-            source, model=model, revision=revision, seed=seed, **changes
+            source,
+            model=model,
+            revision=revision,
+            key=key,
+            average=average,
+            seed=seed,
+            **changes,
         )
         origin = Origin(os.fspath(source), description)
-        names = weights.published_classes(origin.source, network.num_classes)
+        names = description.names_of(network.num_classes)
         return TrainedNetwork(origin, origin.source, network, variables, names)
+    refuse_key(source, key)
     run = restore(source, step or "best", mesh, average)
     origin, network, variables = find_network(source), run.model, run.variables
     name = f"{run.config.model.name} of {run.workdir}, step {run.step}"
@@ -176,6 +186,15 @@ def open_network(
     return TrainedNetwork(origin, name, network, variables, names, run)
 
 
+def refuse_key(source: str | os.PathLike[str], key: str | None) -> None:
+    """Raise `InputError` if a run is opened with a `key`, which names a part of a file."""
+    if key is not None:
+        raise InputError(
+            f"{os.fspath(source)} is a run, and key is {key!r}, which names a part of a file: omit "
+            "it. A checkpoint is chosen by its step"
+        )
+
+
 def load_pretrained(
     source: str | os.PathLike[str],
     *,
@@ -183,6 +202,7 @@ def load_pretrained(
     num_classes: int | None = None,
     in_channels: int | None = None,
     revision: str | None = None,
+    key: str | None = None,
     seed: int = 0,
     **overrides: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
@@ -199,6 +219,9 @@ def load_pretrained(
         warning; 0 leaves the head out.
       in_channels: default: as in the weights. For another number the first convolution is adapted.
       revision: branch, tag or commit of the repository; for a run, its step (default: `best`).
+      key: the part of a file to take: a key of a checkpoint with several state dicts, keys joined
+        by dots, or a prefix of arrays. Default: the average, if a training script stored one, as
+        timm takes it.
       seed: initializes a fresh head.
       overrides: other arguments of `create_model`.
 
@@ -209,8 +232,16 @@ def load_pretrained(
       InputError: the source does not exist, cannot be reached or read, or is for another model.
     """
     changes = dict(overrides, num_classes=num_classes, in_channels=in_channels)
-    network = open_network(source, step=revision, model=model, seed=seed, **changes)
+    network = open_network(source, step=revision, key=key, model=model, seed=seed, **changes)
     return network.model, network.variables
+
+
+def class_names(source: str | os.PathLike[str], revision: str | None = None) -> tuple[str, ...]:
+    """Return the name of each class of whatever `load_pretrained` takes; () if there are none.
+
+    Arguments and errors are those of `load_pretrained`.
+    """
+    return find_network(source, revision).description.class_names
 
 
 def starting_variables(setup: Setup) -> dict[str, Any]:
@@ -227,13 +258,14 @@ def starting_variables(setup: Setup) -> dict[str, Any]:
             f"config.model.pretrained is {source!r}, which is for {architecture}, but "
             f"config.model.name is {config.model.name!r}: make them the same"
         )
+    key = config.model.pretrained_key
     if _is_run(source):
+        refuse_key(source, key)
         run = restore(source)
         state_dict, names = to_torch(run.model, run.variables), run.class_names
     else:
-        state_dict = weights.read_pretrained(source)[0]
-        rows = state_dict.get(f"{setup.model.head_name}.weight", ())
-        names = weights.published_classes(source, len(rows))
+        state_dict, found = weights.read_pretrained(source, key=key)
+        names = found.names_of(len(state_dict.get(f"{setup.model.head_name}.weight", ())))
     with warnings.catch_warnings():
         state_dict = _with_head_of(setup, state_dict, names)
         variables = weights.to_variables(setup.model, state_dict, source, config.seed)
@@ -279,7 +311,7 @@ def load_teacher(setup: Setup) -> Teacher | None:
     if source is None:
         return None
     dtype = jnp.dtype(config.model.dtype)
-    found = open_network(source, model=config.distill.model, dtype=dtype)
+    found = open_network(source, key=config.distill.key, model=config.distill.model, dtype=dtype)
     if found.model.in_channels != config.data.channels:
         raise InputError(
             f"config.distill.teacher is {source!r}, which has {found.model.in_channels} channels; "

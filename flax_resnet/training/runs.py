@@ -111,8 +111,8 @@ def restore(
     return run
 
 
-def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
-    """Return the settings of a run, without its weights.
+def restore_settings(workdir: str | os.PathLike[str]) -> tuple[TrainConfig, tuple[str, ...]]:
+    """Return the settings of a run and the names of its classes, without its weights.
 
     Raises:
       InputError: the folder is not a run.
@@ -124,7 +124,8 @@ def restore_config(workdir: str | os.PathLike[str]) -> TrainConfig:
             store.candidates(manager, "latest"),
             lambda number: restore_run_values(manager, number),
         )
-        return parse_stored(find_paths(values["config"], Path(workdir)))
+        config = parse_stored(find_paths(values["config"], Path(workdir)))
+        return config, tuple(values["class_names"])
 
 
 def _first_whole(workdir: Path, steps: list[int], load: Callable[[int], Found]) -> Found:

@@ -3,7 +3,8 @@
 safetensors, huggingface_hub and torch are imported on first use.
 """
 
-from flax_resnet.weights.files import read_state_dict, unwrap, write_state_dict
+from flax_resnet.weights.checkpoint import unwrap
+from flax_resnet.weights.files import read_state_dict, write_state_dict
 from flax_resnet.weights.folding import fold_batch_norm
 from flax_resnet.weights.hub_config import Description
 from flax_resnet.weights.locate import describe

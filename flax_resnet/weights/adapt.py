@@ -1,6 +1,5 @@
 """Weights for another number of classes, or of input channels, than the model has."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,29 +46,29 @@ def fit_first_convolution(
 
 def leave_out_head(
     state_dict: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], model: Any
-) -> tuple[dict[str, np.ndarray], set[str]]:
+) -> tuple[dict[str, np.ndarray], set[str], str]:
     """Remove a head for another number of classes, or for no classes, from a torch state dict.
 
     Returns:
-      The remaining state dict, and the keys that need to be initialized.
+      The remaining state dict, the keys that need to be initialized, and a warning about them.
     """
     head = f"{getattr(model, 'head_name', None)}."
     own = {key for key in shapes if key.startswith(head)}
     given = {key for key in state_dict if key.startswith(head)}
     body = {key: value for key, value in state_dict.items() if key not in given}
     if not own:
-        return body, set()
+        return body, set(), ""
     outputs, inputs = shapes[head + "weight"][0], shapes[head + "weight"][1:]
     found = state_dict[head + "weight"].shape if given >= own else ()
     if given and (found[1:] != inputs or found[0] == outputs):
-        return dict(state_dict), set()  # it fits, or the caller reports an error
+        return dict(state_dict), set(), ""  # it fits, or the caller reports an error
     classes = found[0] if given else 0
-    warnings.warn(
+    return (
+        body,
+        own,
         f"the weights are for {classes} classes and the model has {outputs}: its head is "
         "initialized at random and has to be trained",
-        stacklevel=4,
     )
-    return body, own
 
 
 def add_missing(model: nn.Module, variables: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -13,28 +13,27 @@ import numpy as np
 
 from flax_resnet.errors import InputError, about
 from flax_resnet.files import replace_bytes
+from flax_resnet.weights.checkpoint import unwrap
 
 SAFETENSORS = ".safetensors"
 TORCH = (".pth", ".pt", ".bin", ".tar", ".ckpt")
 SUFFIXES = (SAFETENSORS, *TORCH)
-# Keys of the state dict in the checkpoints of training scripts; the first one found is used.
-NESTED = ("state_dict", "model", "state_dict_ema", "model_ema")
-# Prefixes that wrappers (data parallelism, compilation, averaging) add to every key.
-PREFIXES = ("module.", "model.", "_orig_mod.", "model_ema.")
-# A counter that torch's AveragedModel stores with the weights.
-AVERAGED = "n_averaged"
-# Files of torchvision's DenseNet have `denselayer1.norm.1.weight`, its module `denselayer1.norm1`.
-OLD_DENSE_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
-def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_state_dict(
+    path: str | os.PathLike[str], key: str | None = None, average: bool = True
+) -> dict[str, np.ndarray]:
     """Return the state dict in a `.safetensors` file or a file of torch (`.pth`, `.pt`, `.bin`).
 
     Nested dicts and prefixes of keys are removed by `unwrap`. Files of torch are read with
     `weights_only=True`, so code in them is never run.
 
+    Args:
+      key, average: which of several state dicts to take; see `unwrap`.
+
     Raises:
-      InputError: the file does not exist, is damaged or of another kind, or torch is missing.
+      InputError: the file does not exist, is damaged or of another kind, or torch is missing; or it
+        has no such part.
     """
     path = Path(path)
     if not path.is_file():
@@ -45,7 +44,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         )
     read = _read_safetensors(path)[0] if path.suffix == SAFETENSORS else _read_torch(path)
     with about(path):
-        return unwrap(read)
+        return unwrap(read, key, average)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -75,41 +74,6 @@ def write_state_dict(
     # `np.ascontiguousarray` would add an axis to a scalar.
     arrays = {key: np.asarray(value, order="C") for key, value in state_dict.items()}
     replace_bytes(Path(path), save(arrays, {"format": "pt", **(metadata or {})}))
-
-
-def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the plain state dict in the checkpoint of a training script.
-
-    It is taken from `state_dict` or `model`, or, if there is neither, from `state_dict_ema` or
-    `model_ema`. The prefixes `module.`, `model.`, `_orig_mod.` and `model_ema.` are removed if all
-    keys have them, and torchvision's old names of DenseNet's layers are replaced by the new ones.
-    torch's bfloat16 tensors are converted to float32; other dtypes are kept.
-
-    Raises:
-      InputError: a value is not an array; the message names the keys.
-    """
-    found: Mapping[str, Any] = checkpoint
-    while inner := next((k for k in NESTED if isinstance(found.get(k), Mapping)), None):
-        found = found[inner]
-    weights = {key: value for key, value in found.items() if key != AVERAGED}
-    strange = [str(key) for key, value in weights.items() if not hasattr(value, "shape")]
-    if strange or not weights:
-        shown = ", ".join(strange[:5]) + (", ..." if len(strange) > 5 else "") or "nothing"
-        raise InputError(
-            f"expected a state dict of arrays, or one under {', '.join(NESTED)}, but found {shown}"
-        )
-    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in weights)), None):
-        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
-    return {OLD_DENSE_KEY.sub(r"\1\2", key): _array(value) for key, value in weights.items()}
-
-
-def _array(value: Any) -> np.ndarray:
-    """Return a numpy array, jax array or tensor as a numpy array, without importing torch."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        # numpy itself has no bfloat16, and torch does not convert to that of ml_dtypes.
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-    return np.asarray(value)
 
 
 def _read_safetensors(

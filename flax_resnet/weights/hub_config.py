@@ -1,7 +1,8 @@
 """The `config.json` of image models on the hub: read it, and write it for our models."""
 
 import dataclasses
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,8 @@ FREE = {
 }
 # timm's arguments that are redundant in `config.json`, or for training only.
 _HARMLESS = {"in_chans", "img_size", "num_classes", "drop_rate", "drop_path_rate"}
+# timm stores these even where they are its defaults, which are ours too.
+_DEFAULTS = {"global_pool": "avg"}
 
 # Larger values in a damaged file would exhaust the memory: by a new head, or by images.
 _MOST_CLASSES, _LARGEST_SIDE = 2**20, 2**13
@@ -53,6 +56,8 @@ class Description:
       arguments: further arguments of `create_model`.
       preprocessing: how images were prepared in training.
       test_preprocessing: the same at the size at which the weights are most accurate.
+      class_names: the name of each output; () where they are not known.
+      class_descriptions: what names such as `n01440764` mean, where it is known.
     """
 
     architecture: str | None = None
@@ -60,6 +65,12 @@ class Description:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     test_preprocessing: Preprocessing | None = None
+    class_names: tuple[str, ...] = ()
+    class_descriptions: Mapping[str, str] = field(default_factory=dict)
+
+    def names_of(self, num_classes: int) -> tuple[str, ...]:
+        """Return the class names for a head of this size; () where they are for another one."""
+        return self.class_names if len(self.class_names) == num_classes else ()
 
 
 def parse_config(config: Fields) -> Description:
@@ -70,7 +81,9 @@ def parse_config(config: Fields) -> Description:
     """
     details = config.section("pretrained_cfg")
     details = details if details.values else config
-    strange = sorted(config.section("model_args").values.keys() - _HARMLESS)
+    arguments = config.section("model_args").values
+    usual = {key for key, value in _DEFAULTS.items() if arguments.get(key) == value}
+    strange = sorted(arguments.keys() - _HARMLESS - usual)
     if strange:
         raise InputError(
             f"{config.where} changes the architecture by timm's arguments {', '.join(strange)}: "
@@ -88,7 +101,28 @@ def parse_config(config: Fields) -> Description:
         ours if size is None else {"image_size": size, **ours},
         _preprocessing(details, "input_size", "crop_pct"),
         _preprocessing(details, "test_input_size", "test_crop_pct"),
+        _class_names(config, details, classes),
+        (config if "label_descriptions" in config.values else details).texts("label_descriptions"),
     )
+
+
+def _class_names(config: Fields, details: Fields, classes: int | None) -> tuple[str, ...]:
+    """Read the class names where timm has them; () where they are not those of the classes."""
+    places = [(fields, name) for fields in (config, details) for name in ("label_names", "labels")]
+    fields, name = next((place for place in places if place[1] in place[0].values), places[0])
+    labels = fields.labels(name, _MOST_CLASSES)
+    if not labels or classes == 0:
+        return ()
+    # An object can leave classes without a name.
+    count = classes if classes is not None else max(labels) + 1
+    listed = isinstance(fields.values[name], list)
+    if max(labels) >= count or (listed and len(labels) != count):
+        warnings.warn(
+            f"{config.where} has {len(labels)} {name} for {count} classes: they are not used",
+            stacklevel=3,
+        )
+        return ()
+    return tuple(labels.get(number, str(number)) for number in range(count))
 
 
 def _preprocessing(details: Fields, size: str, crop: str) -> Preprocessing | None:
@@ -111,6 +145,8 @@ def make_config(
     architecture: str | None = None,
     preprocessing: Preprocessing | None = None,
     test_preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] = (),
+    class_descriptions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the `config.json` of a model, for timm and `parse_config`.
 
@@ -119,10 +155,18 @@ def make_config(
       preprocessing: default: ImageNet's at the model's image size; with other than three channels
         a mean and a standard deviation of 0.5.
       test_preprocessing: its size and crop are for testing; default: those of `preprocessing`.
+      class_names: one for each output, or none.
+      class_descriptions: what these names mean, by name.
 
     Raises:
-      InputError: no row equals the model, or `preprocessing` has another number of channels.
+      InputError: no row equals the model, `preprocessing` has another number of channels, or
+        `class_names` another number of classes.
     """
+    if class_names and len(class_names) != model.num_classes:
+        raise InputError(
+            f"{len(class_names)} class_names; expected one for each of the model's "
+            f"{model.num_classes} classes, or none"
+        )
     architecture, arguments = _find_row(model, architecture)
     channels = model.in_channels
     half = {} if channels == 3 else {"mean": (0.5,) * channels, "std": (0.5,) * channels}
@@ -155,6 +199,10 @@ def make_config(
             "test_input_size": [channels, size, size],
             "test_crop_pct": test_preprocessing.crop_fraction,
         }
+    if class_names:
+        config["label_names"] = list(class_names)
+    if class_descriptions:
+        config["label_descriptions"] = dict(class_descriptions)
     if channels != 3:
         config["model_args"] = {"in_chans": channels}
     if arguments:

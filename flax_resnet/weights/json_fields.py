@@ -47,6 +47,22 @@ class Fields:
         valid = isinstance(found, list) and bool(found) and all(map(_is_number, found))
         return tuple(self._checked(name, found, valid, "a list of numbers"))
 
+    def labels(self, name: str, highest: int) -> dict[int, str]:
+        """Return texts by their number, from a list or an object; {} if it is missing."""
+        found = self.values.get(name, [])
+        items = found.items() if isinstance(found, dict) else ()
+        items = enumerate(found) if isinstance(found, list) else items
+        labels = {int(key): text for key, text in items if _is_label(key, text, highest)}
+        valid = isinstance(found, list | dict) and len(labels) == len(found)
+        self._checked(name, found, valid, "a list of strings, or an object of them by number")
+        return labels
+
+    def texts(self, name: str) -> dict[str, str]:
+        """Return an object of strings; {} if it is missing."""
+        found = dict(self.section(name).values)
+        valid = all(isinstance(text, str) for text in found.values())
+        return self._checked(name, found, valid, "an object of strings")
+
     def side(self, name: str, highest: int) -> int | None:
         """Return the last entry of a list such as [3, 224, 224]: (channels, height, width)."""
         found = self.values.get(name)
@@ -81,6 +97,11 @@ def read_fields(text: str | bytes, where: str) -> Fields:
 
 def _is_whole(value: Any, lowest: int, highest: int) -> bool:
     return type(value) is int and lowest <= value <= highest
+
+
+def _is_label(key: str | int, text: Any, highest: int) -> bool:
+    number = type(key) is int or (len(str(key)) < 10 and str(key).isdecimal())
+    return number and int(key) <= highest and isinstance(text, str)
 
 
 def _is_number(value: Any) -> bool:

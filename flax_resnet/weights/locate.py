@@ -15,7 +15,13 @@ from flax_resnet.weights.hub import (
 )
 from flax_resnet.weights.hub_config import METADATA, Description, parse_config
 from flax_resnet.weights.json_fields import read_fields
-from flax_resnet.weights.published import OWNER, Published, find_published, list_pretrained
+from flax_resnet.weights.published import (
+    OWNER,
+    Published,
+    find_published,
+    list_pretrained,
+    published_classes,
+)
 
 # What a name of the hub begins with, unless its owner is `OWNER`.
 HUB = "hub:"
@@ -56,6 +62,7 @@ def describe(source: str | os.PathLike[str], revision: str | None = None) -> Des
             {"image_size": row.image_size},
             row.preprocessing(train_size=True),
             row.preprocessing(),
+            published_classes(row.name, row.num_classes),
         )
     try:
         return _read_config(download_config(name, revision))

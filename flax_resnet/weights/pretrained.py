@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from flax_resnet.errors import InputError, about, require_local
 from flax_resnet.files import replace_text
 from flax_resnet.models.variables import unrolled, variable_shapes
 from flax_resnet.models.variants import create_model
+from flax_resnet.weights.checkpoint import strip_prefix
 from flax_resnet.weights.files import read_state_dict, write_state_dict
 from flax_resnet.weights.hub import CONFIG, WEIGHTS
 from flax_resnet.weights.hub_config import METADATA, Description, make_config
 from flax_resnet.weights.locate import describe, locate
 from flax_resnet.weights.published import Preprocessing
-from flax_resnet.weights.torch_keys import check_finite, from_torch, to_torch
+from flax_resnet.weights.torch_keys import check_finite, first_key, from_torch, to_torch
 
 
 def open_weights(
@@ -28,14 +29,19 @@ def open_weights(
     num_classes: int | None = None,
     in_channels: int | None = None,
     revision: str | None = None,
+    key: str | None = None,
+    average: bool = True,
     seed: int = 0,
     **overrides: Any,
 ) -> tuple[Any, dict[str, Any], Description]:
     """Return a model, its variables from the hub, a file or a folder, and what is known of them.
 
     Arguments and errors are those of `flax_resnet.load_pretrained`, which also takes runs.
+
+    Args:
+      average: see `unwrap`.
     """
-    state_dict, found = read_pretrained(source, revision)
+    state_dict, found = read_pretrained(source, revision, key, average)
     architecture = model or found.architecture
     if architecture is None:
         raise InputError(
@@ -44,7 +50,8 @@ def open_weights(
     if found.arguments.keys() - {"image_size"}:
         _check_arguments(architecture, found.arguments, len(state_dict), source)
     network: Any = create_model(architecture, **{**found.arguments, **overrides})
-    first, head = (f"{key}.weight" for key in (network.first_conv, network.head_name))
+    first, head = first_key(network), f"{network.head_name}.weight"
+    state_dict = strip_prefix(state_dict, first)
     if in_channels is None:
         in_channels = network.in_channels
         if first in state_dict and state_dict[first].ndim == 4:
@@ -97,14 +104,18 @@ def _check_arguments(
 
 
 def read_pretrained(
-    source: str | os.PathLike[str], revision: str | None = None
+    source: str | os.PathLike[str],
+    revision: str | None = None,
+    key: str | None = None,
+    average: bool = True,
 ) -> tuple[dict[str, np.ndarray], Description]:
     """Return weights as a torch state dict in float32, and the description of their model.
 
-    Arguments and errors are those of `load_pretrained`.
+    Arguments and errors are those of `open_weights`.
     """
     path, found = locate(source, revision)
-    return {key: _float32(value) for key, value in read_state_dict(path).items()}, found
+    state_dict = read_state_dict(path, key, average)
+    return {name: _float32(value) for name, value in state_dict.items()}, found
 
 
 def preprocessing(
@@ -148,6 +159,8 @@ def save_pretrained(
     architecture: str | None = None,
     preprocessing: Preprocessing | None = None,
     test_preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] = (),
+    class_descriptions: Mapping[str, str] | None = None,
 ) -> None:
     """Write `model.safetensors` and `config.json`, the format of the hub's repositories.
 
@@ -161,13 +174,18 @@ def save_pretrained(
       preprocessing: how images were prepared; default: ImageNet's mean and standard deviation
         at the model's image size, or 0.5 and 0.5 if there are not three channels.
       test_preprocessing: the same with the size and the crop of testing; default: as in training.
+      class_names: one for each output, such as a run's; `flax_resnet.class_names(folder)`, the
+        commands and timm read them.
+      class_descriptions: what these names mean, by name, as timm stores it.
 
     Raises:
-      InputError: no row equals the model, or variables or preprocessing do not fit it.
+      InputError: no row equals the model, or variables, preprocessing or names do not fit it.
     """
     folder = Path(folder)
     require_local(folder)
-    config = make_config(model, architecture, preprocessing, test_preprocessing)
+    config = make_config(
+        model, architecture, preprocessing, test_preprocessing, class_names, class_descriptions
+    )
     state_dict = to_torch(model, variables)
     folder.mkdir(parents=True, exist_ok=True)
     write_state_dict(folder / WEIGHTS, state_dict, {METADATA: json.dumps(config)})

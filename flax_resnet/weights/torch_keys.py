@@ -13,6 +13,7 @@ Module paths are the same in both, so only the last word of a key and the order 
 | `num_batches_tracked`           | none: not needed at a fixed momentum; written as 0 ||
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ from flax_resnet.errors import InputError
 from flax_resnet.models.layers import BatchNorm
 from flax_resnet.models.variables import part_of, to_layout, unrolled, variable_shapes
 from flax_resnet.weights.adapt import add_missing, fit_first_convolution, leave_out_head
-from flax_resnet.weights.files import unwrap
+from flax_resnet.weights.checkpoint import contents, strip_prefix, unwrap
 
 TORCH_LEAF = {
     "kernel": "weight",
@@ -40,8 +41,8 @@ COUNTER = "num_batches_tracked"
 # torch axes of a kernel -> Flax axes, by number of axes; and back
 TO_FLAX = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}
 TO_TORCH = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0)}
-# The most arrays that an error names.
-_NAMED = 3
+# The most arrays that an error names, and the most problems that it lists one by one.
+_NAMED, _LISTED = 3, 10
 
 
 def torch_key(path: tuple[str, ...]) -> str:
@@ -58,23 +59,24 @@ def from_torch(model: nn.Module, state_dict: Mapping[str, Any], seed: int = 0) -
 
     Args:
       state_dict: maps keys to numpy arrays (or anything that `numpy.asarray` accepts). It can be
-        nested in a checkpoint, and keys can have the prefixes of wrappers, such as `module.`.
+        nested in a checkpoint, and all keys can have the same prefix, such as `module.backbone.`.
 
     Returns:
       `{"params": ..., "batch_stats": ...}` of numpy arrays with the given dtypes.
 
     Raises:
-      InputError: keys are missing, unexpected or of another shape; the message lists them all.
+      InputError: keys are missing, unexpected or of another shape; the message lists them, or the
+        first of each kind.
     """
     paths = {
         torch_key(path[1:]): (path, _torch_shape(path, leaf.shape))
         for path, leaf in traverse_util.flatten_dict(variable_shapes(unrolled(model))).items()
     }
     shapes = {key: shape for key, (_, shape) in paths.items()}
-    unwrapped = unwrap(state_dict)
+    unwrapped = strip_prefix(unwrap(state_dict), first_key(model))
     given = {key: value for key, value in unwrapped.items() if not key.endswith(COUNTER)}
     given = fit_first_convolution(given, shapes, model)
-    given, fresh = leave_out_head(given, shapes, model)
+    given, fresh, warning = leave_out_head(given, shapes, model)
     problems = [f"missing: {key}" for key in shapes if key not in given and key not in fresh]
     problems += [f"unexpected: {key}" for key in given if key not in shapes]
     problems += [
@@ -85,11 +87,37 @@ def from_torch(model: nn.Module, state_dict: Mapping[str, Any], seed: int = 0) -
     if problems:
         raise InputError(
             f"the state dict does not fit the model ({len(problems)} problems):\n  "
-            + "\n  ".join(problems)
+            + "\n  ".join(_shortened(problems, unwrapped))
         )
+    if warning:
+        warnings.warn(warning, stacklevel=3)
     leaves = {paths[key][0]: _to_flax(paths[key][0], value) for key, value in given.items()}
     variables = dict(traverse_util.unflatten_dict(leaves))
     return to_layout(model, add_missing(unrolled(model), variables, seed) if fresh else variables)
+
+
+def first_key(model: Any) -> str:
+    """Return the torch key of the kernel of a model's first convolution."""
+    return f"{getattr(model, 'first_conv', None)}.weight"
+
+
+def _shortened(problems: list[str], state_dict: Mapping[str, Any]) -> list[str]:
+    """Return a few problems of each kind, and what the state dict has, if there are many."""
+    if len(problems) <= _LISTED:
+        return problems
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        kind, _, rest = problem.partition(" ")
+        kinds.setdefault(kind.rstrip(":"), []).append(rest.removeprefix("of "))
+    shown = {
+        f"{kind} ({len(rest)})": "; ".join(rest[:_NAMED]) + "; ..." * (len(rest) > _NAMED)
+        for kind, rest in kinds.items()
+    }
+    return [
+        *(f"{kind}: {rest}" for kind, rest in shown.items()),
+        f"found: {contents(state_dict)}. Name the network that they are for by model=, or the part "
+        "to take by key= (--key)",
+    ]
 
 
 def check_finite(variables: Mapping[str, Any], what: str) -> None:

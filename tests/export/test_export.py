@@ -4,6 +4,7 @@ import functools
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from flax_resnet import InputError, create_model, load_pretrained, restore
+from flax_resnet import InputError, create_model, load_pretrained, restore, save_pretrained
 from flax_resnet.__main__ import main
 from flax_resnet.data import DataConfig
 from flax_resnet.export.formats import write_savedmodel, write_stablehlo
@@ -140,6 +141,45 @@ def test_safetensors_have_the_published_keys_and_load_again(tiny_run: Path, tmp_
     images = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(np.float32)
     expected = run.model.apply(run.variables, images, train=False)
     assert_close(np.asarray(model.apply(variables, images, train=False)), np.asarray(expected))
+
+
+def test_class_names_and_their_descriptions_survive_every_export(
+    tiny_run: Path, tmp_path: Path, pictures: Path
+) -> None:
+    run = restore(tiny_run)
+    names = tuple(f"n{number:08}" for number in range(10))
+    meanings = {name: f"the meaning of {name}" for name in names}
+    folders = [tmp_path / name for name in ("saved", "exported", "again")]
+    save_pretrained(
+        run.model,
+        run.variables,
+        folders[0],
+        architecture="tiny",
+        class_names=names,
+        class_descriptions=meanings,
+    )
+    for source, folder in pairwise(folders):
+        words = ["export", str(source), "--format", "safetensors", "--out", str(folder)]
+        assert main(words) == 0
+        config = json.loads((folder / "config.json").read_text())
+        assert config["label_names"] == list(names)
+        assert config["label_descriptions"] == meanings
+    assert main(["export", str(folders[2]), "--out", str(tmp_path / "n.stablehlo")]) == 0
+    assert json.loads((tmp_path / "n.stablehlo.json").read_text())["classes"] == list(names)
+    out = tmp_path / "found.jsonl"
+    assert main(["predict", str(folders[2]), str(pictures / "a.png"), "--jsonl", str(out)]) == 0
+    assert {each["class"] for each in json.loads(out.read_text())["classes"]} <= set(names)
+
+
+def test_names_that_are_not_known_are_not_made_up(tiny_run: Path, tmp_path: Path) -> None:
+    run = restore(tiny_run)
+    save_pretrained(run.model, run.variables, tmp_path / "saved", architecture="tiny")
+    words = ["--format", "safetensors", "--out", str(tmp_path / "hub")]
+    assert main(["export", str(tmp_path / "saved"), *words]) == 0
+    assert "label_names" not in json.loads((tmp_path / "hub" / "config.json").read_text())
+    assert main(["export", str(tiny_run), *words]) == 0
+    config = json.loads((tmp_path / "hub" / "config.json").read_text())
+    assert config["label_names"] == list(run.class_names)
 
 
 @pytest.mark.parametrize(

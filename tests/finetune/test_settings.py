@@ -109,3 +109,10 @@ def test_a_saved_folder_brings_its_preprocessing(tiny_config: Config, tmp_path: 
 def test_unknown_weights_are_an_error() -> None:
     with pytest.raises(InputError, match="does not exist"):
         finetune_config("csv:x", Counts(20, 5), "./no/such/weights")
+
+
+def test_a_part_of_a_file_of_weights_can_be_named() -> None:
+    config = finetune_config("csv:x", Counts(20, 5), "resnet18.a1_in1k", key="teacher")
+    assert config.model.pretrained_key == "teacher"
+    with pytest.raises(InputError, match="key is 'teacher', but there are no weights"):
+        finetune_config("csv:x", Counts(20, 5), None, key="teacher")

@@ -22,8 +22,9 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {},
         TEACHER,
         {"distill.model": "resnet18", "distill.temperature": 2.0, "distill.weight": 0.5}
-        | {"distill.hard": True},
+        | {"distill.hard": True, "distill.key": "state_dict", "distill.size": "train"},
     ),
+    ({}, {"model.pretrained": "resnet18.a1_in1k"}, {"model.pretrained_key": "state_dict"}),
     (TEACHER | {"distill.hard": True}, TEACHER, {"distill.temperature": 2.0}),
     ({}, {"mix.mixup": 0.2}, {"mix.frequency": 0.5, "mix.per": "pair"}),
     ({"mix.mixup": 0.2}, {"mix.mixup": 0.2, "mix.cutmix": 1.0}, {"mix.cutmix_frequency": 0.1}),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from flax_resnet import InputError
-from flax_resnet.weights import read_state_dict, unwrap, write_state_dict
+from flax_resnet.weights import read_state_dict, write_state_dict
 from flax_resnet.weights.files import read_metadata
 
 WEIGHTS = {
@@ -89,47 +89,6 @@ def test_files_of_torch_need_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path.write_bytes(b"")
     with pytest.raises(InputError, match=r"needs torch.*pip install torch.*convert"):
         read_state_dict(path)
-
-
-@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.model."])
-@pytest.mark.parametrize("nest", ["", "state_dict", "model", "state_dict_ema", "model_ema"])
-def test_state_dicts_are_taken_out_of_checkpoints(nest: str, prefix: str) -> None:
-    weights: dict[str, Any] = {prefix + key: value for key, value in WEIGHTS.items()}
-    assert same(unwrap({nest: weights, "epoch": 3} if nest else weights), WEIGHTS)
-
-
-def test_a_prefix_of_only_some_keys_is_kept() -> None:
-    weights = {"model.a": np.zeros(1), "b": np.zeros(1)}
-    assert unwrap(weights).keys() == weights.keys()
-
-
-def test_averaged_weights_are_used_if_there_are_no_others() -> None:
-    plain, averaged = {"a": np.zeros(1)}, {"a": np.ones(1)}
-    counted = {"n_averaged": np.asarray(9), "module.a": np.ones(1)}
-    assert same(unwrap({"state_dict_ema": averaged, "state_dict": plain}), plain)
-    assert same(unwrap({"model_ema": counted, "model": plain}), plain)
-    assert same(unwrap({"model_ema": counted, "model": None}), averaged)
-
-
-def test_old_names_of_densenets_layers_become_the_new_ones() -> None:
-    block = "features.denseblock1.denselayer12"
-    old = [f"{block}.norm.1.running_mean", f"{block}.conv.2.weight", "features.norm5.weight"]
-    new = [f"{block}.norm1.running_mean", f"{block}.conv2.weight", "features.norm5.weight"]
-    assert list(unwrap(dict.fromkeys(old, np.zeros(1)))) == new
-    assert list(unwrap(dict.fromkeys(new, np.zeros(1)))) == new
-
-
-@pytest.mark.parametrize(
-    ("found", "named"),
-    [
-        ({"optimizer": {}, "epoch": 3}, "optimizer, epoch"),
-        ({"state_dict": {"a": np.zeros(1), "b": "text"}}, "found b"),
-        ({}, "found nothing"),
-    ],
-)
-def test_values_other_than_arrays_are_named_in_the_error(found: dict[str, Any], named: str) -> None:
-    with pytest.raises(InputError, match=rf"expected a state dict .*{named}"):
-        unwrap(found)
 
 
 def test_files_of_torch_are_read(tmp_path: Path) -> None:

@@ -13,11 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_resnet import InputError, create_model, from_torch, load_pretrained, to_torch
+from flax_resnet import (
+    InputError,
+    class_names,
+    create_model,
+    from_torch,
+    load_pretrained,
+    to_torch,
+)
 from flax_resnet.models import variable_shapes
 from flax_resnet.models.variants import VARIANTS
-from flax_resnet.weights import Preprocessing, save_pretrained, write_state_dict
-from flax_resnet.weights.hub_config import make_config
+from flax_resnet.weights import Preprocessing, describe, save_pretrained, write_state_dict
+from flax_resnet.weights.hub_config import make_config, parse_config
+from flax_resnet.weights.json_fields import read_fields
 
 SMALL = {"stage_sizes": (1, 1, 1, 1), "widths": (4, 8, 8, 8)}
 
@@ -143,6 +151,83 @@ def test_preprocessing_for_other_channels_is_an_error(tmp_path: Path) -> None:
         save_pretrained(model, {}, tmp_path, preprocessing=Preprocessing())
 
 
+CONFIGS = {
+    "where timm writes them": {"label_names": ["cat", "dog", "owl", "rat", "yak"]},
+    "by number": {"label_names": {"0": "cat", "1": "dog", "2": "owl", "3": "rat", "4": "yak"}},
+    "under the old name": {"labels": ["cat", "dog", "owl", "rat", "yak"]},
+    "inside": {"pretrained_cfg": {"label_names": ["cat", "dog", "owl", "rat", "yak"]}},
+    "without pretrained_cfg": {"pretrained_cfg": {}, "labels": ["cat", "dog", "owl", "rat", "yak"]},
+}
+
+
+@pytest.mark.parametrize("fields", CONFIGS.values(), ids=CONFIGS)
+def test_class_names_are_read_wherever_timm_reads_them(fields: dict[str, Any]) -> None:
+    stored = {"num_classes": 5, "in_chans": 3, "global_pool": "avg"}
+    config = {"architecture": "resnet18", "num_classes": 5, "model_args": stored} | fields
+    found = parse_config(read_fields(json.dumps(config), "config.json"))
+    assert found.class_names == ("cat", "dog", "owl", "rat", "yak")
+
+
+def test_classes_without_a_name_have_their_number() -> None:
+    config = {"num_classes": 4, "label_names": {"3": "yak", "1": "dog"}}
+    found = parse_config(read_fields(json.dumps(config), "config.json"))
+    assert found.class_names == ("0", "dog", "2", "yak")
+
+
+@pytest.mark.parametrize("names", [["cat"], {"5": "cat"}])
+def test_names_of_other_classes_are_not_used(names: Any) -> None:
+    config = read_fields(json.dumps({"num_classes": 5, "label_names": names}), "config.json")
+    with pytest.warns(UserWarning, match=r"config\.json has 1 label_names for 5 classes"):
+        assert parse_config(config).class_names == ()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"label_names": "cat"},
+        {"label_names": [1, 2]},
+        {"label_names": {"one": "cat"}},
+        {"label_names": {"-1": "cat"}},
+        {"label_names": {"1" * 5000: "cat"}},
+        {"label_descriptions": {"cat": 1}},
+        {"label_descriptions": ["cat"]},
+    ],
+)
+def test_names_that_are_no_names_are_an_error(fields: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"config\.json has label_\w+ .*; expected an? (list|obj)"):
+        parse_config(read_fields(json.dumps(fields), "config.json"))
+
+
+def test_class_names_survive_saving(tmp_path: Path, model: Any, variables: Any) -> None:
+    names, meaning = ("cat", "dog", "öwl", "rat", "yak"), {"cat": "a small tiger"}
+    save_pretrained(
+        model,
+        variables,
+        tmp_path,
+        architecture="resnet18",
+        class_names=names,
+        class_descriptions=meaning,
+    )
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["label_names"] == list(names)
+    assert config["label_descriptions"] == meaning
+    assert class_names(tmp_path) == names
+    (tmp_path / "config.json").unlink()
+    assert class_names(tmp_path / "model.safetensors") == names
+    assert describe(tmp_path).class_descriptions == meaning
+
+
+def test_names_of_another_number_of_classes_are_an_error(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"2 class_names; expected one for each of .* 5 classes"):
+        save_pretrained(model, {}, tmp_path, architecture="resnet18", class_names=("cat", "dog"))
+
+
+def test_published_weights_have_the_names_of_imagenet() -> None:
+    for source in ("resnet18.a1_in1k", "timm/resnet18.a1_in1k", "hub:timm/resnet18.a1_in1k"):
+        assert class_names(source)[281] == "tabby, tabby cat"
+    assert class_names("resnet50.bamboo") == ()
+
+
 @pytest.mark.parametrize("source", ["./none", "a/b/c", "weights.pth", "none/model.safetensors"])
 def test_a_missing_path_is_an_error(source: str) -> None:
     with pytest.raises(InputError, match=re.escape(f"{Path(source)} does not exist:")):
@@ -168,6 +253,7 @@ def test_other_folders_are_errors_that_say_what_was_expected(tmp_path: Path, fil
         ("{}", "is unknown: pass model="),
         ('{"architecture": "vgg16"}', "the model is 'vgg16'"),
         ('{"architecture": "resnet18", "model_args": {"output_stride": 8}}', "output_stride"),
+        ('{"architecture": "resnet18", "model_args": {"global_pool": "max"}}', "global_pool"),
     ):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(InputError, match=message):
@@ -185,9 +271,11 @@ def test_timm_reads_what_is_saved(tmp_path: Path, golden: Any, changes: dict[str
         model, variables = load_pretrained(
             tmp_path / "a.safetensors", model="resnet18", image_size=64, **changes
         )
-    save_pretrained(model, variables, tmp_path / "saved")
+    names = tuple(f"class {number}" for number in range(model.num_classes))
+    save_pretrained(model, variables, tmp_path / "saved", class_names=names)
     theirs = timm.create_model(f"local-dir:{tmp_path / 'saved'}", pretrained=True).eval()
     assert tuple(theirs.pretrained_cfg["input_size"]) == (model.in_channels, 64, 64)
+    assert tuple(theirs.pretrained_cfg["label_names"] or ()) == names
     images = np.random.default_rng(0).standard_normal((2, 64, 64, model.in_channels), np.float32)
     with torch.no_grad():
         expected = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()

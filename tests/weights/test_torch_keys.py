@@ -156,6 +156,27 @@ def test_every_problem_of_a_state_dict_is_listed_in_one_error(
     }
 
 
+def test_weights_of_another_network_are_an_error_of_a_few_lines(
+    state_dict: dict[str, np.ndarray],
+) -> None:
+    moco = {f"encoder_q.{key}": value for key, value in state_dict.items()}
+    with pytest.raises(InputError) as caught:
+        from_torch(TINY, moco | {"queue": np.zeros(3)})
+    first, *lines = str(caught.value).splitlines()
+    assert first.startswith("the state dict does not fit the model (63 problems):")
+    assert len(lines) == 3
+    assert re.search(r"missing \(30\): \S+; \S+; \S+; \.\.\.", lines[0])
+    assert re.search(r"unexpected \(33\): encoder_q\.\S+; \S+; \S+; \.\.\.", lines[1])
+    assert "found: 38 under encoder_q, 1 under queue. Name the" in lines[2]
+    assert "--key" in lines[2]
+
+
+@pytest.mark.parametrize("prefix", ["net.", "backbone.", "encoder_q.", "module.model.trunk."])
+def test_a_foreign_prefix_is_stripped(prefix: str, state_dict: dict[str, np.ndarray]) -> None:
+    wrapped = {prefix + key: value for key, value in state_dict.items()}
+    assert same(from_torch(TINY, wrapped), from_torch(TINY, state_dict))
+
+
 def test_a_kernel_in_the_axes_of_flax_is_an_error(state_dict: dict[str, np.ndarray]) -> None:
     state_dict["conv1.weight"] = state_dict["conv1.weight"].transpose(2, 3, 1, 0)
     with pytest.raises(InputError, match=re.escape("found (7, 7, 3, 4), expected (4, 3, 7, 7)")):

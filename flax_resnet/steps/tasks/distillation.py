@@ -25,6 +25,8 @@ class DistillConfig:
     classes are matched with those of the data by name, and can be more."""
     model: str | None = None
     """The teacher's architecture, for a file that does not name it."""
+    key: str | None = None
+    """The part of a file of the teacher's weights to take, as `load_pretrained(key=...)`."""
     size: str = "test"
     """The size to which the teacher's images are resized: test (at which it is evaluated) | train
     (at which it was trained) | student (as the student sees them; so do teachers of unknown size,
