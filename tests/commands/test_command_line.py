@@ -38,7 +38,7 @@ def test_the_completion_script_is_valid_bash(capsys: pytest.CaptureFixture[str])
     "error, status, told",
     [
         (ZeroDivisionError("by nothing"), 70, "internal error: ZeroDivisionError: by nothing"),
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(), 75, "interrupted: the same command starts again"),
     ],
 )
 def test_an_error_is_reported_without_a_traceback(
