@@ -1,7 +1,7 @@
 """Trained networks from anywhere: runs, files, folders, published names, the hub."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,8 @@ class TrainedNetwork:
 
     origin: Origin
     name: str
-    model: Any
-    variables: dict[str, Any]
+    model: Any = field(repr=False)
+    variables: dict[str, Any] = field(repr=False)
     class_names: tuple[str, ...]
     run: Run | None = None
 
