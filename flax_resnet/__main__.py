@@ -1,11 +1,18 @@
 """Residual networks in JAX, on the command line."""
 
+import sys
+from pathlib import Path
+
+from flax_resnet.interrupts import end_at_once, unwinding
+
+if __name__ == "__main__" or Path(sys.argv[0]).name == "flax-resnet":
+    end_at_once()  # before the imports that take time
+
 import argparse
+import contextlib
 import importlib
 import json
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from types import ModuleType
 
 import shtab
@@ -47,7 +54,7 @@ COMMANDS = {
 }
 _STATUS = """\
 exit status: 0 done, 1 done in part, 2 bad input, 69 another process was lost, 70 internal error,
-75 interrupted and saved, 130 interrupted"""
+75 interrupted: the same command continues or starts again"""
 # Accepted after the command's name as well.
 _EVERYWHERE = {
     "--debug": "show where an error comes from",
@@ -58,8 +65,14 @@ _EVERYWHERE = {
 
 def program() -> int:
     """Run the command line in a process that does nothing else."""
+    end_at_once()
     keep_freed_memory()
-    return main()
+    try:
+        return main()
+    finally:
+        # A signal may end the process before Python does it.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            sys.stdout.flush()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -79,8 +92,9 @@ def main(arguments: list[str] | None = None) -> int:
         setattr(parsed, word.removeprefix("--"), word in words)
     with no_tracebacks(parsed.debug), clear_errors(parsed.debug), short_warnings():
         _require_local(parsed)
-        with silence(parsed.quiet or parsed.json):
-            done: Done = load_command(parsed.command).run(parsed)
+        command = load_command(parsed.command)
+        with silence(parsed.quiet or parsed.json), unwinding():
+            done: Done = command.run(parsed)
         if parsed.json and done.facts is not None:
             print(json.dumps(done.facts, indent=1))
     return done.status

@@ -9,7 +9,7 @@ import pytest
 import flax_resnet
 
 ROOT = Path(flax_resnet.__file__).parent
-BASE = {"allocator", "errors", "files", "version"}
+BASE = {"allocator", "errors", "files", "interrupts", "version"}
 TRAINING = BASE | {"onednn", "models", "weights", "data", "steps", "training"}
 INFERENCE = TRAINING | {"inference"}
 EVERYTHING = INFERENCE | {"finetune", "lab", "export", "report", "serving"}
@@ -17,11 +17,12 @@ MAY_IMPORT = {
     "allocator": set(),
     "errors": set(),
     "files": {"errors"},
+    "interrupts": set(),
     "version": set(),
     "onednn": {"errors"},
     "models": {"errors", "onednn"},
     "weights": {"models", "errors", "files"},
-    "data": {"models", "errors", "files"},
+    "data": {"models", "errors", "files", "interrupts"},
     "steps": {"models", "onednn", "errors"},
     "training": TRAINING,
     "finetune": TRAINING,
@@ -32,7 +33,7 @@ MAY_IMPORT = {
     "report": INFERENCE,
     "serving": INFERENCE,
     "commands": EVERYTHING,
-    "__main__": {"allocator", "commands", "errors", "version"},
+    "__main__": {"allocator", "commands", "errors", "interrupts", "version"},
     "__init__": TRAINING,
 }
 

@@ -66,6 +66,11 @@ def test_dir_lists_public_names_and_subpackages() -> None:
     assert flax_resnet.models.create_model is flax_resnet.create_model
 
 
+def test_dir_lists_nothing_else() -> None:
+    shown = {name for name in dir(flax_resnet) if not name.startswith("__")}
+    assert shown == {*flax_resnet.__all__, "models", "weights"}
+
+
 def test_lazy_names_are_those_of_the_training_package() -> None:
     from flax_resnet.training import loop, runs
 

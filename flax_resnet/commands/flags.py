@@ -12,6 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from flax_resnet.commands.reporting import clear_errors
 from flax_resnet.errors import InputError, expected_names, require_local
+from flax_resnet.interrupts import unwinding
 from flax_resnet.training.parsing import check_overrides
 
 _PACKAGE = Path(__file__).parents[1]
@@ -35,11 +36,13 @@ def recipe_file(path: str) -> str:
 
 
 _CONFIG = ("-config", "--config")
+_HELP = ("--help", "-help", "-?")
 
 
 def config_flag() -> Any:
     """Define `--config` and return its holder, whose `.value` is the config with overrides."""
-    holder = config_flags.DEFINE_config_file("config", help_string="a recipe: its name or file")
+    text = f"a recipe: a file, or one of {', '.join(recipes())}"
+    holder = config_flags.DEFINE_config_file("config", help_string=text)
     flags.mark_flag_as_required("config")
     return holder
 
@@ -52,15 +55,20 @@ def config_name(path: str) -> str:
 
 def run_flags(main: Callable[[list[str]], Any], words: list[str]) -> None:
     """Parse a command line and call `main`, as `absl.app.run` does, with clear errors."""
-    for flag in flags.FLAGS.get_flags_for_module(main.__module__):
+    own = flags.FLAGS.get_flags_for_module(main.__module__)
+    for flag in [flags.FLAGS["config"], *own]:
         # --helpshort lists the flags of the program itself.
         flags.FLAGS.register_key_flag_for_module(words[0], flag)
-    with clear_errors():
+    with clear_errors(), unwinding():
         app.run(main, argv=words, flags_parser=_parse)
 
 
 def _parse(words: list[str]) -> list[str]:
     arguments = parse_recipe(words)
+    if _config_path(arguments) is None and not any(word.startswith(_HELP) for word in words):
+        raise InputError(
+            f"no recipe is given; expected --config and a file, or one of {', '.join(recipes())}"
+        )
     try:
         rest: list[str] = flags.FLAGS(arguments)
     except flags.Error as error:

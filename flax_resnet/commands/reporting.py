@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from rich.progress import Progress, TimeRemainingColumn
 
 from flax_resnet.errors import InputError, printable
+from flax_resnet.interrupts import EXIT_STOPPED, LINE
 
-BAD_INPUT, FAULT, INTERRUPTED = 2, 70, 130
+BAD_INPUT, FAULT = 2, 70
 # Seconds between two lines of progress where there is no terminal for bars.
 _SECONDS_PER_LINE = 10.0
 
@@ -48,7 +49,7 @@ def short_warnings() -> Iterator[None]:
             return usual(message, category, *where)
         return printable(f"warning: {message}", keep="\n") + "\n"
 
-    warnings.formatwarning = short
+    warnings.formatwarning = short  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -72,7 +73,7 @@ def clear_errors(debug: bool = False) -> Iterator[None]:
     except KeyboardInterrupt:
         if debug:
             raise
-        _end(INTERRUPTED, "interrupted")
+        _end(EXIT_STOPPED, LINE)
     except BrokenPipeError:
         # The reader, such as `head`, has closed the pipe. Python would complain on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

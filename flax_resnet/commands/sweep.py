@@ -18,13 +18,13 @@ from flax_resnet.commands.flags import config_name, load_recipe, recipe_file
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError, printable, require_known, split_assignment
 from flax_resnet.files import replace_text
+from flax_resnet.interrupts import EXIT_STOPPED
 from flax_resnet.steps.tasks.table import TASKS
 from flax_resnet.training.logging.writers import read_rows
 from flax_resnet.training.parsing import parse
 
 EXAMPLE = "sweep digits --grid lr=0.1,0.2 --seeds 3 --config.epochs=5"
 _SHORT = {"lr": "schedule.learning_rate"}
-_INTERRUPTED = (75, 130)
 
 Settings = dict[str, str]
 
@@ -122,8 +122,13 @@ def _train(
     changes = [f"--config.{key}={value}" for key, value in (settings | {"seed": str(seed)}).items()]
     command = [sys.executable, "-m", "flax_resnet", "train", "--config", recipe]
     command += [*flags, *changes, "--workdir", str(out / name), "--noreport"]
-    status = subprocess.run(command, check=False).returncode
-    if status in _INTERRUPTED:
+    process = subprocess.Popen(command)
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.terminate()  # It saves; a terminal has told it as well.
+        status = process.wait()
+    if status == EXIT_STOPPED:
         raise SystemExit(status)
     if status:
         return None

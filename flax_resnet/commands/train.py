@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,30 @@ from flax_resnet.training.logging.writers import read_rows
 from flax_resnet.training.loop import train
 
 EXAMPLE = "train --config digits --config.epochs=5 --workdir runs/short"
-_FLAGS = """\
-flags: --config FILE or NAME, --config.KEY=VALUE, --workdir FOLDER; all of them: --helpshort
-recipes: """
+# The flags besides --config, with what their help says.
+_FLAGS = {
+    "workdir": "folder of the run; default: runs/RECIPE",
+    "epochs": "short for --config.epochs; a larger number continues a finished run",
+    "stop_after": "stop and save after this step",
+    "allow_config_change": "continue a run although its settings differ",
+    "report": "write report.html at the end; --noreport writes none",
+    "coordinator": "host:port of the first of several processes; off: a single process",
+    "process_id": "index of this process, from 0",
+    "process_count": "number of processes that train together",
+    "patience": "seconds without a sign of life after which another process counts as lost",
+}
+_HELP = """\
+flags:
+  --config              a recipe: its file, or one of the names below
+  --config.KEY=VALUE    change a setting of the recipe, such as --config.model.name=resnet18
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare nothing: all words are flags of train.py."""
-    parser.epilog = f"{parser.epilog}\n\n{_FLAGS}{', '.join(recipes())}"
+    rows = "".join(f"  --{name:20}{text}\n" for name, text in _FLAGS.items())
+    names = textwrap.fill(f"recipes: {', '.join(recipes())}", 80, break_on_hyphens=False)
+    parser.epilog = f"{parser.epilog}\n\n{_HELP}{rows}\n{names}"
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.set_defaults(flags=[])
 
@@ -44,27 +61,15 @@ def run(args: argparse.Namespace) -> Done:
 def main(words: list[str]) -> None:
     """Train with the flags after the program's name, then raise `SystemExit`."""
     config = config_flag()
-    flags.DEFINE_string("workdir", None, "folder of the run; default: runs/RECIPE")
-    epochs = flags.DEFINE_float(
-        "epochs", None, "short for --config.epochs; a larger number continues a finished run"
-    )
-    stop_after = flags.DEFINE_integer("stop_after", None, "stop and save after this step")
-    allow = flags.DEFINE_bool(
-        "allow_config_change", False, "continue a run although its settings differ"
-    )
-    coordinator = flags.DEFINE_string(
-        "coordinator", None, "host:port of the first of several processes; off: a single process"
-    )
-    process_id = flags.DEFINE_integer("process_id", None, "index of this process, from 0")
-    process_count = flags.DEFINE_integer(
-        "process_count", None, "number of processes that train together"
-    )
-    report = flags.DEFINE_bool("report", True, "write report.html at the end")
-    patience = flags.DEFINE_integer(
-        "patience",
-        PATIENCE,
-        "seconds without a sign of life after which another process counts as lost",
-    )
+    flags.DEFINE_string("workdir", None, _FLAGS["workdir"])
+    epochs = flags.DEFINE_float("epochs", None, _FLAGS["epochs"])
+    stop_after = flags.DEFINE_integer("stop_after", None, _FLAGS["stop_after"])
+    allow = flags.DEFINE_bool("allow_config_change", False, _FLAGS["allow_config_change"])
+    coordinator = flags.DEFINE_string("coordinator", None, _FLAGS["coordinator"])
+    process_id = flags.DEFINE_integer("process_id", None, _FLAGS["process_id"])
+    process_count = flags.DEFINE_integer("process_count", None, _FLAGS["process_count"])
+    report = flags.DEFINE_bool("report", True, _FLAGS["report"])
+    patience = flags.DEFINE_integer("patience", PATIENCE, _FLAGS["patience"])
 
     def run(arguments: list[str]) -> None:
         del arguments

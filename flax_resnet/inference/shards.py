@@ -6,13 +6,14 @@ A file is written whole or not at all: after an interruption, the same call writ
 import hashlib
 import itertools
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from flax_resnet.data.batches.processes import worker_context
+from flax_resnet.data.batches.workers import start_worker
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text, writable
 from flax_resnet.inference.predictor import Predictor, open_predictor
@@ -107,10 +108,8 @@ def _written(job: Job, shards: list[Shard], processes: int) -> Iterator[Path]:
         _open(job)
         yield from map(_write, shards)
         return
-    # A forked process would inherit the threads and locks of jax in a broken state.
-    context = multiprocessing.get_context("spawn")
     workers = min(processes, len(shards))
-    with ProcessPoolExecutor(workers, context, initializer=_open, initargs=(job,)) as pool:
+    with ProcessPoolExecutor(workers, worker_context(), _start, (job, workers)) as pool:
         try:
             yield from pool.map(_write, shards)
         except BaseException:
@@ -120,6 +119,11 @@ def _written(job: Job, shards: list[Shard], processes: int) -> Iterator[Path]:
 
 # Each process opens the network once for all its shards.
 _OPENED: list[tuple[Job, Predictor]] = []
+
+
+def _start(job: Job, count: int) -> None:
+    start_worker(0, count)
+    _open(job)
 
 
 def _open(job: Job) -> None:

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from flax_resnet.errors import InputError, require_local
+from flax_resnet.interrupts import EXIT_STOPPED
 from flax_resnet.onednn.choice import cpu_kernels
 from flax_resnet.steps.averages import fitting_average
 from flax_resnet.steps.state import TrainState, init_state
@@ -19,7 +20,6 @@ from flax_resnet.training.checkpoints import store
 from flax_resnet.training.checkpoints.restoring import Restored, restore_state
 from flax_resnet.training.classes import check_same_classes
 from flax_resnet.training.cluster.agreement import (
-    EXIT_STOPPED,
     Stopped,
     all_say,
     meet,
@@ -207,6 +207,8 @@ def _steps(
     step, metrics = start, dict[str, float]()
     try:
         for batch in batches:
+            if step == start and request.asked:
+                break  # The newest checkpoint holds everything.
             if step == 0:
                 session.show_images(batch)
             state, device_metrics = step_fn(state, request.put_batch(batch, setup.mesh))

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,8 @@ class TrainedNetwork:
 
     origin: Origin
     name: str
-    model: Any
-    variables: dict[str, Any]
+    model: Any = field(repr=False)
+    variables: dict[str, Any] = field(repr=False)
     class_names: tuple[str, ...]
     run: Run | None = None
 

@@ -64,6 +64,15 @@ class Run:
     workdir: Path
     average: str | None = None
 
+    def __repr__(self) -> str:
+        """Return a line: the network, the step, the folder, and the ranked metric."""
+        average = "" if self.average is None else f" ({self.average})"
+        metric = TASKS[self.config.task].ranked_by
+        found = f", {metric}={self.metrics[metric]:.4f}" if metric in self.metrics else ""
+        classes = f"{len(self.class_names)} classes"
+        where = f"step {self.step}{average} of {str(self.workdir)!r}"
+        return f"Run({self.config.model.name}, {classes}, {where}{found})"
+
 
 def restore(
     workdir: str | os.PathLike[str],
@@ -157,7 +166,7 @@ def _checkpoints_of(workdir: Path) -> ocp.CheckpointManager:
 
 
 def evaluate_run(
-    run: Run,
+    run: Run | str | os.PathLike[str],
     data: DataConfig | None = None,
     split: str | None = None,
     mesh: Mesh | None = None,
@@ -170,11 +179,14 @@ def evaluate_run(
     `dice/CLASS` and `iou/CLASS` for segmentation.
 
     Args:
+      run: what `restore` returns, or the folder of a run, whose best checkpoint is evaluated.
       data: where the images come from; None takes the run's own data. Its classes are matched with
         the run's by name, and can be some of them.
       split: None takes the run's test split, or its evaluation split if it has none.
       request: a request to stop ends the evaluation early and returns no metrics.
     """
+    if not isinstance(run, Run):
+        run = restore(run, mesh=mesh)
     data = data or run.config.data
     return evaluate_model(
         run.model,

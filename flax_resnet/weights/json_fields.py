@@ -50,8 +50,8 @@ class Fields:
     def labels(self, name: str, highest: int) -> dict[int, str]:
         """Return texts by their number, from a list or an object; {} if it is missing."""
         found = self.values.get(name, [])
-        items = found.items() if isinstance(found, dict) else ()
-        items = enumerate(found) if isinstance(found, list) else items
+        numbered = dict(enumerate(found)) if isinstance(found, list) else found
+        items = numbered.items() if isinstance(numbered, dict) else ()
         labels = {int(key): text for key, text in items if _is_label(key, text, highest)}
         valid = isinstance(found, list | dict) and len(labels) == len(found)
         self._checked(name, found, valid, "a list of strings, or an object of them by number")

@@ -14,6 +14,8 @@ import pytest
 from flax_resnet.__main__ import COMMANDS, load_command, main, make_parser
 from flax_resnet.commands import models
 from flax_resnet.commands.reporting import short_warnings
+from flax_resnet.errors import InputError
+from tests.hostile.settings import parse_words
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -25,6 +27,25 @@ def test_help_shows_an_example_that_parses(
     printed = " ".join(capsys.readouterr().out.split())
     assert re.search(rf"example: (flax-resnet|python -m flax_resnet) {command}\b", printed)
     make_parser([command]).parse_known_args(shlex.split(load_command(command).EXAMPLE))
+
+
+def test_the_help_of_train_lists_recipes_and_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--help"])
+    printed = capsys.readouterr().out
+    for text in (
+        "--config.KEY=VALUE",
+        "--workdir ",
+        "--epochs ",
+        "--stop_after ",
+        "rsb_a1, rsb_a2",
+    ):
+        assert text in printed
+
+
+def test_training_without_a_recipe_names_the_recipes() -> None:
+    with pytest.raises(InputError, match=r"no recipe is given; .* one of bag_of_tricks, .*digits"):
+        parse_words([])
 
 
 def test_the_completion_script_is_valid_bash(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +61,7 @@ def test_the_completion_script_is_valid_bash(capsys: pytest.CaptureFixture[str])
     "error, status, told",
     [
         (ZeroDivisionError("by nothing"), 70, "internal error: ZeroDivisionError: by nothing"),
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(), 75, "interrupted: the same command starts again"),
     ],
 )
 def test_an_error_is_reported_without_a_traceback(

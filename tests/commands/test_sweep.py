@@ -2,8 +2,11 @@
 
 import csv
 import json
+import signal
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -27,19 +30,19 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Replace training with a top-1 equal to the learning rate; return the commands run."""
     called: list[list[str]] = []
 
-    def call(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+    def call(command: list[str]) -> Any:
         called.append(command)
         settings = dict(word.split("=", 1) for word in command if word.startswith("--config."))
         if settings.get("--config.data.batch_size") == "-3":
-            return subprocess.CompletedProcess(command, 2)
+            return SimpleNamespace(wait=lambda: 2)
         workdir = Path(command[command.index("--workdir") + 1])
         workdir.mkdir()
         top1 = float(settings.get("--config.schedule.learning_rate", 0))
         row = {"kind": "eval", "step": 1, "top1": top1}
         (workdir / "metrics.jsonl").write_text(json.dumps(row) + "\n")
-        return subprocess.CompletedProcess(command, 0)
+        return SimpleNamespace(wait=lambda: 0)
 
-    monkeypatch.setattr(subprocess, "run", call)
+    monkeypatch.setattr(subprocess, "Popen", call)
     return called
 
 
@@ -82,6 +85,23 @@ def test_every_combination_and_seed_is_a_run_and_none_is_trained_twice(
     assert main([*words, "--json"]) == 0
     (best,) = json.loads(capfd.readouterr().out)["best"]
     assert len(best["figures"]) == 2
+
+
+def test_an_interrupted_sweep_lets_its_run_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def wait() -> int:
+        if not told:
+            signal.raise_signal(signal.SIGINT)
+        return 75
+
+    run = SimpleNamespace(wait=wait, terminate=lambda: told.append("terminate"))
+    monkeypatch.setattr(subprocess, "Popen", lambda command: run)
+    with pytest.raises(SystemExit, match="75"):
+        main(["sweep", "digits", "--out", str(tmp_path), *QUICK])
+    assert told == ["terminate"]
 
 
 def test_a_run_that_fails_is_counted_and_the_others_continue(

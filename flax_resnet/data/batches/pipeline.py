@@ -14,6 +14,7 @@ from grain.multiprocessing import SharedMemoryArray
 
 from flax_resnet.data.batches.loading import Batch, EvalLoader, TrainLoader, at_largest
 from flax_resnet.data.batches.mask_loading import eval_loader, train_loader
+from flax_resnet.data.batches.processes import protect_workers
 from flax_resnet.data.batches.shared_memory import BlockReader, BlockWriter, has_memory_files
 from flax_resnet.data.batches.workers import (
     available_cores,
@@ -138,6 +139,7 @@ def _prefetched(loader: TrainLoader | EvalLoader, numbers: range) -> grain.Datas
     else:
         check_memory(config, workers, memory, row_bytes)
         mark_flags_as_parsed()
+        protect_workers()
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
         made, own = (BlockWriter(loader), BlockReader()) if reuses_blocks else (loader, _own)

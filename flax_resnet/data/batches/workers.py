@@ -13,6 +13,7 @@ from absl import flags
 
 from flax_resnet.data.config import DataConfig
 from flax_resnet.errors import InputError
+from flax_resnet.interrupts import SIGNALS
 
 SHARED_MEMORY = Path("/dev/shm")
 _FEW_CORES = 4
@@ -55,7 +56,7 @@ def start_worker(index: int, count: int) -> None:
     del index, count
     # Ctrl-C reaches every process of a terminal, and a scheduler may send SIGTERM to all of a job;
     # only the main process reacts.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     single_threaded_opencv()

@@ -5,8 +5,6 @@ serialized tf.train.Example messages, features.json and dataset_info.json.
 """
 
 import json
-import multiprocessing
-import signal
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -18,6 +16,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from flax_resnet.data.batches.processes import worker_context
+from flax_resnet.data.batches.workers import start_worker
 from flax_resnet.data.images.decode import DecodeError, decode_image, is_rgb_or_grey_jpeg
 from flax_resnet.data.images.transforms import resize
 from flax_resnet.data.positions import permutation
@@ -166,15 +166,9 @@ def _written(shards: list[_Shard], workers: int) -> Iterator[_Shard]:
             write_shard(shard)
             yield shard
         return
-    context = multiprocessing.get_context("spawn")
     count = min(workers, len(missing))
-    with ProcessPoolExecutor(count, context, _start_worker) as pool:
+    with ProcessPoolExecutor(count, worker_context(), start_worker, (0, count)) as pool:
         yield from _completed(pool, missing)
-
-
-def _start_worker() -> None:
-    # Ctrl-C reaches every process of a terminal; workers finish their shards.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _completed(pool: Executor, shards: list[_Shard]) -> Iterator[_Shard]:

@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class TfdsSource:
     """Serialized examples, from which the image and the label are read."""
 
     name: str
-    records: Sequence[bytes]
+    records: Sequence[bytes] = field(repr=False)
     """tf.train.Example messages: a list, or an open ArrayRecord data source."""
     image_key: str
     label_key: str

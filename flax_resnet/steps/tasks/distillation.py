@@ -1,7 +1,7 @@
 """Knowledge distillation: learning from the logits of a teacher network."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
@@ -64,7 +64,7 @@ class Teacher:
     """
 
     model: nn.Module
-    variables: Any
+    variables: Any = field(repr=False)
     mean: tuple[float, ...]
     std: tuple[float, ...]
     image_size: int | None = None

@@ -12,6 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from flax_resnet.interrupts import SIGNALS
 from flax_resnet.steps.mesh import device_rows, put_batch
 
 # Length of the text that is sent: a list of differing settings can be long.
@@ -39,10 +40,6 @@ def all_say(yes: bool) -> bool:
 def meet(name: str) -> None:
     """Wait until every process has called this."""
     multihost_utils.sync_global_devices(name)
-
-
-# EX_TEMPFAIL of sysexits.h: nothing is wrong, try again later.
-EXIT_STOPPED = 75
 
 
 class Stopped(SystemExit):
@@ -86,7 +83,7 @@ def stop_requests() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.signal = signals.Signals(number)
 
-    before = {number: signals.signal(number, note) for number in (signals.SIGINT, signals.SIGTERM)}
+    before = {number: signals.signal(number, note) for number in SIGNALS}
     try:
         yield request
     finally:

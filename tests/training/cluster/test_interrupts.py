@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from flax_resnet import restore, train
 from flax_resnet.training.cluster.agreement import Stopped, stop_requests
 from flax_resnet.training.logging.display import Display
+from flax_resnet.training.session import Session
 
 Meshes = Callable[[int], Mesh]
 Configs = Callable[..., Any]
@@ -61,6 +62,16 @@ def test_a_stop_interrupts_an_evaluation_and_the_next_start_repeats_it(
     assert restore(tmp_path / "cut", 6, devices(1)).metrics["count"] == 256
     best, expected = (restore(tmp_path / name, "best", devices(1)) for name in ("cut", "whole"))
     assert (best.step, best.metrics) == (expected.step, expected.metrics)
+
+
+def test_a_signal_before_the_first_step_stops_at_once(
+    tiny_config: Configs, devices: Meshes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "greet", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(Session, "show_images", lambda *_: pytest.fail("a step begins"))
+    with pytest.raises(Stopped, match="75"):
+        train(tiny_config(), tmp_path, mesh=devices(1))
+    assert rows(tmp_path, "train") == []
 
 
 def test_a_second_ctrl_c_interrupts_the_step() -> None:
