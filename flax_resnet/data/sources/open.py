@@ -30,7 +30,8 @@ class DecodedSource:
         self._source, self._channels = source, channels
         self._examples: dict[int, Example] = {}
         self.name, self.num_classes = source.name, source.num_classes
-        self.class_names, self.describe = source.class_names, source.describe
+        self.class_names = source.class_names
+        self.describe, self.place = source.describe, source.place
 
     def __len__(self) -> int:
         """Return the number of examples."""

@@ -48,6 +48,10 @@ class Source(Protocol):
         """Return the origin of an example: a file, or "record 17 of tfds:mnist train"."""
         ...
 
+    def place(self, index: int) -> str:
+        """Return where an example is in the data: "cat/17.jpg", or "record 17"."""
+        ...
+
 
 _SLICES = "https://www.tensorflow.org/datasets/splits"
 

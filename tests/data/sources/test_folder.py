@@ -59,6 +59,14 @@ def test_an_example_is_described_by_its_file(folder):
     assert str(folder / "train" / "bee" / "1.PNG") in described
 
 
+def test_the_place_of_an_example_is_its_path_in_the_split(folder, monkeypatch):
+    for source in (opened(folder), opened(folder / "train")):
+        assert "bee/1.PNG" in {source.place(index) for index in range(len(source))}
+    monkeypatch.chdir(folder)
+    source = opened(".", "train+val")
+    assert "train/bee/1.PNG" in {source.place(index) for index in range(len(source))}
+
+
 def test_other_files_are_ignored(folder):
     (folder / "train" / "README.md").touch()
     (folder / "train" / "ant" / "notes.txt").touch()
