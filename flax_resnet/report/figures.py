@@ -15,6 +15,8 @@ from flax_resnet.training.runs import Run
 
 # With more classes a matrix shows those with the most errors, and the others together.
 MATRIX = 100
+# How many times as many images the largest class has as the smallest before accuracy misleads.
+_UNEVEN = 1.5
 
 
 class Figure(NamedTuple):
@@ -71,8 +73,8 @@ def classification_figures(run: Run, predictions: SplitPredictions) -> list[Figu
     if tested and "top1" in best:
         note = "of the images that chose the checkpoint"
         figures.append(Figure("Validation accuracy", percent(best["top1"]), note))
-    sizes = confusion.sum(1)
-    if len(set(sizes[sizes > 0].tolist())) > 1:
+    sizes = [size for size in confusion.sum(1).tolist() if size]
+    if sizes and max(sizes) > _UNEVEN * min(sizes):
         mean = float(np.mean([recall for recall in _recalls(confusion) if math.isfinite(recall)]))
         figures.append(Figure("Mean recall", percent(mean), "every class counts alike"))
     if len(confusion) > TOP_K:

@@ -188,9 +188,10 @@ def _settings(subjects: list[Subject]) -> list[tuple[str, list[str], bool]]:
     flat = [_flat(subject.run.config) for subject in subjects]
     defaults = _flat(TrainConfig())
     rows = []
-    for key in flat[0]:
-        values = [each[key] for each in flat]
-        marked = len(set(values)) > 1 if len(flat) > 1 else values[0] != defaults[key]
+    # A network's arguments are settings only of the runs that set them.
+    for key in dict.fromkeys(key for each in flat for key in each):
+        values = [each.get(key, "-") for each in flat]
+        marked = len(set(values)) > 1 if len(flat) > 1 else values[0] != defaults.get(key)
         rows.append((key, values, marked))
     return sorted(rows, key=lambda row: not row[2])
 

@@ -149,6 +149,18 @@ def test_data_are_called_by_their_own_name(tiny_run: Path, source: str, name: st
     )
 
 
+def test_arguments_of_a_network_are_settings(tiny_run: Path) -> None:
+    run = restore(tiny_run)
+    model = dataclasses.replace(run.config.model, arguments={"zero_init_last": True})
+    other = dataclasses.replace(run, config=dataclasses.replace(run.config, model=model))
+    plain, changed = (
+        page.Subject("x", "", each, [], [], [], None, [], "") for each in (run, other)
+    )
+    key = "model.zero_init_last"
+    assert (key, ["True"], True) in page._settings([changed])
+    assert (key, ["-", "True"], True) in page._settings([plain, changed])
+
+
 def rewrite(workdir: Path, lines: list[str]) -> None:
     (workdir / "metrics.jsonl").write_text("\n".join(lines))
 
