@@ -30,7 +30,8 @@ MAY_IMPORT = {
     # Grad-CAM, which serving needs as well, is part of inference.
     "lab": INFERENCE,
     "export": INFERENCE,
-    "report": INFERENCE,
+    # The name of the images that a run was started with is part of fine-tuning.
+    "report": INFERENCE | {"finetune"},
     "serving": INFERENCE,
     "commands": EVERYTHING,
     "__main__": {"allocator", "commands", "errors", "interrupts", "version"},

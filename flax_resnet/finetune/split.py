@@ -82,6 +82,15 @@ def settle_split(
     return rows, reasons
 
 
+def photos_name(workdir: Path) -> str | None:
+    """Return the name of the folder of images that a run was started with; None: of no such run."""
+    try:
+        photos = json.loads((workdir / CHOICES).read_text())["photos"]
+        return Path(os.path.realpath(workdir), photos).resolve().name
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _earlier_choices(
     workdir: Path, home: Path, choices: dict[str, Any]
 ) -> Mapping[str, Any] | None:

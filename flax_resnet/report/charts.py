@@ -17,17 +17,26 @@ COLORS = 7
 
 Points = list[tuple[float, float]]
 
-# Title, and the kind and name of each of its lines in `metrics.jsonl`.
-_CHARTS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
-    ("loss", (("train", "loss"), ("eval", "loss"), ("eval", "ema_loss"), ("eval", "swa_loss"))),
-    (
-        "accuracy",
-        (("train", "accuracy"), ("eval", "top1"), ("eval", "ema_top1"), ("eval", "swa_top1")),
-    ),
-    ("Dice", (("eval", "dice"), ("eval", "ema_dice"), ("eval", "swa_dice"))),
-    ("learning rate", (("train", "learning_rate"),)),
-    ("images per second", (("train", "images_per_second"),)),
-    ("gradient norm", (("train", "gradient_norm"),)),
+Kinds = tuple[tuple[str, str, str], ...]
+
+
+def _evaluated(key: str) -> Kinds:
+    """Return a metric of the evaluations, and of averages, with their labels."""
+    return (
+        ("eval", key, "validation"),
+        ("eval", f"ema_{key}", "validation, EMA"),
+        ("eval", f"swa_{key}", "validation, SWA"),
+    )
+
+
+# Title, and the kind and key in `metrics.jsonl`, and the label, of each of its lines.
+_CHARTS: tuple[tuple[str, Kinds], ...] = (
+    ("loss", (("train", "loss", "training"), *_evaluated("loss"))),
+    ("accuracy", (("train", "accuracy", "training"), *_evaluated("top1"))),
+    ("Dice", _evaluated("dice")),
+    ("learning rate", (("train", "learning_rate", "training"),)),
+    ("gradient norm", (("train", "gradient_norm", "training"),)),
+    ("images per second", (("train", "images_per_second", "training"),)),
 )
 
 
@@ -67,10 +76,10 @@ def charts(runs: Sequence[tuple[str, list[Row]]], best: int | None = None) -> li
     for title, kinds in _CHARTS:
         curves = []
         for at, (name, rows) in enumerate(runs):
-            for which, (kind, key) in enumerate(kinds):
+            for which, (kind, key, what) in enumerate(kinds):
                 points = _points(rows, kind, key)
                 if any(math.isfinite(value) for _, value in points):
-                    label = f"{name}: {kind} {key}" if several else f"{kind} {key}"
+                    label = f"{name}: {what}" if several else what
                     curves.append((label, at if several else which, kind == "train", points))
         if curves:
             found.append(_chart(title, curves, best))

@@ -1,9 +1,12 @@
 """Render the report page of one or several runs from a template."""
 
 import base64
+import datetime
 import importlib.metadata
 import io
+import json
 import platform
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,38 +18,51 @@ from flax.traverse_util import flatten_dict
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from flax_resnet.errors import printable
+from flax_resnet.data import Source, open_source
+from flax_resnet.errors import InputError, printable
 from flax_resnet.files import replace_text, writable
+from flax_resnet.finetune.split import photos_name
 from flax_resnet.inference.confusion import worst_mistakes
 from flax_resnet.report.charts import COLORS, HEIGHT, WIDTH, charts
+from flax_resnet.report.figures import (
+    ClassFigures,
+    Figure,
+    classification_figures,
+    matrix,
+    percent,
+    recognized_classes,
+    reported_metrics,
+    run_figures,
+    segmentation_figures,
+    segmented_classes,
+)
+from flax_resnet.report.neighbors import Neighbor, nearest_images
 from flax_resnet.report.predictions import SplitPredictions, predict_split
-from flax_resnet.steps.tasks.table import TASKS
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.logging.writers import Row, read_rows
-from flax_resnet.training.runs import Run, restore
+from flax_resnet.training.runs import Run, evaluate_run, restore
 from flax_resnet.version import VERSION
 
 NAME = "report.html"
-# With more classes the page lists the most frequent confusions instead of the matrix.
-_MATRIX = 20
+# The folders of an absolute path, which may follow the kind of a source.
+_FOLDERS = re.compile(r"(?<![^:])/(?:[^/]+/)+(?=[^/]+$)")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-class ClassRow(NamedTuple):
-    """The accuracy of a class."""
-
-    name: str
-    correct: int
-    images: int
 
 
 class Subject(NamedTuple):
     """A run as the page shows it."""
 
     name: str
+    data: str
+    """What its data are called."""
     run: Run
     rows: list[Row]
+    figures: list[Figure]
+    classes: list[ClassFigures]
     predictions: SplitPredictions | None
+    """None where pixels are classified."""
+    neighbors: list[list[Neighbor]]
+    """The training images that are nearest to each of the most confident mistakes."""
     command: str
 
 
@@ -62,20 +78,66 @@ def write_report(
     Raises:
       InputError: a folder is not a run, or the page cannot be written.
     """
-    subjects = [_subject(workdir, command) for workdir in workdirs]
+    names = distinct_names(workdirs)
+    subjects = [_subject(*each, command) for each in zip(workdirs, names, strict=True)]
     path = out or workdirs[0] / NAME
     with writable(path):
         replace_text(path, _page(subjects))
     return path
 
 
-def _subject(workdir: Path, command: str | None) -> Subject:
+def distinct_names(workdirs: Sequence[Path]) -> list[str]:
+    """Return the names of folders, with as many of the folders above as tell them apart."""
+    paths = [path.expanduser().resolve() for path in workdirs]
+    count = 1
+    while len({path.parts[-count:] for path in paths}) < len(set(paths)):
+        count += 1
+    return [printable(Path(*path.parts[-count:])) for path in paths]
+
+
+def _subject(workdir: Path, name: str, command: str | None) -> Subject:
     run = restore(workdir)
-    predictions = predict_split(run) if run.config.task == "classification" else None
-    where = str(workdir)
-    resume = f"flax_resnet.train(flax_resnet.restore({where!r}).config, {where!r})"
-    command = command or f"python -c {shlex.quote(f'import flax_resnet; {resume}')}"
-    return Subject(printable(workdir), run, read_rows(workdir), predictions, printable(command))
+    # Where the run is on this machine is nobody's business; its name is enough beside it.
+    where = json.dumps(workdir.resolve().name, ensure_ascii=False)
+    resume = f"flax_resnet.train(flax_resnet.restore({where}).config, {where})"
+    command = command or (
+        f"python -c {shlex.quote(f'import flax_resnet; {resume}')}  # in the folder above the run"
+    )
+    rows, train = read_rows(workdir), _training_images(run)
+    predictions, neighbors = None, []
+    if run.config.task == "classification":
+        predictions = predict_split(run)
+        figures = classification_figures(run, predictions)
+        classes = recognized_classes(predictions.confusion, class_names(run))
+        if train is not None:
+            images = [mistake.pixels for mistake in predictions.mistakes]
+            neighbors = nearest_images(run, train, images)
+    else:
+        tested = run.config.data.test_split is not None
+        metrics = evaluate_run(run) if tested else reported_metrics(run)
+        figures, classes = segmentation_figures(run, metrics), segmented_classes(metrics)
+    figures += run_figures(run, rows, None if train is None else len(train))
+    data, command = data_name(run), printable(command)
+    return Subject(name, data, run, rows, figures, classes, predictions, neighbors, command)
+
+
+def _training_images(run: Run) -> Source | None:
+    """Return the source of the training images; None if it is gone, which a report survives."""
+    try:
+        return open_source(run.config.data, run.config.data.train_split)
+    except (InputError, OSError):
+        return None
+
+
+def data_name(run: Run) -> str:
+    """Return what a run's data are called: a data set, or the folder or file that has them."""
+    kind, _, rest = run.config.data.source.partition(":")
+    if kind == "tfds":
+        return rest
+    name = photos_name(run.workdir) if kind == "csv" else None
+    if kind in ("csv", "folder", "masks"):
+        name = name or Path(rest).expanduser().resolve().name
+    return printable(name or kind)
 
 
 def _page(subjects: list[Subject]) -> str:
@@ -86,7 +148,6 @@ def _page(subjects: list[Subject]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    percent = "{:.1%}".format
     environment.filters |= {"data_uri": _data_uri, "percent": percent, "class_names": class_names}
     return environment.get_template("page.html.jinja").render(
         subjects=subjects,
@@ -97,59 +158,23 @@ def _page(subjects: list[Subject]) -> str:
         width=WIDTH,
         height=HEIGHT,
         colors=COLORS,
-        metrics=_metrics(subjects),
-        classes={subject.name: _classes(subject) for subject in subjects},
-        worst={
-            subject.name: worst_mistakes(subject.predictions.confusion, 15)
-            for subject in subjects
-            if subject.predictions
-        },
-        matrix=_MATRIX,
+        table=_comparison(subjects),
+        matrix=matrix,
+        worst_mistakes=worst_mistakes,
         settings=_settings(subjects),
         environment=_environment(),
     )
 
 
-def _metrics(subjects: list[Subject]) -> tuple[list[str], list[list[str]]]:
-    """Return the titles, and for each run a row of the metrics of its reported checkpoint."""
-    tasks = [TASKS[subject.run.config.task] for subject in subjects]
-    titles = list(dict.fromkeys(title for task in tasks for title in task.columns))
-    table = []
-    for subject, task in zip(subjects, tasks, strict=True):
-        run, cells = subject.run, []
-        own = "" if run.average is None else f"{run.average}_"
-        for title in titles:
-            form = task.columns.get(title, "")
-            try:
-                values = {key.removeprefix(own): value for key, value in run.metrics.items()}
-                cells.append(form.format_map(values) or "-")
-            except KeyError:  # The checkpoint was never evaluated.
-                cells.append("-")
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(run.variables["params"]))
-        table.append(
-            [
-                subject.name,
-                run.config.model.name,
-                run.config.data.source,
-                f"{parameters:,}",
-                f"{run.step:,}",
-                *cells,
-            ]
-        )
-    return ["run", "network", "data", "parameters", "step", *titles], table
-
-
-def _classes(subject: Subject) -> list[ClassRow]:
-    """Return the classes that have images, the least accurate first."""
-    if subject.predictions is None:
-        return []
-    confusion = subject.predictions.confusion
+def _comparison(subjects: list[Subject]) -> tuple[list[str], list[list[str]]]:
+    """Return the titles of all figures, and a row of them for each run."""
+    titles = list(dict.fromkeys(each.title for subject in subjects for each in subject.figures))
+    found = [{each.title: each.value for each in subject.figures} for subject in subjects]
     rows = [
-        ClassRow(name, int(confusion[at, at]), int(confusion[at].sum()))
-        for at, name in enumerate(class_names(subject.run))
-        if confusion[at].any()
+        [subject.name, subject.data, *(values.get(title, "-") for title in titles)]
+        for subject, values in zip(subjects, found, strict=True)
     ]
-    return sorted(rows, key=lambda row: row.correct / row.images)
+    return ["Run", "Data", *titles], rows
 
 
 def class_names(run: Run) -> list[str]:
@@ -163,21 +188,23 @@ def _settings(subjects: list[Subject]) -> list[tuple[str, list[str], bool]]:
     flat = [_flat(subject.run.config) for subject in subjects]
     defaults = _flat(TrainConfig())
     rows = []
-    for key in flat[0]:
-        values = [each[key] for each in flat]
-        marked = len(set(values)) > 1 if len(flat) > 1 else values[0] != defaults[key]
+    # A network's arguments are settings only of the runs that set them.
+    for key in dict.fromkeys(key for each in flat for key in each):
+        values = [each.get(key, "-") for each in flat]
+        marked = len(set(values)) > 1 if len(flat) > 1 else values[0] != defaults.get(key)
         rows.append((key, values, marked))
     return sorted(rows, key=lambda row: not row[2])
 
 
 def _flat(config: TrainConfig) -> dict[str, str]:
     values = flatten_dict(config.to_dict(), sep=".")
-    return {key: printable(str(value)) for key, value in values.items()}
+    return {key: printable(_FOLDERS.sub("…/", str(value))) for key, value in values.items()}
 
 
 def _environment() -> dict[str, str]:
     devices = jax.local_devices()
     return {
+        "written": f"{datetime.date.today():%Y-%m-%d}",
         "flax_resnet": VERSION,
         "Python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -186,10 +213,12 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _data_uri(pixels: np.ndarray) -> str:
-    """Return an image as a data URI."""
+def _data_uri(pixels: np.ndarray, side: int | None = None) -> str:
+    """Return an image, made no larger than `side`, as a data URI."""
     file = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    if side is not None:
+        image.thumbnail((side, side))
     kind = "jpeg" if min(image.size) > 64 else "png"
     image.save(file, kind, quality=85)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -54,7 +54,7 @@ def test_long_curves_are_thinned_but_keep_their_end() -> None:
 
 def test_several_runs_share_a_chart_in_different_colors() -> None:
     chart = only(charts([("a", rows(1.0)), ("b", rows(2.0))]))
-    assert [line.name for line in chart.lines] == ["a: train loss", "b: train loss"]
+    assert [line.name for line in chart.lines] == ["a: training", "b: training"]
     assert len({line.color for line in chart.lines}) == 2
 
 

@@ -2,21 +2,24 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
-from flax_resnet import InputError, restore
+from flax_resnet import InputError, evaluate_run, restore, train
 from flax_resnet.__main__ import main
 from flax_resnet.commands.report import report_when_done
 from flax_resnet.report import page
-from flax_resnet.report.page import write_report
+from flax_resnet.report.page import data_name, distinct_names, write_report
 from flax_resnet.training.logging.writers import read_rows
 
-EMPTY = {"meta", "img", "line", "circle", "polyline", "br"}
+EMPTY = {"meta", "img", "line", "circle", "polyline", "br", "input"}
 
 
 class Reader(HTMLParser):
@@ -57,7 +60,7 @@ def test_a_page_shows_its_run_and_loads_nothing_else(tiny_run: Path, tmp_path: P
     assert f"{run.metrics['loss']:.4f}" in found.text
     assert "python train.py --x='<y>'" in found.text
     assert ("tr", {"class": "marked"}) in found.tags  # Some settings are not the defaults.
-    for part in ("eval loss", "Accuracy by class", "mistakes", "model.name", "jaxlib"):
+    for part in ("Validation accuracy", "need attention first", "mistakes", "model.name", "jaxlib"):
         assert part in found.text
     assert {tag for tag, _ in found.tags} & {"script", "link", "iframe", "object"} == set()
     sources = [value for _, own in found.tags for name, value in own.items() if name == "src"]
@@ -84,8 +87,78 @@ def test_a_page_of_two_runs_marks_the_settings_that_differ(tiny_run: Path, tmp_p
     other = tmp_path / "<other>"
     shutil.copytree(tiny_run, other)
     found = read(write_report([tiny_run, other], tmp_path / "page.html"))
-    assert f"{other}: eval loss" in found.text
+    assert "<other>: validation" in found.text
     assert ("tr", {"class": "marked"}) not in found.tags  # Their settings are equal.
+
+
+@pytest.fixture
+def tested_run(tmp_path: Path, tiny_config: Any) -> Path:
+    """Return a run on a folder of images that has a test split."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 4), ("test", 6)):
+        for name, low in (("dark", 0), ("light", 60)):
+            (tmp_path / "photos" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(low, low + 128, (9, 9), np.uint8)
+                cv2.imwrite(str(tmp_path / "photos" / split / name / f"{number}.png"), pixels)
+    splits = dict(data__eval_split="val", data__test_split="test", data__batch_size=16)
+    train(
+        tiny_config(data__source=f"folder:{tmp_path / 'photos'}", steps=1, **splits),
+        tmp_path / "runs" / "mine",
+    )
+    return tmp_path / "runs" / "mine"
+
+
+def test_the_test_result_is_the_headline_and_no_folder_of_the_machine_is_told(
+    tested_run: Path, tmp_path: Path
+) -> None:
+    found = read(write_report([tested_run]))
+    figures = evaluate_run(restore(tested_run))
+    headline = found.text.partition("tiny on photos, 2 classes")[2].split()
+    assert headline[:4] == ["Test", "accuracy", f"{100 * figures['top1']:.1f}", "%"]
+    assert found.text.index("Test accuracy") < found.text.index("Validation accuracy")
+    assert re.search(r"of 12 images; 95 % interval", found.text)
+    places = {own["title"] for _, own in found.tags if own.get("class") == "file"}
+    assert places <= {f"{name}/{number}.png" for name in ("dark", "light") for number in range(6)}
+    assert str(tmp_path) not in (tested_run / "report.html").read_text()
+
+
+def test_runs_are_told_apart_by_as_few_folders_as_needed(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a/x", "b/x", "b/y")]
+    assert distinct_names(paths[1:]) == ["x", "y"]
+    assert distinct_names(paths) == ["a/x", "b/x", "b/y"]
+    assert distinct_names([paths[0], paths[0]]) == ["x", "x"]
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("tfds:imagenette/160px-v2", "imagenette/160px-v2"),
+        ("folder:/data/birds/", "birds"),
+        ("csv:/data/birds/labels.csv", "labels.csv"),
+        ("digits", "digits"),
+        ("synthetic:10", "synthetic"),
+    ],
+)
+def test_data_are_called_by_their_own_name(tiny_run: Path, source: str, name: str) -> None:
+    run = restore(tiny_run)
+    data = dataclasses.replace(run.config.data, source=source)
+    assert (
+        data_name(dataclasses.replace(run, config=dataclasses.replace(run.config, data=data)))
+        == name
+    )
+
+
+def test_arguments_of_a_network_are_settings(tiny_run: Path) -> None:
+    run = restore(tiny_run)
+    model = dataclasses.replace(run.config.model, arguments={"zero_init_last": True})
+    other = dataclasses.replace(run, config=dataclasses.replace(run.config, model=model))
+    plain, changed = (
+        page.Subject("x", "", each, [], [], [], None, [], "") for each in (run, other)
+    )
+    key = "model.zero_init_last"
+    assert (key, ["True"], True) in page._settings([changed])
+    assert (key, ["-", "True"], True) in page._settings([plain, changed])
 
 
 def rewrite(workdir: Path, lines: list[str]) -> None:
@@ -111,7 +184,7 @@ def test_missing_and_broken_metrics_still_give_a_page(
     shutil.copytree(tiny_run, copy)
     rewrite(copy, lines)
     assert len(read_rows(copy)) <= 1
-    assert "Accuracy by class" in read(write_report([copy])).text
+    assert "Confusion matrix" in read(write_report([copy])).text
     assert (copy / "report.html").is_file()
 
 

@@ -97,6 +97,10 @@ class Relabeled:
         """Return the origin of an example."""
         return self.source.describe(index)
 
+    def place(self, index: int) -> str:
+        """Return the place of an example in its data."""
+        return self.source.place(index)
+
 
 def places_of(source: Source) -> tuple[int, ...] | None:
     """Return the new number of each class of a relabeled source; None for other sources."""

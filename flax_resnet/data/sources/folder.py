@@ -1,5 +1,6 @@
 """Images in one folder per class."""
 
+import functools
 import os
 from collections import defaultdict
 from dataclasses import dataclass
@@ -51,6 +52,16 @@ class FolderSource:
     def describe(self, index: int) -> str:
         """Return the path of the file."""
         return printable(f"{self._path(index)} ({self.name})")
+
+    def place(self, index: int) -> str:
+        """Return the path of the file below the folder that has all files of the split."""
+        return printable(os.path.relpath(self._path(index), self._home))
+
+    @functools.cached_property
+    def _home(self) -> str:
+        folders = {bytes(file).rpartition(os.fsencode(os.sep))[0] for file in self.files}
+        paths = [Path(self.root, os.fsdecode(folder)).absolute() for folder in folders]
+        return os.path.commonpath([os.path.normpath(path) for path in paths])
 
     def _path(self, index: int) -> Path:
         return Path(self.root, os.fsdecode(bytes(self.files[index])))

@@ -210,6 +210,10 @@ class MaskSource:
         """Return the path of the image."""
         return printable(f"{self.pairs[index].image} ({self.name})")
 
+    def place(self, index: int) -> str:
+        """Return the name of the image."""
+        return printable(self.pairs[index].image.name)
+
     def classes(self, mask: np.ndarray, path: Path) -> np.ndarray:
         """Return the classes of a mask's values; `path` is for the error."""
         table = np.full(256, -1, np.int16)

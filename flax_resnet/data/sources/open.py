@@ -31,7 +31,7 @@ class DecodedSource:
         self._examples: dict[int, Example] = {}
         self.name, self.num_classes = source.name, source.num_classes
         self.class_names, self.named = source.class_names, source.named
-        self.describe = source.describe
+        self.describe, self.place = source.describe, source.place
         self.several_labels = has_several_labels(source)
 
     def __len__(self) -> int:

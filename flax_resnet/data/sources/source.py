@@ -54,6 +54,10 @@ class Source(Protocol):
         """Return the origin of an example: a file, or "record 17 of tfds:mnist train"."""
         ...
 
+    def place(self, index: int) -> str:
+        """Return where an example is in the data: "cat/17.jpg", or "record 17"."""
+        ...
+
 
 def has_several_labels(source: Source) -> bool:
     """Return whether an example's label is a tuple of classes, as only evaluation takes it."""

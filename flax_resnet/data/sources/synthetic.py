@@ -53,7 +53,11 @@ class SyntheticSource:
 
     def describe(self, index: int) -> str:
         """Return the position of an example in its split."""
-        return f"example {self.positions[index]} of {self.name}"
+        return f"{self.place(index)} of {self.name}"
+
+    def place(self, index: int) -> str:
+        """Return the position of an example in its split."""
+        return f"example {self.positions[index]}"
 
 
 def open_synthetic(config: DataConfig, rest: str, split: str) -> SyntheticSource:

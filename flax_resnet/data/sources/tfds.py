@@ -62,7 +62,11 @@ class TfdsSource:
 
     def describe(self, index: int) -> str:
         """Return the name of the record and its data set."""
-        return f"record {index} of {self.name}"
+        return f"{self.place(index)} of {self.name}"
+
+    def place(self, index: int) -> str:
+        """Return the number of the record."""
+        return f"record {index}"
 
 
 def open_tfds(config: DataConfig, rest: str, split: str) -> TfdsSource:

@@ -64,6 +64,14 @@ def test_an_example_is_described_by_its_file(folder):
     assert str(folder / "train" / "bee" / "1.PNG") in described
 
 
+def test_the_place_of_an_example_is_its_path_in_the_split(folder, monkeypatch):
+    for source in (opened(folder), opened(folder / "train")):
+        assert "bee/1.PNG" in {source.place(index) for index in range(len(source))}
+    monkeypatch.chdir(folder)
+    source = opened(".", "train+val")
+    assert "train/bee/1.PNG" in {source.place(index) for index in range(len(source))}
+
+
 LITTER = (
     "._0.png", ".ipynb_checkpoints/0.png", ".hidden/0.png", "__MACOSX/0.png", "Thumbs.db",
     ".DS_Store", "desktop.ini",
