@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/digits
 
-.PHONY: demo test test-slow test-exhaustive test-lowest lint types bench wheel docs clean
+.PHONY: demo test test-slow test-exhaustive test-programs test-lowest lint types bench wheel docs clean
 
 demo: $(VENV)/installed ## train on real handwritten digits, restore the best, evaluate it
 	@$(BIN)/python train.py --config configs/digits.py --workdir $(RUN)
@@ -18,6 +18,20 @@ test-slow: $(VENV)/installed-dev ## the tests marked slow, a process for each co
 
 test-exhaustive: $(VENV)/installed-dev ## every row of every table
 	@$(BIN)/python -m pytest -m exhaustive $(ARGS)
+
+# On top of .venv: only the compiler is added, 400 MB in some ten seconds. It is not in .venv, where
+# jax would look for GPUs. The TPU's takes minutes for each program.
+.venv-aot/installed: $(VENV)/installed-dev
+	@$(PYTHON) -m venv .venv-aot
+	@.venv-aot/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) --no-deps \
+	  jax-cuda13-plugin jax-cuda13-pjrt
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$(.venv-aot/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	@touch $@
+
+test-programs: .venv-aot/installed ## two of the programs that are compiled for a GPU without one
+	@.venv-aot/bin/python -m pytest -m slow tests/benchmarks/peers/test_aot_programs.py \
+	  -k "limits and (resnet50-folded-1 or cifar_resnet20-train)"
 
 test-lowest: ## the quick tests with the lowest versions that pyproject.toml allows
 	@$(MAKE) --no-print-directory test VENV=$(VENV)-lowest CONSTRAINTS=.ci/lowest.txt
@@ -52,7 +66,7 @@ docs: $(VENV)/installed-dev ## the site of the documents and the reference, in s
 	@$(BIN)/zensical build --clean --strict
 
 clean: ## remove what the targets above made, but no run
-	rm -rf $(VENV) $(VENV)-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info .cache site
+	rm -rf $(VENV) $(VENV)-lowest .venv-aot .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info .cache site
 
 CONSTRAINTS ?= constraints.txt
 

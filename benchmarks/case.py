@@ -31,7 +31,8 @@ class Case:
 
     phase: str
     mode: str
-    """jit or, for inference, folded for JAX; eager, compile or, for inference, frozen for torch."""
+    """jit or, for inference, folded for JAX; eager, compile or, for inference, frozen for torch;
+    linen for the same network written with Flax's own layers."""
     platform: str
     """gpu or cpu; a framework that does not find it raises an error."""
     model: str = "resnet50"
@@ -41,6 +42,8 @@ class Case:
     num_classes: int = 1000
     shallow: bool = False
     """Use one block of 64 channels per stage, only to check that everything runs."""
+    stage_sizes: tuple[int, ...] | None = None
+    """Blocks of each stage, if not those of the network."""
     norm_group: int | None = None
     """Number of images that batch norm normalizes together; None means all."""
     scan_blocks: bool = False
@@ -50,6 +53,10 @@ class Case:
     """Let the C library return freed memory, which programs of both frameworks keep otherwise."""
     remat: bool = False
     """Recompute blocks for the gradient; torch calls it checkpointing."""
+    target: str | None = None
+    """An accelerator to compile for without having it; see `targets`."""
+    devices: int = 1
+    """How many of them share the batch."""
     repeats: int = 8
     repeat_s: float = 1.5
     warm_up_s: float = 3.0

@@ -17,8 +17,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy", "torch", "torchvision", "timm")
-# Plug-ins and libraries that determine speed on a GPU; their names contain the CUDA version.
-_GPU_PACKAGES = ("jax-cuda", "nvidia-cudnn", "nvidia-cublas", "nvidia-cuda-runtime", "triton")
+# Plug-ins and libraries that determine what accelerators run; some have CUDA's version in the name.
+_PLUGINS = ("jax-cuda", "libtpu", "nvidia-cudnn", "nvidia-cublas", "nvidia-cuda-runtime", "triton")
 _VARIABLES = ("XLA_FLAGS", "XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_PREALLOCATE")
 _GPU_FIELDS = ("name", "driver_version", "memory.total", "power.limit", "clocks.max.sm")
 
@@ -54,7 +54,7 @@ def _versions() -> dict[str, str]:
     found = {}
     for distribution in importlib.metadata.distributions():
         name = str(distribution.metadata["Name"] or "").lower()
-        if name in _PACKAGES or name.startswith(_GPU_PACKAGES):
+        if name in _PACKAGES or name.startswith(_PLUGINS):
             found[name] = distribution.version
     return dict(sorted(found.items()))
 

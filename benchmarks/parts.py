@@ -94,6 +94,14 @@ KEEP_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
 }
 
+# What libtpu needs on a machine without a TPU; several processes may load it at once.
+WITHOUT_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+}
+
 
 def _variables(case: Case, folder: Path) -> dict[str, str]:
     """Return the environment of a part; without a cache its compilers start cold."""
@@ -104,6 +112,8 @@ def _variables(case: Case, folder: Path) -> dict[str, str]:
         variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         variables[name] = str(Path(case.cache or folder) / name.lower())
+    if case.target:
+        variables |= WITHOUT_TPU
     if case.platform == "cpu":
         variables["JAX_PLATFORMS"] = "cpu"
         variables["FLAX_RESNET_CPU_KERNELS"] = case.cpu_kernels

@@ -42,7 +42,7 @@ def block(results: Sequence[Result], short: bool = False) -> str:
     ]
     lines = []
     if rows:
-        lines += [_markdown(cells) for cells in (HEADER, ("---",) * len(HEADER), *rows)]
+        lines += [markdown(cells) for cells in (HEADER, ("---",) * len(HEADER), *rows)]
         lines += ["", _versions(results)]
     else:
         lines += ["Not measured yet: `python -m benchmarks.peers.steps train`, then `inference`."]
@@ -50,17 +50,18 @@ def block(results: Sequence[Result], short: bool = False) -> str:
     return "\n".join([*lines, *(["", *more] if more else [])])
 
 
-def page_with(text: str, new: str) -> str:
+def page_with(text: str, new: str, markers: tuple[str, str] = (BEGIN, END)) -> str:
     """Return a page with a new block between its markers.
 
     Raises:
       SystemExit: the page does not have both markers, in this order.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    first, last = markers
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise SystemExit(f"the page has no {BEGIN} ... {END} to write between")
-    return f"{before}{BEGIN}\n{new}\n{END}{after}"
+        raise SystemExit(f"the page has no {first} ... {last} to write between")
+    return f"{before}{first}\n{new}\n{last}{after}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,7 +176,8 @@ def _ratio(ratio: dict[str, Any] | None) -> str:
     return f"{ratio['median']:.2f}{spread}"
 
 
-def _markdown(cells: Sequence[str]) -> str:
+def markdown(cells: Sequence[str]) -> str:
+    """Return a row of a table; cells of dashes end its header."""
     return f"|{'|'.join(cells)}|" if cells[0] == "---" else f"| {' | '.join(cells)} |"
 
 

@@ -16,11 +16,14 @@ from benchmarks import case as cases
 from benchmarks import program
 from benchmarks.case import Case
 from benchmarks.measuring import summarize
+from flax_resnet.models.unet import UNet
+from flax_resnet.models.unet_encoder import EncoderUNet
 from flax_resnet.onednn.choice import for_inference
 from flax_resnet.steps.gradient import normalize
 from flax_resnet.steps.mesh import put_batch
 from flax_resnet.steps.state import init_state
 from flax_resnet.steps.step import StepParts, jit_over, make_train_step
+from flax_resnet.steps.tasks.table import TASKS
 
 
 def run_case(case: Case, began: float) -> dict[str, Any]:
@@ -89,7 +92,31 @@ def train_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance
 
     The batch is split over the mesh.
     """
-    model = make_model(case)
+    step, model, optimizer = make_step(case, mesh)
+    shape = (case.image_size, case.image_size, 3)
+    state = init_state(model, optimizer, 0, shape, mesh)
+    images, labels = cases.inputs(case)
+    batch = put_batch({"image": images, "label": labels}, mesh)
+    return step, (state, batch), lambda arguments, outcome: (outcome[0], arguments[1])
+
+
+def make_step(case: Case, mesh: Mesh) -> tuple[Any, Any, optax.GradientTransformation]:
+    """Return the trainer's step, the case's network and its optimizer."""
+    model, (optimizer, rate) = make_model(case), make_optimizer()
+    loss = TASKS["segmentation" if classifies_pixels(model) else "classification"].loss
+    parts = StepParts(
+        model, optimizer, rate, mean=cases.MEAN, std=cases.STD, loss=loss, max_nonfinite=0
+    )
+    return make_train_step(parts, mesh), model, optimizer
+
+
+def classifies_pixels(model: Any) -> bool:
+    """Return whether a network returns the logits of every pixel."""
+    return isinstance(model, UNet | EncoderUNet)
+
+
+def make_optimizer() -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Return SGD with momentum and weight decay, and its learning rate."""
 
     def rate(step: jax.Array) -> jax.Array:
         return jnp.full_like(step, cases.LEARNING_RATE, jnp.float32)
@@ -99,13 +126,7 @@ def train_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance
         optax.trace(cases.MOMENTUM),
         optax.scale_by_learning_rate(rate),
     )
-    shape = (case.image_size, case.image_size, 3)
-    state = init_state(model, optimizer, 0, shape, mesh)
-    images, labels = cases.inputs(case)
-    batch = put_batch({"image": images, "label": labels}, mesh)
-    parts = StepParts(model, optimizer, rate, mean=cases.MEAN, std=cases.STD, max_nonfinite=0)
-    step = make_train_step(parts, mesh)
-    return step, (state, batch), lambda arguments, outcome: (outcome[0], arguments[1])
+    return optimizer, rate
 
 
 def inference_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Advance]:
@@ -128,11 +149,13 @@ def inference_program(case: Case, mesh: Mesh) -> tuple[Any, tuple[Any, ...], Adv
 
 def make_model(case: Case) -> flax_resnet.models.Network:
     """Return the case's network."""
-    arguments: dict[str, Any] = dict(remat=case.remat)
+    arguments: dict[str, Any] = {}
     if case.shallow:
         arguments |= dict(stage_sizes=(1,) * 4, widths=(64,) * 4)
+    if case.stage_sizes:
+        arguments |= dict(stage_sizes=tuple(case.stage_sizes))
     # Not every network has equal blocks or batch norm, so these are passed only if set.
-    for name in ("scan_blocks", "norm_group"):
+    for name in ("remat", "scan_blocks", "norm_group"):
         if getattr(case, name):
             arguments[name] = getattr(case, name)
     return flax_resnet.create_model(

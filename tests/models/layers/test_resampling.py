@@ -83,6 +83,23 @@ def test_the_gradient_of_max_pool_goes_to_the_first_maximum(
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("platform", "scatters", "pads"), [("tpu", 1, 2), ("cuda", 0, 10), ("cpu", 0, 10)]
+)
+def test_a_program_has_the_gradient_of_max_pool_that_suits_its_platform(
+    platform: str, scatters: int, pads: int
+) -> None:
+    @jax.jit
+    def both(x: jax.Array) -> Any:
+        y, back = jax.vjp(max_pool, x)
+        return y, back(y)
+
+    x = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.bfloat16)
+    text = both.trace(x).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.select_and_scatter") == scatters
+    assert text.count("stablehlo.pad") == pads
+
+
 @settings(max_examples=5)
 @given(
     size=sides,
