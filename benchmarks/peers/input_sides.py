@@ -50,6 +50,10 @@ class Photos:
         """Return which file an example is."""
         return f"photo {index % len(self.files)}"
 
+    def place(self, index: int) -> str:
+        """Return the same."""
+        return self.describe(index)
+
 
 def folder_photos(folder: Path) -> Photos:
     """Read the JPEG files of a folder."""

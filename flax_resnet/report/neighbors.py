@@ -66,7 +66,9 @@ def nearest_images(
 
 def _neighbor(sample: Sample, at: int, predictor: Predictor) -> Neighbor:
     example = sample[at]
-    return Neighbor(int(example["label"]), sample.place(at), predictor.prepare(example["image"]))
+    return Neighbor(
+        int(np.asarray(example["label"])), sample.place(at), predictor.prepare(example["image"])
+    )
 
 
 def _directions(features: np.ndarray) -> np.ndarray:
