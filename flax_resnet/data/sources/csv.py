@@ -16,7 +16,7 @@ from flax_resnet.data.images.decode import DecodeError, read_file
 from flax_resnet.data.sources.classes import check_distinct, without_fraction
 from flax_resnet.data.sources.folder import FolderSource, canonical_split, shuffled
 from flax_resnet.data.sources.source import resolve_split, split_size
-from flax_resnet.data.sources.text import decode_text, local_path
+from flax_resnet.data.sources.text import decode_text, from_windows, local_path
 from flax_resnet.errors import InputError, printable, require_known, shortened, warn_once
 from flax_resnet.files import replace_text
 
@@ -136,7 +136,7 @@ def table_folder(path: Path) -> Path:
 
 def _row(line: list[str], places: dict[str, int], where: str, root: Path) -> Row:
     cells = {name: line[at] if at < len(line) else "" for name, at in places.items()}
-    file, label = cells["file"], cells["label"].strip()
+    file, label = cells["file"], from_windows(cells["label"].strip())
     if not file or not label or "\0" in file:
         raise InputError(f"{where} has the file {file!r} and the label {label!r}; expected both.")
     split = canonical_split(cells.get("split", "").strip().lower() or "train")

@@ -162,7 +162,9 @@ def canonical_split(split: str) -> str:
     parts = []
     for part in split.split("+"):
         name, bracket, rest = part.strip().partition("[")
-        known = next((known for known, aliases in _ALIASES.items() if name in aliases), name)
+        known = next(
+            (known for known, aliases in _ALIASES.items() if name.lower() in aliases), name
+        )
         parts.append(known + bracket + rest)
     return "+".join(parts)
 
