@@ -17,7 +17,7 @@ from flax_resnet.data.images.decode import DecodeError, read_file
 from flax_resnet.data.sources.classes import check_distinct, without_fraction
 from flax_resnet.data.sources.folder import FolderSource, canonical_split, shuffled
 from flax_resnet.data.sources.source import resolve_split, split_size
-from flax_resnet.data.sources.text import decode_text, local_path
+from flax_resnet.data.sources.text import decode_text, from_windows, local_path
 from flax_resnet.errors import (
     InputError,
     printable,
@@ -166,7 +166,7 @@ def find_moved(path: Path, rows: list[Row]) -> list[Row]:
 
 def _row(line: list[str], places: dict[str, int], where: str, root: Path) -> Row:
     cells = {name: line[at] if at < len(line) else "" for name, at in places.items()}
-    file, label = cells["file"], cells["label"].strip()
+    file, label = cells["file"], from_windows(cells["label"].strip())
     if not file or not label or "\0" in file:
         raise InputError(f"{where} has the file {file!r} and the label {label!r}; expected both.")
     split = canonical_split(cells.get("split", "").strip().lower() or "train")

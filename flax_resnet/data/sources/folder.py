@@ -110,9 +110,12 @@ def split_folders(tree: Tree, name: str, layout: str) -> dict[str, Path]:
     """
     named: dict[str, list[str]] = defaultdict(list)
     beside: list[str] = []
-    for folder in tree.folders(tree.root):
-        split = canonical_split(folder.lower())
-        (named[split] if split in _ALIASES else beside).append(folder)
+    for folder in tree.folders(tree.root, check_links=False):
+        split = canonical_split(folder)
+        if split not in _ALIASES:
+            beside.append(folder)
+        elif tree.is_folder(tree.root / folder):
+            named[split].append(folder)
     flat = [name for found in named.values() for name in found if _is_flat(tree, tree.root / name)]
     if not named or (beside and len(flat) == sum(map(len, named.values()))):
         return {"train": tree.root}
@@ -136,7 +139,7 @@ def split_folders(tree: Tree, name: str, layout: str) -> dict[str, Path]:
             "together into another folder called train."
         )
     for folder in beside:
-        if count := len(Tree(tree.root, tree.follow_links).images(tree.root / folder)):
+        if count := tree.count_below(tree.root / folder):
             tree.beside[f"images in {folder}, beside {shortened(splits)}"] = count
     return {split: tree.root / found[0] for split, found in named.items()}
 
@@ -173,7 +176,9 @@ def canonical_split(split: str) -> str:
     parts = []
     for part in split.split("+"):
         name, bracket, rest = part.strip().partition("[")
-        known = next((known for known, aliases in _ALIASES.items() if name in aliases), name)
+        known = next(
+            (known for known, aliases in _ALIASES.items() if name.lower() in aliases), name
+        )
         parts.append(known + bracket + rest)
     return "+".join(parts)
 

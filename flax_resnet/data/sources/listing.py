@@ -56,13 +56,18 @@ class Tree:
                 self._check_link(path)
             return path.is_dir()
 
-    def folders(self, path: Path) -> list[str]:
-        """Return the sorted names of the folders in a folder, without hidden ones and runs."""
+    def folders(self, path: Path, check_links: bool = True) -> list[str]:
+        """Return the sorted names of the folders in a folder, without hidden ones and runs.
+
+        Args:
+          check_links: raise `InputError` if one is a link that leads out of the source.
+        """
         found = []
         for entry in self._entries(path):
             with _clear_errors(entry):
                 if entry.is_dir():
-                    self._check_entry(entry)
+                    if check_links:
+                        self._check_entry(entry)
                     if not self._holds_runs(entry):
                         found.append(entry.name)
         return found
@@ -70,6 +75,14 @@ class Tree:
     def count_images(self, path: Path) -> int:
         """Return how many images lie in a folder itself, not below it."""
         return sum(is_image(entry.name) for entry in self._entries(path))
+
+    def count_below(self, path: Path) -> int:
+        """Return how many images lie in a folder and below it, where no link leads."""
+        count = 0
+        for _, folders, files in () if path.is_symlink() else os.walk(path):
+            folders[:] = (name for name in folders if not is_hidden(name))
+            count += sum(is_image(name) and not is_hidden(name) for name in files)
+        return count
 
     def images(self, path: Path) -> list[str]:
         """Return the paths of the images in a folder and below it, without hidden files.

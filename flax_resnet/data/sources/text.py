@@ -49,13 +49,27 @@ def _lines(lines: Iterable[str]) -> Iterator[str]:
 
 
 def local_path(text: str, folder: Path) -> str:
-    r"""Return a path with this system's separators: `cat/1.jpg` for `cat\1.jpg`.
+    r"""Return a path as this system writes it: `cat/é.jpg` for `cat\é.jpg` in any encoding.
 
-    A backslash is part of a name where such a file exists.
+    A backslash, or a byte that is not UTF-8, is part of a name where such a file exists.
 
     Args:
       folder: where the path begins.
     """
-    if os.sep == "\\" or "\\" not in text or os.path.lexists(folder / text):
+    if (text.isascii() and "\\" not in text) or os.path.lexists(folder / text):
         return text
-    return text.replace("\\", "/")
+    path = text if os.sep == "\\" else text.replace("\\", "/")
+    other = from_windows(path)
+    return other if os.path.lexists(folder / other) else path
+
+
+def from_windows(text: str) -> str:
+    """Return text of `decode_text` with bytes that are not UTF-8 as in Windows-1252.
+
+    Excel saves tables in it, unless it is told to take UTF-8.
+    """
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -85,6 +86,15 @@ ROWS = [Row("é b.png", "cat"), Row("c.png", "dog")]
 def test_every_form_in_which_excel_saves_is_read(tmp_path, data):
     (tmp_path / "t.csv").write_bytes(data)
     assert read_table(tmp_path / "t.csv") == ROWS
+
+
+def test_a_table_in_the_encoding_of_windows_is_read(folder):
+    for name in ("é.png".encode(), b"\xe8.png"):  # the second is not UTF-8 on the disk either
+        (folder / os.fsdecode(name)).write_bytes((folder / "train/ant/0.png").read_bytes())
+    (folder / "t.csv").write_bytes("file;label\né.png;Käse\nè.png;Brot\n".encode("cp1252"))
+    source = opened(folder / "t.csv")
+    assert source.class_names == ("Brot", "Käse")
+    assert values(source) == [(0, 0), (0, 1)]
 
 
 def test_half_a_character_is_an_error(tmp_path):

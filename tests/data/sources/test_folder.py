@@ -140,7 +140,8 @@ def test_splits_are_found_in_any_case(folder, train, val):
     expected = [values(opened(folder, split)) for split in ("train", "val")]
     (folder / "train").rename(folder / train)
     (folder / "val").rename(folder / val)
-    assert [values(opened(folder, split)) for split in ("train", "val")] == expected
+    for names in (("train", "val"), ("Train", "VAL")):
+        assert [values(opened(folder, split)) for split in names] == expected
 
 
 def test_two_folders_for_one_split_are_an_error(folder):

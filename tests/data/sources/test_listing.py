@@ -41,6 +41,13 @@ def test_links_out_of_the_folder_are_followed_on_request(folder, tmp_path, place
     assert count(folder, follow_links=True) >= 9
 
 
+def test_links_beside_the_splits_are_not_followed(folder, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "0.png").touch()
+    (folder / "more").symlink_to(tmp_path / "outside")
+    assert count(folder) == 9
+
+
 def test_the_source_itself_may_be_a_link(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder)
     assert count(tmp_path / "link") == 9
