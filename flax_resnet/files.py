@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +48,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def filling(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary folder, which the block fills.
+
+    At the end of the block its files move into `folder`. An error removes them, and leaves `folder`
+    as it was.
+    """
+    folder = Path(folder).absolute()
+    home = next(parent for parent in folder.parents if parent.is_dir())
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=home) as temporary:
+        part = Path(temporary) / folder.name
+        part.mkdir()
+        yield part
+        shutil.copytree(part, folder, copy_function=shutil.move, dirs_exist_ok=True)
 
 
 def replace_bytes(path: Path, data: bytes) -> None:

@@ -81,6 +81,6 @@ def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> dic
 
 def _weights(args: argparse.Namespace, predictor: Predictor, folder: Path) -> dict[str, Any]:
     known = find_network(args.run).description
-    write_hub(as_function(predictor, fold=False), folder, known)
+    difference = write_hub(as_function(predictor, fold=False), folder, known)
     print(f"{printable(folder)}: model.safetensors, config.json; load_pretrained and timm read it")
-    return {}
+    return {"difference": difference}

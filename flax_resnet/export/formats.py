@@ -1,14 +1,16 @@
 """Write a network for other programs: as StableHLO, as a SavedModel, or as a folder of the hub.
 
-A file with a function of images gets a description of these images beside it. It is read back, and
-the error of its logits is returned; ONNX, in a module of its own, does the same.
+A file with a function of images gets a description of these images beside it. Each is read back
+before it gets its name, and there is none if its logits are not the network's; ONNX, in a module of
+its own, does the same.
 """
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +19,21 @@ from jax import export
 
 from flax_resnet.errors import InputError
 from flax_resnet.export.network import Exported
-from flax_resnet.files import replace_bytes, replace_text, writable
-from flax_resnet.weights import Description, Preprocessing, save_pretrained
+from flax_resnet.files import filling, replace_text, replacing, writable
+from flax_resnet.weights import (
+    Description,
+    Preprocessing,
+    check_finite,
+    open_weights,
+    save_pretrained,
+)
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+# The largest error of logits, as a share of the largest logit, that rounding can explain: some
+# hundred times as much as deep networks have.
+TOLERANCES = {"bfloat16": 0.1, "float16": 0.03}
+TOLERANCE = 1e-3
+Logits = Callable[[np.ndarray], np.ndarray]
 
 
 def write_stablehlo(network: Exported, path: Path) -> float:
@@ -30,7 +43,8 @@ def write_stablehlo(network: Exported, path: Path) -> float:
       The `logit_error` of the file.
 
     Raises:
-      InputError: flatbuffers, which jax needs, is not installed, or the file cannot be written.
+      InputError: flatbuffers, which jax needs, is not installed, the file cannot be written, or its
+        logits are not the network's.
     """
     (batch,) = export.symbolic_shape("b")
     images = jax.ShapeDtypeStruct((batch, *network.image_shape), jnp.dtype(network.dtype))
@@ -39,9 +53,12 @@ def write_stablehlo(network: Exported, path: Path) -> float:
         data = bytes(exported.serialize())
     except ImportError:
         raise InputError("StableHLO needs flatbuffers: pip install 'flax-resnet[export]'") from None
-    write_file(network, path, data)
-    loaded = export.deserialize(bytearray(path.read_bytes()))
-    return logit_error(network, lambda images: np.asarray(loaded.call(images)))
+
+    def read(path: Path) -> Logits:
+        loaded = export.deserialize(bytearray(path.read_bytes()))
+        return lambda images: np.asarray(loaded.call(images))
+
+    return write_file(network, path, data, read)
 
 
 def write_savedmodel(network: Exported, folder: Path) -> float:
@@ -51,7 +68,8 @@ def write_savedmodel(network: Exported, folder: Path) -> float:
       The `logit_error` of the folder's function.
 
     Raises:
-      InputError: TensorFlow is not installed, or the folder cannot be written to.
+      InputError: TensorFlow is not installed, the folder cannot be written to, or its logits are
+        not the network's.
     """
     try:
         import tensorflow as tf
@@ -72,24 +90,32 @@ def write_savedmodel(network: Exported, folder: Path) -> float:
         lambda images: {"logits": converted(images)}, autograph=False, input_signature=[images]
     )
     with writable(folder):
-        try:
-            tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
-        except tf.errors.OpError as error:
-            raise OSError(error.message) from None
+        with filling(folder) as part:
+            try:
+                tf.saved_model.save(module, str(part), signatures={"serving_default": module.serve})
+            except tf.errors.OpError as error:
+                raise OSError(error.message) from None
+            serve = tf.saved_model.load(str(part)).signatures["serving_default"]
+            difference = checked_error(
+                network, lambda images: serve(images=tf.constant(images))["logits"].numpy(), folder
+            )
         _write_description(network, folder)
-    loaded = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    return logit_error(network, lambda images: loaded(images=tf.constant(images))["logits"].numpy())
+    return difference
 
 
-def write_hub(network: Exported, folder: Path, known: Description) -> None:
+def write_hub(network: Exported, folder: Path, known: Description) -> float:
     """Write `model.safetensors` and `config.json` to a folder.
 
     Args:
       known: the network's row in the table of models, how images were prepared in training, and
         the names of classes; each as far as it is known.
 
+    Returns:
+      The `logit_error` of the network that is read from it.
+
     Raises:
-      InputError: the network is not in the table, or the folder cannot be written to.
+      InputError: the network is not in the table, the folder cannot be written to, or its logits
+        are not the network's.
     """
     data = network.data
     testing = Preprocessing(
@@ -103,36 +129,84 @@ def write_hub(network: Exported, folder: Path, known: Description) -> None:
     training = known.preprocessing or testing
     size, crop = training.image_size, training.crop_fraction
     model: Any = network.model
-    with writable(folder):
+    check_finite(network.variables, network.name)
+    with writable(folder), filling(folder) as part:
         save_pretrained(
             model,
             network.variables,
-            folder,
+            part,
             architecture=known.architecture,
             preprocessing=dataclasses.replace(testing, image_size=size, crop_fraction=crop),
             test_preprocessing=testing,
             class_names=known.names_of(model.num_classes),
             class_descriptions=known.class_descriptions,
         )
+        loaded, variables, _ = open_weights(part)
+        same = dataclasses.replace(
+            network, model=loaded.clone(dtype=model.dtype), variables=variables
+        )
+        return checked_error(network, _logits(same), folder)
 
 
-def write_file(network: Exported, path: Path, data: bytes) -> None:
+def write_file(network: Exported, path: Path, data: bytes, read: Callable[[Path], Logits]) -> float:
     """Write `data` to `path`, and the description of the network's images to `path.json`.
 
+    Args:
+      read: returns the logits' function in a file.
+
+    Returns:
+      The `logit_error` of the file.
+
     Raises:
-      InputError: a file cannot be written.
+      InputError: a file cannot be written, or its logits are not the network's.
     """
     with writable(path):
-        replace_bytes(path, data)
+        with replacing(path) as part:
+            part.write_bytes(data)
+            difference = checked_error(network, read(part), path)
         _write_description(network, path)
+    return difference
 
 
-def logit_error(network: Exported, loaded: Callable[[np.ndarray], np.ndarray]) -> float:
-    """Return the largest error of `loaded`'s logits for noise, over the network's largest logit."""
+def checked_error(network: Exported, loaded: Logits, path: Path) -> float:
+    """Return `logit_error`.
+
+    Raises:
+      InputError: rounding does not explain the error, or it is nan; the message names `path`.
+    """
+    difference, dtype = logit_error(network, loaded), jnp.dtype(cast(Any, network.model).dtype).name
+    limit = TOLERANCES.get(dtype, TOLERANCE)
+    if not difference <= limit:  # as for nan
+        raise InputError(
+            f"{path} is not written: read back, its logits differ from the network's by "
+            f"{difference:.0e} of the largest; expected at most {limit:.0e} in {dtype}. Choose "
+            "another checkpoint (--step), another --format, or --no-fold"
+        )
+    return difference
+
+
+def logit_error(network: Exported, loaded: Logits) -> float:
+    """Return the largest error of `loaded`'s logits for noise, over the network's largest logit.
+
+    Both are computed on the CPU, because accelerators round float32 to fewer bits.
+    """
     noise = np.random.default_rng(0).standard_normal((2, *network.image_shape))
     images = (128 + 40 * noise).astype(np.uint8) if network.preprocess else noise.astype(np.float32)
-    expected = np.asarray(jax.jit(network.__call__)(images))
-    return float(np.abs(loaded(images) - expected).max() / max(np.abs(expected).max(), 1e-30))
+    with _on_cpu():
+        expected = _logits(network.original or network)(images)
+        return float(np.abs(loaded(images) - expected).max() / max(np.abs(expected).max(), 1e-30))
+
+
+def _on_cpu() -> contextlib.AbstractContextManager[Any]:
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:  # JAX_PLATFORMS excludes it
+        return contextlib.nullcontext()
+
+
+def _logits(network: Exported) -> Logits:
+    compiled = jax.jit(network.__call__)
+    return lambda images: np.asarray(compiled(images))
 
 
 def _write_description(network: Exported, path: Path) -> None:

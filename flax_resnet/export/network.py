@@ -1,5 +1,6 @@
 """A network with its weights as a function of images alone, ready for export."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ class Exported:
 
     Attributes:
       preprocess: take uint8 images and normalize them, instead of normalized float32 images.
+      original: the network before its batch norms were folded; None: it is this one.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Exported:
     data: DataConfig
     class_names: tuple[str, ...]
     preprocess: bool = False
+    original: "Exported | None" = None
 
     def __call__(self, images: Array) -> Array:
         """Return the logits of images as `preprocess` defines them, in float32."""
@@ -83,7 +86,9 @@ def as_function(predictor: Predictor, fold: bool = True, preprocess: bool = Fals
     """
     model: Any = predictor.model
     variables = jax.device_get(predictor.variables)
-    if fold and model.norm == "batch":
-        model, variables = fold_batch_norm(model, variables)
     names = predictor.class_names
-    return Exported(predictor.name, model, variables, predictor.data, names, preprocess)
+    network = Exported(predictor.name, model, variables, predictor.data, names, preprocess)
+    if not fold or model.norm != "batch":
+        return network
+    folded, variables = fold_batch_norm(model, variables)
+    return dataclasses.replace(network, model=folded, variables=variables, original=network)

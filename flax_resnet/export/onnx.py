@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_resnet.errors import InputError
-from flax_resnet.export.formats import logit_error, write_file
+from flax_resnet.export.formats import Logits, write_file
 from flax_resnet.export.network import Exported
 
 # From 2022 and 2024: current runtimes read them.
@@ -28,7 +28,7 @@ def write_onnx(network: Exported, path: Path) -> float:
 
     Raises:
       InputError: onnx or onnxruntime is not installed, the network has an unsupported operation,
-        or the file cannot be written.
+        the file cannot be written, or its logits are not the network's.
     """
     try:
         import onnxruntime
@@ -40,9 +40,12 @@ def write_onnx(network: Exported, path: Path) -> float:
         raise InputError(
             "ONNX needs onnx and onnxruntime: pip install 'flax-resnet[onnx]'"
         ) from None
-    write_file(network, path, data)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return logit_error(network, lambda images: session.run(None, {"images": images})[0])
+
+    def read(path: Path) -> Logits:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return lambda images: session.run(None, {"images": images})[0]
+
+    return write_file(_in_float32(network), path, data, read)
 
 
 def to_onnx(network: Exported) -> bytes:
@@ -56,8 +59,7 @@ def to_onnx(network: Exported) -> bytes:
     from flax_resnet.export.onnx_graph import Graph
     from flax_resnet.export.onnx_operators import OPERATORS
 
-    exact: Any = network.model
-    network = dataclasses.replace(network, model=exact.clone(dtype=jnp.float32))
+    network = _in_float32(network)
     image = jax.ShapeDtypeStruct((1, *network.image_shape), jnp.dtype(network.dtype))
     traced = jax.make_jaxpr(network.__call__)(image)
     graph = Graph(OPERATORS)
@@ -77,6 +79,12 @@ def to_onnx(network: Exported) -> bytes:
     )
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def _in_float32(network: Exported) -> Exported:
+    model: Any = network.model
+    original = None if network.original is None else _in_float32(network.original)
+    return dataclasses.replace(network, model=model.clone(dtype=jnp.float32), original=original)
 
 
 def _value_info(name: str, array: Any) -> Any:

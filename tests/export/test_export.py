@@ -1,11 +1,13 @@
 """Exported networks have the same logits in their own runtimes."""
 
+import dataclasses
 import functools
 import json
 import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +15,21 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from flax_resnet import InputError, create_model, load_pretrained, restore, save_pretrained
+from flax_resnet import (
+    InputError,
+    create_model,
+    fold_batch_norm,
+    load_pretrained,
+    restore,
+    save_pretrained,
+)
 from flax_resnet.__main__ import main
 from flax_resnet.data import DataConfig
-from flax_resnet.export.formats import write_savedmodel, write_stablehlo
+from flax_resnet.export.formats import write_hub, write_savedmodel, write_stablehlo
 from flax_resnet.export.network import Exported, as_function
+from flax_resnet.export.onnx import write_onnx
 from flax_resnet.inference.predictor import Predictor, open_predictor
+from flax_resnet.weights import Description
 
 # A program that has jax but not this library.
 ELSEWHERE = """
@@ -196,6 +207,55 @@ def test_invalid_exports_are_one_error(
     with pytest.raises(SystemExit, match="2"):
         main(["export", str(tiny_run), *words])
     assert message in capsys.readouterr().err
+
+
+WRITERS = {
+    "stablehlo": write_stablehlo,
+    "onnx": write_onnx,
+    "savedmodel": write_savedmodel,
+    "safetensors": lambda network, path: write_hub(network, path, Description("cifar_resnet20")),
+}
+
+
+@pytest.mark.parametrize("form", WRITERS)
+@pytest.mark.parametrize(("factor", "difference"), [(1.01, r"\de-0[123]"), (np.nan, "nan")])
+def test_a_program_with_other_logits_than_the_network_is_not_written(
+    form: str, factor: float, difference: str, tmp_path: Path
+) -> None:
+    if form == "savedmodel":
+        pytest.importorskip("tensorflow")
+    network = as_function(small("cifar_resnet20"), fold=False)
+    wrong = jax.tree.map(lambda leaf: factor * leaf, network.variables)
+    other = dataclasses.replace(network, variables=wrong)
+    (tmp_path / "n").write_text("an earlier export")
+    if form in ("savedmodel", "safetensors"):
+        (tmp_path / "n").unlink()
+    before = list(tmp_path.iterdir())
+    message = rf"n is not written: .*differ .* by {difference} of the|numbers are not finite"
+    with pytest.raises(InputError, match=message):
+        WRITERS[form](dataclasses.replace(other, original=network), tmp_path / "n")
+    assert list(tmp_path.iterdir()) == before
+    assert all(path.read_text() == "an earlier export" for path in before)
+
+
+@pytest.mark.parametrize("form", ["stablehlo", "onnx"])
+def test_a_wrong_folding_is_noticed(
+    form: str, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(model: Any, variables: Any) -> tuple[Any, Any]:
+        folded, leaves = fold_batch_norm(model, variables)
+        return folded, jax.tree.map(lambda leaf: 1.01 * leaf, leaves)
+
+    monkeypatch.setattr("flax_resnet.export.network.fold_batch_norm", wrong)
+    with pytest.raises(SystemExit, match="2"):
+        main(["export", str(tiny_run), "--format", form, "--out", str(tmp_path / "n")])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["stablehlo", "onnx", "safetensors"])
+def test_rounding_to_fewer_bits_is_no_other_program(form: str, tmp_path: Path) -> None:
+    network = as_function(small("cifar_resnet20", dtype="bfloat16"), fold=form != "safetensors")
+    assert WRITERS[form](network, tmp_path / "n") < {"onnx": 1e-5}.get(form, 0.1)
 
 
 @pytest.mark.slow
