@@ -30,10 +30,10 @@ from flax_resnet.training.checks import (
     check_several_classes,
     check_sizes,
     check_task,
-    check_unread,
 )
 from flax_resnet.training.config import ModelConfig, TrainConfig
 from flax_resnet.training.on_device import DeviceData, check_room, make_take
+from flax_resnet.training.unread import check_unread
 
 
 class Stream(Iterator[Any], Protocol):

@@ -24,6 +24,7 @@ from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.parsing import parse, rename_stored
 from flax_resnet.training.paths import SETTINGS as PATHS
 from flax_resnet.training.paths import find_paths, remember_paths, same_path
+from flax_resnet.training.unread import unread_settings
 
 CONFIG = "config.json"
 LOCK = "run.lock"
@@ -42,8 +43,6 @@ FREE = (
 )
 # Settings that make a run longer.
 LENGTH = {"epochs", "steps"}
-# Settings that an optimizer does not read; their defaults were different in old runs.
-UNREAD = {"sgd": ("optimizer.epsilon",), "lars": ("optimizer.epsilon",)}
 
 
 @contextlib.contextmanager
@@ -176,12 +175,14 @@ def _differences(before: dict[str, Any], config: TrainConfig) -> dict[str, str]:
     # A setting that was added later had its default value in old runs.
     then = _flatten(_as_read(TrainConfig())) | _flatten(before)
     now = _flatten(_as_read(config))
-    free = FREE + UNREAD.get(config.optimizer.name, ())
+    # Earlier versions took them with any value, and had other defaults.
+    unread = unread_settings(config)
     return {
         key: f"{then.get(key)!r} before, {now.get(key)!r} now"
         for key in sorted(then.keys() | now.keys())
         if then.get(key) != now.get(key)
-        and not key.startswith(free)
+        and not key.startswith(FREE)
+        and key not in unread
         and not (key in PATHS and same_path(key, then.get(key), now.get(key)))
     }
 
