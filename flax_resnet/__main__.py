@@ -20,6 +20,7 @@ import shtab
 from flax_resnet.allocator import keep_freed_memory
 from flax_resnet.commands.reporting import (
     Done,
+    any_text,
     clear_errors,
     no_tracebacks,
     short_warnings,
@@ -77,7 +78,11 @@ def program() -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that the arguments name and return its exit status."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    with any_text():
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
+
+
+def _run(words: list[str]) -> int:
     completion = any(word.startswith("--print-completion") for word in words)
     parser = make_parser(COMMANDS if completion else set(words))
     parsed, late = parser.parse_known_args([word for word in words if word not in _EVERYWHERE])

@@ -10,7 +10,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from flax_resnet.commands.reporting import clear_errors
+from flax_resnet.commands.reporting import any_text, clear_errors
 from flax_resnet.errors import InputError, expected_names, require_local
 from flax_resnet.interrupts import unwinding
 from flax_resnet.training.parsing import check_overrides
@@ -59,7 +59,7 @@ def run_flags(main: Callable[[list[str]], Any], words: list[str]) -> None:
     for flag in [flags.FLAGS["config"], *own]:
         # --helpshort lists the flags of the program itself.
         flags.FLAGS.register_key_flag_for_module(words[0], flag)
-    with clear_errors(), unwinding():
+    with any_text(), clear_errors(), unwinding():
         app.run(main, argv=words, flags_parser=_parse)
 
 

@@ -1,6 +1,8 @@
 """Reports of all commands: progress, a status, facts for programs, one message for an error."""
 
+import codecs
 import contextlib
+import io
 import os
 import sys
 import time
@@ -30,12 +32,51 @@ class Done(NamedTuple):
 
 
 @contextlib.contextmanager
+def any_text() -> Iterator[None]:
+    r"""Let standard input and output take any text and file name, whatever their encoding.
+
+    A character that an output does not have is written as an escape, such as \xe4. A byte of a
+    file name that is not UTF-8 is read and written as it is.
+    """
+    streams: list[Any] = [
+        (sys.stdin, "surrogateescape"),
+        (sys.stdout, _ESCAPED),
+    ]
+    changed = [pair for pair in streams if isinstance(pair[0], io.TextIOWrapper)]
+    before = [stream.errors for stream, _ in changed]
+    for stream, errors in changed:
+        stream.reconfigure(errors=errors)
+    try:
+        yield
+    finally:
+        for (stream, _), errors in zip(changed, before, strict=True):
+            with contextlib.suppress(ValueError):  # It is closed.
+                stream.reconfigure(errors=errors)
+
+
+_ESCAPED = "flax_resnet.escaped"
+
+
+def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Encode the characters that an encoding does not have: a handler for `codecs`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character, end = error.object[error.start], error.start + 1
+    if "\udc80" <= character <= "\udcff":
+        return bytes([ord(character) - 0xDC00]), end
+    return character.encode("ascii", "backslashreplace"), end
+
+
+codecs.register_error(_ESCAPED, _escape)
+
+
+@contextlib.contextmanager
 def silence(wanted: bool) -> Iterator[None]:
     """Discard standard output; warnings and errors go to standard error."""
     if not wanted:
         yield
         return
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+    with open(os.devnull, "w", errors="replace") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
         yield
 
 

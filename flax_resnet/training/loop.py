@@ -1,5 +1,6 @@
 """The run: restore or start, step, evaluate, save, until the end or a signal."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from flax_resnet.errors import InputError, require_local
+from flax_resnet.errors import InputError, printable, require_local
 from flax_resnet.interrupts import EXIT_STOPPED
 from flax_resnet.onednn.choice import cpu_kernels
 from flax_resnet.steps.averages import fitting_average
@@ -67,7 +68,7 @@ def train(
       Stopped: a signal asked for it; the newest checkpoint holds everything.
     """
     workdir = Path(workdir)
-    require_local(workdir)
+    _check_name(workdir)
     setup = prepare_run(keep_choices(parse(config), workdir), mesh)
     with (
         claimed_workdir(workdir, setup.config, allow_config_change, setup.steps_per_epoch),
@@ -95,6 +96,18 @@ def train(
         display.say(f"stopped at step {run.step}; the same command continues from there")
         raise Stopped(EXIT_STOPPED)
     return run
+
+
+def _check_name(workdir: Path) -> None:
+    """Raise `InputError` unless checkpoints can be written to a folder of this name."""
+    require_local(workdir)
+    try:
+        os.fspath(workdir.absolute()).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{printable(workdir)} is not a name in UTF-8, which checkpoints need: use another "
+            "folder, or set PYTHONUTF8=1 where the system's encoding is another one"
+        ) from None
 
 
 def _finished(setup: Setup, workdir: Path) -> Run | None:

@@ -1,6 +1,7 @@
 """A run: what it writes, how it continues, what stops it."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -261,6 +262,15 @@ def test_contradictory_settings_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         train(tiny_config(**changes), tmp_path)
+
+
+def test_a_folder_that_checkpoints_cannot_name_is_refused(
+    tiny_config: Configs, tmp_path: Path
+) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    with pytest.raises(InputError, match=r"caf\\xe9 is not a name in UTF-8"):
+        train(tiny_config(), folder)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:

@@ -166,7 +166,9 @@ def find_moved(path: Path, rows: list[Row]) -> list[Row]:
 
 def _row(line: list[str], places: dict[str, int], where: str, root: Path) -> Row:
     cells = {name: line[at] if at < len(line) else "" for name, at in places.items()}
-    file, label = cells["file"], from_windows(cells["label"].strip())
+    # The table is UTF-8; file names are in the system's encoding.
+    file = os.fsdecode(cells["file"].encode("utf-8", "surrogateescape"))
+    label = from_windows(cells["label"].strip())
     if not file or not label or "\0" in file:
         raise InputError(f"{where} has the file {file!r} and the label {label!r}; expected both.")
     split = canonical_split(cells.get("split", "").strip().lower() or "train")
