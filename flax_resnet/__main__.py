@@ -11,7 +11,13 @@ from types import ModuleType
 import shtab
 
 from flax_resnet.allocator import keep_freed_memory
-from flax_resnet.commands.reporting import Done, clear_errors, no_tracebacks, silence
+from flax_resnet.commands.reporting import (
+    Done,
+    clear_errors,
+    no_tracebacks,
+    print_warnings_plainly,
+    silence,
+)
 from flax_resnet.version import VERSION
 
 # A command's module loads when its name is on the command line; `--help` prints these lines alone.
@@ -52,6 +58,7 @@ _EVERYWHERE = {
 def program() -> int:
     """Run the command line in a process that does nothing else."""
     keep_freed_memory()
+    print_warnings_plainly()
     return main()
 
 

@@ -1,7 +1,9 @@
 """The exception for unusable input, checks that raise it, and printable names for messages."""
 
 import difflib
+import functools
 import os
+import warnings
 from collections.abc import Iterable
 
 # The longest list of names in a message; longer ones are cut to the near names.
@@ -31,6 +33,19 @@ def expected_names(found: object, known: Iterable[str]) -> str:
     if len(names) > _LISTED:
         return f"it is not one of the {len(names)} known names.{hint}"
     return f"expected one of {', '.join(names)}.{hint}"
+
+
+def shortened(names: Iterable[str], most: int = _LISTED) -> str:
+    """Return a list of names for a message, with the number of those that it leaves out."""
+    listed = [printable(name) for name in names]
+    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Warn of something that a program may meet again and again, the first time."""
+    warnings.warn(message, stacklevel=3)
 
 
 def split_assignment(text: str, what: str, form: str = "NAME=VALUE") -> tuple[str, str]:

@@ -4,7 +4,9 @@ import contextlib
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.progress import Progress, TimeRemainingColumn
@@ -25,6 +27,24 @@ class Done(NamedTuple):
 
     facts: dict[str, Any] | None
     status: int = 0
+
+
+def print_warnings_plainly() -> None:
+    """Print the warnings of this package as `warning: MESSAGE`, without the line of code."""
+    usual, home = warnings.formatwarning, Path(__file__).parents[1]
+
+    def plain(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if category is UserWarning and home in Path(filename).parents:
+            return printable(f"warning: {message}", keep="\n") + "\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = plain
 
 
 @contextlib.contextmanager

@@ -84,6 +84,7 @@ class Trained:
     variables: Variables
     data: DataConfig
     name: str
+    class_names: tuple[str, ...] = ()
 
 
 def obtain(settings: OneNetwork) -> Trained:
@@ -91,12 +92,15 @@ def obtain(settings: OneNetwork) -> Trained:
     config = settings.data_config()
     if settings.weights:
         found, name = open_network(settings.weights), Path(settings.weights).name
-        return Trained(classifier(found.model), dict(found.variables), config, name)
+        model, names = classifier(found.model), found.class_names
+        return Trained(model, dict(found.variables), config, name, names)
     stages = {"stage_sizes": settings.stage_sizes} if settings.stage_sizes else {}
     model = classifier(small_network(settings, settings.network, **stages))
-    fitted = Fitter(model, settings).fit(settings.seed)
+    fitter = Fitter(model, settings)
+    fitted = fitter.fit(settings.seed)
     shorter = f" cut to {'+'.join(map(str, model.stage_sizes))} blocks" if stages else ""
-    return Trained(model, fitted.variables, config, settings.network + shorter)
+    names = fitter.data.train.class_names
+    return Trained(model, fitted.variables, config, settings.network + shorter, names)
 
 
 def classifier(model: nn.Module) -> Classifier:

@@ -10,7 +10,7 @@ from flax_resnet.data import DataConfig, MaskSource, Source
 from flax_resnet.data.batches.loading import sizes_of
 from flax_resnet.data.positions import position_of_row
 from flax_resnet.data.sources.source import has_several_labels
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, shortened
 from flax_resnet.models import Network
 from flax_resnet.steps.mixing import NEIGHBOURS, MixConfig, partners
 
@@ -48,6 +48,15 @@ def check_sizes(model: Network, data: DataConfig, source: Source) -> None:
                 jax.eval_shape(functools.partial(model.init, jax.random.key(0)), images)
             except InputError as error:
                 raise InputError(f"config.data.{setting}: {error}") from None
+
+
+def check_several_classes(source: Source, task: str) -> None:
+    """Raise `InputError` if a network would learn to tell one class from nothing else."""
+    if task == "classification" and source.num_classes < 2:
+        raise InputError(
+            f"{source.name} has the class {shortened(source.class_names)} alone; expected two or "
+            "more. Images of something else can be a class"
+        )
 
 
 def check_classes(source: Source, num_classes: int) -> None:

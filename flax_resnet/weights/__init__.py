@@ -18,6 +18,8 @@ from flax_resnet.weights.published import (
     Preprocessing,
     Published,
     find_published,
+    imagenet_class,
+    imagenet_classes,
     list_pretrained,
     published_classes,
 )
@@ -31,6 +33,8 @@ __all__ = [
     "find_published",
     "fold_batch_norm",
     "from_torch",
+    "imagenet_class",
+    "imagenet_classes",
     "known_preprocessing",
     "list_pretrained",
     "open_weights",

@@ -33,7 +33,7 @@ CONFIG = DataConfig(
 class Noise:
     """Images of which no two windows are equal; example i has label i."""
 
-    name, num_classes, class_names = "noise", COUNT, ()
+    name, num_classes, class_names, named = "noise", COUNT, (), False
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)

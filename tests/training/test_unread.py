@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from flax_resnet.errors import InputError
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.parsing import parse
+from flax_resnet.training.setup import prepare_run
 from flax_resnet.training.unread import READ_WHERE, check_unread
 
 # For each entry of the table: settings of a run that does not read it, of one that does, and a
@@ -156,3 +158,8 @@ def test_contradictions_are_refused_as_soon_as_a_config_is_made(settings: dict[s
 def test_the_defaults_are_accepted() -> None:
     check_unread(TrainConfig())
     assert dataclasses.replace(TrainConfig()) == TrainConfig()
+
+
+def test_one_class_cannot_be_learned(tiny_config: Callable[..., Any]) -> None:
+    with pytest.raises(InputError, match=r"has the class pattern 0 alone; expected two or more"):
+        prepare_run(tiny_config(data__source="synthetic:1"))
