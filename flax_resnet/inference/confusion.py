@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from flax_resnet.data import DataConfig, eval_batches, open_source
-from flax_resnet.data.sources.classes import places_of
 from flax_resnet.data.sources.subsets import competing_outputs
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
@@ -72,7 +71,7 @@ def confusion_matrix(
         std=data.std,
         task=task,
         flip=data.eval_flip,
-        outputs=competing_outputs(data.source, run.model.num_classes, places_of(source)),
+        outputs=competing_outputs(source, data.source, run.model.num_classes),
     )
     variables = jax.device_put(dict(run.variables), replicated(mesh))
     total = np.zeros((run.model.num_classes,) * 2, np.int64)

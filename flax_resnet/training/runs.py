@@ -13,7 +13,6 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, open_source
-from flax_resnet.data.sources.classes import places_of
 from flax_resnet.data.sources.subsets import competing_outputs
 from flax_resnet.errors import InputError, near_paths, require_local
 from flax_resnet.models import Network, variable_shapes
@@ -221,6 +220,10 @@ def evaluate_model(
       class_names: of the model, to match those of the data by; () where they are not known.
       name: of the model, for errors.
 
+    Returns:
+      Also `competing_classes`, how many classes a prediction is chosen among, where the data have
+      some of the model's classes.
+
     Raises:
       InputError: the data are for another task, or have a class that the model does not know.
     """
@@ -228,6 +231,7 @@ def evaluate_model(
     source = open_source(data, split or default_split(data))
     check_task(source, task, several_labels=True)
     source = for_outputs(source, class_names, model.num_classes, name)
+    outputs = competing_outputs(source, data.source, model.num_classes)
     eval_step = make_eval_step(
         model,
         mesh,
@@ -235,10 +239,11 @@ def evaluate_model(
         std=data.std,
         task=TASKS[task],
         flip=data.eval_flip,
-        outputs=competing_outputs(data.source, model.num_classes, places_of(source)),
+        outputs=outputs,
     )
     copies = jax.device_put(dict(variables), replicated(mesh))
-    return evaluate(eval_step, copies, source, data, mesh, on_batch, TASKS[task], request)
+    metrics = evaluate(eval_step, copies, source, data, mesh, on_batch, TASKS[task], request)
+    return metrics | ({"competing_classes": float(len(outputs))} if outputs and metrics else {})
 
 
 def default_split(data: DataConfig) -> str:

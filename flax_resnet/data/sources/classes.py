@@ -72,6 +72,11 @@ class Relabeled:
         """Return the number of classes of the list."""
         return len(self.class_names)
 
+    @property
+    def several_labels(self) -> bool:
+        """Return whether labels are tuples."""
+        return has_several_labels(self.source)
+
     def __len__(self) -> int:
         """Return the number of examples."""
         return len(self.source)
@@ -100,8 +105,3 @@ class Relabeled:
     def place(self, index: int) -> str:
         """Return the place of an example in its data."""
         return self.source.place(index)
-
-
-def places_of(source: Source) -> tuple[int, ...] | None:
-    """Return the new number of each class of a relabeled source; None for other sources."""
-    return source.places if isinstance(source, Relabeled) else None
