@@ -85,8 +85,8 @@ def near_paths(missing: Path) -> str:
     if near:
         return f" Did you mean {' or '.join(repr(str(path)) for path in near)}?"
     names = sorted(_entries(missing.parent))
-    listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
-    return f" {missing.parent} has {listed}." if names and missing.parent != Path() else ""
+    listed = 0 < len(names) <= _LISTED and missing.parent != Path()
+    return f" {missing.parent} has {', '.join(names)}." if listed else ""
 
 
 def _near(missing: Path) -> list[Path]:

@@ -85,12 +85,18 @@ def short_warnings() -> Iterator[None]:
     """Print a warning of this package, or of its user's code, as one line."""
     usual = warnings.formatwarning
 
-    def short(message: Warning | str, category: type[Warning], *where: Any) -> str:
+    def short(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
         if category is not UserWarning:
-            return usual(message, category, *where)
+            return usual(message, category, filename, lineno, line)
         return printable(f"warning: {message}", keep="\n") + "\n"
 
-    warnings.formatwarning = short  # type: ignore[assignment]
+    warnings.formatwarning = short
     try:
         yield
     finally:

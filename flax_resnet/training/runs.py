@@ -221,8 +221,8 @@ def evaluate_model(
       name: of the model, for errors.
 
     Returns:
-      Also `competing_classes`, how many classes a prediction is chosen among, where the data have
-      some of the model's classes.
+      Also `competing_classes`, how many classes a prediction is chosen among, where the data are
+      ImageNet-A or ImageNet-R and these are some of the model's.
 
     Raises:
       InputError: the data are for another task, or have a class that the model does not know.

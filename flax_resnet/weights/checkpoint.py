@@ -20,8 +20,9 @@ PREFIXES = ("module.", "model.", "_orig_mod.", "model_ema.")
 AVERAGED = "n_averaged"
 # Files of torchvision's DenseNet have `denselayer1.norm.1.weight`, its module `denselayer1.norm1`.
 OLD_DENSE_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
-# The most names that a message lists.
-_LISTED = 5
+# The most names that a message lists, and the most dicts inside each other that are looked into: a
+# file can contain a dict that contains itself.
+_LISTED, _DEEPEST = 5, 8
 
 
 def unwrap(
@@ -44,8 +45,8 @@ def unwrap(
         is.
     """
     found = checkpoint if key is None else _part(checkpoint, key, average)
-    while (inner := _inner(found, average, warn=key is None)) is not None:
-        found = inner
+    for _ in range(_DEEPEST):
+        found = _inner(found, average, warn=key is None) or found
     weights = {name: value for name, value in found.items() if name != AVERAGED}
     strange = [
         str(name)
@@ -90,7 +91,7 @@ def contents(keys: Iterable[str]) -> str:
 def _inner(found: Mapping[str, Any], average: bool, warn: bool) -> Mapping[str, Any] | None:
     """Return the state dict that is nested in a dict; None if the dict may be one itself."""
     raw, averaged = (
-        next((key for key in keys if isinstance(found.get(key), Mapping)), None)
+        next((key for key in keys if isinstance(found.get(key), Mapping) and found[key]), None)
         for keys in (NESTED, AVERAGES)
     )
     if raw is not None and averaged is not None and average and warn:
@@ -109,11 +110,11 @@ def _inner(found: Mapping[str, Any], average: bool, warn: bool) -> Mapping[str, 
 
 def _part(checkpoint: Mapping[str, Any], key: str, average: bool) -> Mapping[str, Any]:
     """Return the part of a checkpoint that a key names, or a prefix inside its state dict."""
-    found: Mapping[str, Any] | None = checkpoint
-    while found is not None:
+    found = checkpoint
+    for _ in range(_DEEPEST):
         if (part := _at(found, key)) is not None:
             return part
-        found = _inner(found, average, warn=False)
+        found = _inner(found, average, warn=False) or found
     raise InputError(f"the checkpoint has no part {key!r}{_choice(checkpoint)}")
 
 
@@ -140,7 +141,7 @@ def _state_dicts(found: Mapping[str, Any], inside: str = "") -> dict[str, int]:
         if isinstance(name, str) and isinstance(inner, Mapping):
             if inner and all(hasattr(value, "shape") for value in inner.values()):
                 counts[inside + name] = len(inner)
-            else:
+            elif inside.count(".") < _DEEPEST:
                 counts |= _state_dicts(inner, f"{inside}{name}.")
     return counts
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +50,9 @@ class Fields:
     def labels(self, name: str, highest: int) -> dict[int, str]:
         """Return texts by their number, from a list or an object; {} if it is missing."""
         found = self.values.get(name, [])
-        numbered = dict(enumerate(found)) if isinstance(found, list) else found
-        items = numbered.items() if isinstance(numbered, dict) else ()
+        items: Iterable[tuple[Any, Any]] = ()
+        if isinstance(found, list | dict):
+            items = found.items() if isinstance(found, dict) else enumerate(found)
         labels = {int(key): text for key, text in items if _is_label(key, text, highest)}
         valid = isinstance(found, list | dict) and len(labels) == len(found)
         self._checked(name, found, valid, "a list of strings, or an object of them by number")

@@ -77,17 +77,19 @@ def from_torch(model: nn.Module, state_dict: Mapping[str, Any], seed: int = 0) -
     given = {key: value for key, value in unwrapped.items() if not key.endswith(COUNTER)}
     given = fit_first_convolution(given, shapes, model)
     given, fresh, warning = leave_out_head(given, shapes, model)
-    problems = [f"missing: {key}" for key in shapes if key not in given and key not in fresh]
-    problems += [f"unexpected: {key}" for key in given if key not in shapes]
-    problems += [
-        f"shape of {key}: found {value.shape}, expected {shapes[key]}"
-        for key, value in given.items()
-        if key in shapes and value.shape != shapes[key]
-    ]
-    if problems:
+    problems = {
+        "missing: ": [key for key in shapes if key not in given and key not in fresh],
+        "unexpected: ": [key for key in given if key not in shapes],
+        "shape of ": [
+            f"{key}: found {value.shape}, expected {shapes[key]}"
+            for key, value in given.items()
+            if key in shapes and value.shape != shapes[key]
+        ],
+    }
+    if count := sum(map(len, problems.values())):
         raise InputError(
-            f"the state dict does not fit the model ({len(problems)} problems):\n  "
-            + "\n  ".join(_shortened(problems, unwrapped))
+            f"the state dict does not fit the model ({count} problems):\n  "
+            + "\n  ".join(_listed(problems, shapes, unwrapped))
         )
     if warning:
         warnings.warn(warning, stacklevel=3)
@@ -101,20 +103,25 @@ def first_key(model: Any) -> str:
     return f"{getattr(model, 'first_conv', None)}.weight"
 
 
-def _shortened(problems: list[str], state_dict: Mapping[str, Any]) -> list[str]:
-    """Return a few problems of each kind, and what the state dict has, if there are many."""
-    if len(problems) <= _LISTED:
-        return problems
-    kinds: dict[str, list[str]] = {}
-    for problem in problems:
-        kind, _, rest = problem.partition(" ")
-        kinds.setdefault(kind.rstrip(":"), []).append(rest.removeprefix("of "))
-    shown = {
-        f"{kind} ({len(rest)})": "; ".join(rest[:_NAMED]) + "; ..." * (len(rest) > _NAMED)
-        for kind, rest in kinds.items()
-    }
+def _listed(
+    problems: Mapping[str, list[str]],
+    shapes: Mapping[str, tuple[int, ...]],
+    state_dict: Mapping[str, np.ndarray],
+) -> list[str]:
+    """Return a line for each problem; if there are many, for each kind, and for what there is."""
+    lines = [kind + problem for kind, found in problems.items() for problem in found]
+    if len(lines) <= _LISTED:
+        return lines
+    axes = {key: array.ndim for key, array in state_dict.items()}
+    axes |= {key: len(shape) for key, shape in shapes.items()}
+    lines = []
+    for kind, found in problems.items():
+        # Kernels tell more of a network than norms do.
+        first = sorted(found, key=lambda problem: axes[problem.partition(":")[0]] < 2)[:_NAMED]
+        more = [f"and {len(found) - _NAMED} more"] if len(found) > _NAMED else []
+        lines += [kind + "; ".join(first + more)] if found else []
     return [
-        *(f"{kind}: {rest}" for kind, rest in shown.items()),
+        *lines,
         f"found: {contents(state_dict)}. Name the network that they are for by model=, or the part "
         "to take by key= (--key)",
     ]

@@ -57,6 +57,7 @@ def test_one_state_dict_leaves_no_choice() -> None:
         {"state_dict_ema": weights, "state_dict": None},
         {"model_ema": counted, "model": None},
         {"model_ema": None, "model": weights},
+        {"state_dict_ema": {}, "state_dict": weights},
         {"net": weights, "acc": 95.1, "optimizer": {"state": {0: weights}}},
         {"trainer": {"net": weights}, "epoch": 3},
     ):
@@ -95,6 +96,14 @@ def test_a_missing_part_is_an_error_that_lists_the_others() -> None:
         unwrap({"generator": weights, "ema": {"inner": weights}, "epoch": 3}, "x")
     with pytest.raises(InputError, match=r"no part 'x'\. It has 2 under layer1, 1 under fc"):
         unwrap({"layer1.a": weights["a"], "layer1.b": weights["a"], "fc.a": weights["a"]}, "x")
+
+
+def test_a_dict_that_contains_itself_is_an_error() -> None:
+    endless: dict[str, Any] = {"epoch": 3}
+    endless["state_dict"] = endless["other"] = endless
+    for key in (None, "x"):
+        with pytest.raises(InputError):
+            unwrap(endless, key)
 
 
 def test_several_state_dicts_are_an_error_that_lists_them() -> None:

@@ -93,11 +93,6 @@ class Relabeled:
         # The loader reports labels outside of the source's classes.
         return self.places[label] if 0 <= label < len(self.places) else -1
 
-    @property
-    def several_labels(self) -> bool:
-        """Return whether an example has several labels."""
-        return has_several_labels(self.source)
-
     def describe(self, index: int) -> str:
         """Return the origin of an example."""
         return self.source.describe(index)
