@@ -118,6 +118,11 @@ READ_WHERE: tuple[tuple[str, Callable[[TrainConfig], object], str], ...] = (
         lambda c: c.data.crop == "pad_crop" and not c.data.source.startswith("masks:"),
         "config.data.crop is 'pad_crop'",
     ),
+    (
+        "data.on_error",
+        lambda c: c.data.source.partition(":")[0] != "synthetic",
+        "config.data.source is not synthetic, which has no files",
+    ),
     ("data.max_errors", lambda c: c.data.on_error == "skip", "config.data.on_error is 'skip'"),
     (
         "data.data_dir",

@@ -45,6 +45,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {"data.crop_scale": (0.5, 1.0), "data.crop_ratio": (1.0, 1.0)},
     ),
     ({}, {"data.crop": "pad_crop"}, {"data.crop_padding": 2}),
+    ({"data.source": "synthetic"}, {}, {"data.on_error": "skip"}),
     ({}, {"data.on_error": "skip"}, {"data.max_errors": 3}),
     ({"data.source": "folder:x"}, {"data.source": "tfds:mnist"}, {"data.data_dir": "x"}),
     ({"data.source": "folder:x"}, {"data.source": "digits"}, {"data.data_dir": "x"}),
