@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> Done:
         network.model, network.variables, data, task=task, same_classes=network.run is None
     )
     columns = {"data": "{data}", "images": "{count:,.0f}"}
-    columns |= TASKS[task].columns
+    columns |= TASKS[task].shown_for(network.model.num_classes).columns
     table = Table(title=title)
     for column in columns:
         table.add_column(column, justify="left" if column == "data" else "right")

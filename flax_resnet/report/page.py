@@ -112,7 +112,8 @@ def _page(subjects: list[Subject]) -> str:
 
 def _metrics(subjects: list[Subject]) -> tuple[list[str], list[list[str]]]:
     """Return the titles, and for each run a row of the metrics of its reported checkpoint."""
-    tasks = [TASKS[subject.run.config.task] for subject in subjects]
+    runs = [subject.run for subject in subjects]
+    tasks = [TASKS[run.config.task].shown_for(len(run.class_names)) for run in runs]
     titles = list(dict.fromkeys(title for task in tasks for title in task.columns))
     table = []
     for subject, task in zip(subjects, tasks, strict=True):
