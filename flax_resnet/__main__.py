@@ -13,12 +13,20 @@ import contextlib
 import importlib
 import json
 from collections.abc import Iterable
+from contextlib import nullcontext
 from types import ModuleType
 
 import shtab
 
 from flax_resnet.allocator import keep_freed_memory
-from flax_resnet.commands.reporting import Done, any_text, clear_errors, no_tracebacks, silence
+from flax_resnet.commands.reporting import (
+    Done,
+    any_text,
+    clear_errors,
+    no_tracebacks,
+    signs_of_life,
+    silence,
+)
 from flax_resnet.errors import require_local
 from flax_resnet.version import VERSION
 
@@ -49,6 +57,8 @@ COMMANDS = {
 _STATUS = """\
 exit status: 0 done, 1 done in part, 2 bad input, 69 another process was lost, 70 internal error,
 75 interrupted: the same command continues or starts again"""
+# Commands that may work for minutes and print only a result.
+_SILENT = ("embed", "eval", "export", "report", "segment")
 # Accepted after the command's name as well.
 _EVERYWHERE = {
     "--debug": "show where an error comes from",
@@ -91,7 +101,9 @@ def _run(words: list[str]) -> int:
     with no_tracebacks(parsed.debug), clear_errors(parsed.debug):
         _require_local(parsed)
         command = load_command(parsed.command)
-        with silence(parsed.quiet or parsed.json), unwinding():
+        quiet, name = parsed.quiet or parsed.json, parsed.command
+        signs = signs_of_life(lambda: name) if name in _SILENT and not quiet else nullcontext()
+        with silence(quiet), unwinding(), signs:
             done: Done = command.run(parsed)
         if parsed.json and done.facts is not None:
             print(json.dumps(done.facts, indent=1))

@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from flax_resnet.__main__ import COMMANDS, load_command, main, make_parser
-from flax_resnet.commands import models
+from flax_resnet.commands import models, reporting
 from flax_resnet.errors import InputError
 from tests.hostile.settings import parse_words
 
@@ -122,3 +122,21 @@ def test_json_prints_facts_and_quiet_prints_nothing(
     assert json.loads(capsys.readouterr().out).keys() == keys
     main(["--quiet", *command])
     assert capsys.readouterr().out == ""
+
+
+def test_a_long_command_shows_that_it_works(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reporting, "SECONDS_PER_SIGN", 0.01)
+    main(["eval", str(tiny_run)])
+    assert re.match(r"eval: 0:00:0\d so far\n", capsys.readouterr().err)
+    main(["eval", str(tiny_run), "--quiet"])
+    assert capsys.readouterr().err == ""
+
+
+def test_an_experiment_shows_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reporting, "SECONDS_PER_SIGN", 0.01)
+    main(["lab", "walk", "--out", str(tmp_path), "blocks=3"])
+    assert re.search(r"lab walk, \d+ of 14 steps: 0:00:\d\d so far\n", capsys.readouterr().err)

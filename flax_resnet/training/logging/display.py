@@ -13,6 +13,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+# Seconds without a line after which one shows, where there is no terminal, that the run goes on.
+_SECONDS_PER_SIGN = 60.0
+
 
 class Display:
     """Show the run's progress on standard output; silent where `active` is False."""
@@ -20,6 +23,7 @@ class Display:
     def __init__(self, steps: int, start: int, active: bool = True) -> None:
         self._console = Console(quiet=not active, highlight=False, soft_wrap=True)
         self._steps = steps
+        self._said = time.monotonic()
         # The first step that was done, and when.
         self._since: tuple[int, float] | None = None
         # The seconds of each evaluation since then.
@@ -42,12 +46,15 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
+        self._said = time.monotonic()
         self._console.print(text, markup=False)
 
     def advance(self, step: int) -> None:
         """Move the bar of the training steps."""
         if self._since is None:
             self._since = step, time.monotonic()
+        if not self._console.is_terminal and time.monotonic() - self._said > _SECONDS_PER_SIGN:
+            self.say(f"step {step}/{self._steps}  {self._left(step)} left")
         self._progress.update(self._task, completed=step)
 
     def log(self, step: int, epoch: float, loss: float, accuracy: float, speed: float) -> None:

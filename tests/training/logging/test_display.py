@@ -49,3 +49,14 @@ def test_evaluations_to_come_count_as_the_quickest_one(
     # 20 steps took 20 seconds and two evaluations; 20 more are to come.
     assert left(display, 20 + 1, capsys) == "0:00:28"
     display.close()
+
+
+def test_slow_steps_show_that_the_run_goes_on(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    display = Display(10, 0)
+    for step in (1, 2, 3):
+        clock[0] += 40.0
+        display.advance(step)
+    assert capsys.readouterr().out == "step 2/10  0:05:20 left\n"
+    display.close()
