@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import json
 from collections.abc import Iterable
+from contextlib import nullcontext
 from types import ModuleType
 
 import shtab
@@ -24,6 +25,7 @@ from flax_resnet.commands.reporting import (
     clear_errors,
     no_tracebacks,
     short_warnings,
+    signs_of_life,
     silence,
 )
 from flax_resnet.errors import require_local
@@ -56,6 +58,8 @@ COMMANDS = {
 _STATUS = """\
 exit status: 0 done, 1 done in part, 2 bad input, 69 another process was lost, 70 internal error,
 75 interrupted: the same command continues or starts again"""
+# Commands that may work for minutes and print only a result.
+_SILENT = ("embed", "eval", "export", "report", "segment")
 # Accepted after the command's name as well.
 _EVERYWHERE = {
     "--debug": "show where an error comes from",
@@ -98,7 +102,9 @@ def _run(words: list[str]) -> int:
     with no_tracebacks(parsed.debug), clear_errors(parsed.debug), short_warnings():
         _require_local(parsed)
         command = load_command(parsed.command)
-        with silence(parsed.quiet or parsed.json), unwinding():
+        quiet, name = parsed.quiet or parsed.json, parsed.command
+        signs = signs_of_life(lambda: name) if name in _SILENT and not quiet else nullcontext()
+        with silence(quiet), unwinding(), signs:
             done: Done = command.run(parsed)
         if parsed.json and done.facts is not None:
             print(json.dumps(done.facts, indent=1))

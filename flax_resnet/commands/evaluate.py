@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> Done:
         name=args.run,
     )
     columns = {"data": "{data}", "images": "{count:,.0f}"}
-    columns |= TASKS[task].columns
+    columns |= TASKS[task].shown_for(network.model.num_classes).columns
     table = Table(title=title)
     for column in columns:
         table.add_column(column, justify="left" if column == "data" else "right")

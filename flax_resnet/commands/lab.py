@@ -1,14 +1,22 @@
 """Run an experiment on skip connections: `python -m flax_resnet lab degradation`."""
 
 import argparse
+import contextlib
 import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from flax_resnet.commands.reporting import Done
+from flax_resnet.commands.reporting import Done, signs_of_life
 from flax_resnet.lab import EXPERIMENTS, load_experiment, perform
 from flax_resnet.lab.settings import to_words
 
@@ -44,7 +52,7 @@ def run(args: argparse.Namespace) -> Done:
         for size, settings in words.items():
             console.print(f"{size}: {shlex.join(settings)}")
         return Done({"settings": words})
-    with _progress(console) as progress:
+    with _progress(console) as progress, _signs(console, args.name, progress):
 
         def track(items: Iterable[Any], description: str) -> Iterator[Any]:
             items = list(items)
@@ -61,11 +69,26 @@ def run(args: argparse.Namespace) -> Done:
     return Done({"finding": report.finding, **where})
 
 
+def _signs(
+    console: Console, name: str, progress: Progress
+) -> contextlib.AbstractContextManager[None]:
+    """Return the lines that stand for bars where there is no terminal."""
+
+    def describe() -> str:
+        parts = (
+            f", {task.completed:g} of {task.total:g} {task.description}" for task in progress.tasks
+        )
+        return f"lab {name}{''.join(parts)}"
+
+    return contextlib.nullcontext() if console.is_terminal else signs_of_life(describe)
+
+
 def _progress(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,

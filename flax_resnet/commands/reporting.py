@@ -2,9 +2,11 @@
 
 import codecs
 import contextlib
+import datetime
 import io
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from flax_resnet.interrupts import EXIT_STOPPED, LINE
 BAD_INPUT, FAULT = 2, 70
 # Seconds between two lines of progress where there is no terminal for bars.
 _SECONDS_PER_LINE = 10.0
+SECONDS_PER_SIGN = 30.0
 
 
 class Done(NamedTuple):
@@ -142,6 +145,25 @@ def no_tracebacks(debug: bool) -> Iterator[None]:
 def _end(status: int, *words: str) -> None:
     print(*(printable(word, keep="\n") for word in words), file=sys.stderr)
     raise SystemExit(status) from None
+
+
+@contextlib.contextmanager
+def signs_of_life(describe: Callable[[], str]) -> Iterator[None]:
+    """Print what is going on, and for how long, every half a minute while the block runs."""
+    ended, began = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not ended.wait(SECONDS_PER_SIGN):
+            elapsed = datetime.timedelta(seconds=round(time.monotonic() - began))
+            print(f"{describe()}: {elapsed} so far", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 from flax_resnet.data.config import DataConfig
 from flax_resnet.errors import InputError
 from flax_resnet.models import create_model
+from flax_resnet.steps.averages import AverageConfig
 from flax_resnet.steps.updates.config import OptimizerConfig, ScheduleConfig
 from flax_resnet.training.config import ModelConfig, TrainConfig
 from flax_resnet.training.networks import find_network, refuse_key
@@ -15,6 +16,9 @@ from flax_resnet.training.networks import find_network, refuse_key
 SCRATCH_MODEL = "resnet18"
 # Networks for images up to this size are evaluated on whole images.
 _SMALL_IMAGES = 64
+# In the first epochs from random weights the running statistics of norms lag so far behind that the
+# loss of an evaluation can be a thousand times that of training: so many batches measure them anew.
+_MEASURED = 20
 # Approximate number of evaluations, each with a checkpoint.
 _EVALUATIONS = 20
 
@@ -121,6 +125,9 @@ def finetune_config(
         freeze_epochs=start.head_first * epochs if start.head_first else None,
         freeze_norms=start.freeze_norms,
         eval_every_epochs=max(epochs / _EVALUATIONS, 1.0),
+        average=AverageConfig(
+            precise_batches=min(_MEASURED, math.ceil(counts.train / batch)) if not weights else 0
+        ),
         log_every=max(min(counts.train // batch, 50), 1),
         model=network,
         data=data,

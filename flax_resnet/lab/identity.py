@@ -71,11 +71,10 @@ def run(settings: Settings, track: Track = silent) -> Result:
         for zero in KINDS.values()
     ]
     images, _ = fitters[0].first_images(settings.images)
-    for at, fitter in enumerate(track(fitters, "networks")):
-        watch = jax.jit(functools.partial(distances, fitter.model, images))
-        for seed in range(settings.seeds):
-            fitted = fitter.fit(seed, watch)
-            distance[at, seed] = fitted.watched
+    watches = [jax.jit(functools.partial(distances, each.model, images)) for each in fitters]
+    for at, seed in track(np.ndindex(len(fitters), settings.seeds), "networks"):
+        fitted = fitters[at].fit(seed, watches[at])
+        distance[at, seed] = fitted.watched
     size = count // 3
     moved = lengthening(settings, fitted.variables, images)
     return Result(

@@ -198,11 +198,14 @@ def run(settings: Settings, track: Track = silent) -> Result:
 
 
 def finding(result: Result) -> str:
-    """Count the claims that hold, and name the others with their values."""
+    """Count the claims that are right, and name the others with what is so instead."""
     rows = zip(result.names, result.printed, result.ok, strict=True)
     others = "; ".join(f"{name} ({printed})" for name, printed, ok in rows if not ok)
-    held = f"{result.ok.sum()} of {len(result.ok)} claims hold"
-    return f"{held}; these do not: {others}." if others else f"{held}."
+    right = f"Of {len(result.ok)} claims in introductory texts, {result.ok.sum()} are right"
+    if not others:
+        return f"{right}."
+    wrong = len(result.ok) - int(result.ok.sum())
+    return f"{right} and {wrong} are misconceptions of the texts, with what is so: {others}."
 
 
 def _apply(module: Any, x: jax.Array) -> jax.Array:
@@ -270,6 +273,6 @@ def draw(result: Result) -> Figure:
             panel.text(x, line + 0.4, wrapped, va="center", color=color, parse_math=False)
     right = int(result.ok.sum())
     panel.set_title(
-        f"Claims about residual learning: {right} of {count} hold (the others in color)"
+        f"Claims of introductory texts: {right} of {count} are right (misconceptions in color)"
     )
     return figure

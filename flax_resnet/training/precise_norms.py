@@ -1,6 +1,8 @@
-"""Batch statistics recomputed from training batches (Wu and Johnson, arXiv:2105.07576).
+"""Batch statistics that fit the parameters of an evaluation.
 
-Running statistics lag behind the parameters, and averaged parameters do not have any.
+Running statistics lag behind the parameters, and averaged parameters do not have any: both can be
+recomputed from training batches (Wu and Johnson, arXiv:2105.07576). After few updates from random
+weights, running statistics also still contain what they started from.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -91,6 +93,30 @@ def population(moments: Moments) -> Any:
         return joined
 
     return join(moments.mean, moments.spread)
+
+
+def without_start(batch_stats: Any, updates: int) -> Any:
+    """Return running statistics without their initial values, mean 0 and variance 1.
+
+    After n updates a share of m^n of them is left, where m is the momentum: 28 % after 12 updates,
+    which multiplies the activations of each of a network's layers. As in Adam (arXiv:1412.6980),
+    the rest is divided by 1 - m^n. Statistics of frozen norms stay as they are.
+    """
+    left = BatchNorm.momentum**updates
+
+    def correct(stats: Any) -> Any:
+        if not isinstance(stats, Mapping):
+            return stats
+        if stats.keys() != {"mean", "var"}:
+            return {name: correct(part) for name, part in stats.items()}
+        mean, var = stats["mean"] / (1 - left), (stats["var"] - left) / (1 - left)
+        untouched = (stats["mean"] == 0) & (stats["var"] == 1)
+        return {
+            "mean": jnp.where(untouched, stats["mean"], mean),
+            "var": jnp.where(untouched, stats["var"], jnp.maximum(var, 0)),
+        }
+
+    return correct(batch_stats)
 
 
 def measured_norms(

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 
 from flax_resnet.onednn.choice import ONEDNN
 from flax_resnet.steps.averages import PREFIXES, shown_average
+from flax_resnet.steps.mesh import replicated
 from flax_resnet.steps.state import TrainState
 from flax_resnet.steps.step import make_eval_step
 from flax_resnet.steps.tasks.table import TASKS, Task
@@ -21,10 +22,12 @@ from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.logging.display import Display
 from flax_resnet.training.logging.writers import Writers
-from flax_resnet.training.precise_norms import Measure, make_measure, measured_norms
+from flax_resnet.training.precise_norms import Measure, make_measure, measured_norms, without_start
 from flax_resnet.training.runs import evaluate_run, restore
 from flax_resnet.training.setup import Setup
 
+# After so many updates a running statistic holds less than 1e-8 of its initial value.
+_FORGOTTEN = 175
 # The position of a run that has not begun; see `Session.save`.
 FIRST_POSITION = {"next_batch": 0, "log": None, "evaluation_due": False}
 
@@ -69,12 +72,21 @@ class Session:
         if shown and "image" in batch:
             self.writers.images(0, batch["image"][:shown])
 
+    @property
+    def evaluation_interval(self) -> float:
+        """Return the number of steps between evaluations."""
+        return max(self.config.eval_every_epochs * self.setup.steps_per_epoch, 1.0)
+
+    @functools.cached_property
+    def was_evaluated(self) -> bool:
+        """Return whether the run was evaluated before, such as one that is made longer."""
+        return any(self.manager.metrics(step) for step in self.manager.all_steps())
+
     def is_due(self, step: int) -> tuple[bool, bool]:
         """Return whether an evaluation, and whether a checkpoint, is due after `step`."""
-        config, setup = self.config, self.setup
-        interval = max(config.eval_every_epochs * setup.steps_per_epoch, 1.0)
+        setup, interval = self.setup, self.evaluation_interval
         evaluates = step == setup.steps or int(step / interval) > int((step - 1) / interval)
-        keep = config.checkpoint
+        keep = self.config.checkpoint
         return evaluates, any(
             every is not None and step % every == 0
             for every in (keep.every_steps, keep.keep_every_steps)
@@ -112,15 +124,30 @@ class Session:
 
         A stop waits for this, so that metrics belong to the state in the checkpoint.
         """
-        nothing = not jax.tree.leaves(state.variables["batch_stats"])
-        if not self.config.average.precise_batches or nothing:
+        if not jax.tree.leaves(state.variables["batch_stats"]):
             return state
+        if not self.config.average.precise_batches:
+            return self._without_start(state, step)
         average = shown_average(state.average)
         several = [state.variables] + ([] if average is None else [average.variables])
         found = measured_norms(self.setup, self.measure, several, step)
         if average is None:
             return state.replace(variables=found[0])
         return state.replace(variables=found[0], average=average.replace(variables=found[1]))
+
+    def _without_start(self, state: TrainState, step: int) -> TrainState:
+        """Return the state with statistics of norms that have forgotten their initial values.
+
+        Only the first evaluation needs it, and only if it comes early: training goes on from there.
+        """
+        updates = step - int(state.guard.skipped)
+        early = 0 < updates < _FORGOTTEN and self.config.model.pretrained is None
+        if not early or int((step - 1) / self.evaluation_interval) > 0 or self.was_evaluated:
+            return state
+        everywhere = replicated(self.setup.mesh)
+        correct = jax.jit(without_start, static_argnums=1, out_shardings=everywhere)
+        stats = correct(state.variables["batch_stats"], updates)
+        return state.replace(variables=state.variables | {"batch_stats": stats})
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Return the metrics on the evaluation split; empty if a stop interrupts it."""
@@ -181,12 +208,13 @@ class Session:
     def _report(self, kind: str, split: str, step: int, metrics: dict[str, float]) -> None:
         self.writers.write(kind, step, metrics)
         skipped = f", {metrics['skipped']:.0f} skipped" if metrics["skipped"] else ""
-        figures = self.task.line.format_map(metrics)
+        line = self.task.shown_for(len(self.setup.train_source.class_names)).line
+        figures = line.format_map(metrics)
         for prefix in PREFIXES:
             keys = [key for key in metrics if key.startswith(prefix)]
             averaged = {key.removeprefix(prefix): metrics[key] for key in keys}
             if averaged:
-                figures += f"  {prefix[:-1]}: {self.task.line.format_map(averaged)}"
+                figures += f"  {prefix[:-1]}: {line.format_map(averaged)}"
         self.display.evaluated(
             f"step {step}  {split}: {figures}  ({metrics['count']:.0f} images{skipped})"
         )

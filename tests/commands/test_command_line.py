@@ -12,7 +12,7 @@ from typing import NoReturn
 import pytest
 
 from flax_resnet.__main__ import COMMANDS, load_command, main, make_parser
-from flax_resnet.commands import models
+from flax_resnet.commands import models, reporting
 from flax_resnet.commands.reporting import short_warnings
 from flax_resnet.errors import InputError
 from tests.hostile.settings import parse_words
@@ -132,3 +132,21 @@ def test_a_warning_is_one_line() -> None:
         assert warnings.formatwarning("a\x1b", UserWarning, "f.py", 1) == "warning: a\\x1b\n"
         assert "f.py:1" in warnings.formatwarning("a", RuntimeWarning, "f.py", 1)
     assert warnings.formatwarning is usual
+
+
+def test_a_long_command_shows_that_it_works(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reporting, "SECONDS_PER_SIGN", 0.01)
+    main(["eval", str(tiny_run)])
+    assert re.match(r"eval: 0:00:0\d so far\n", capsys.readouterr().err)
+    main(["eval", str(tiny_run), "--quiet"])
+    assert capsys.readouterr().err == ""
+
+
+def test_an_experiment_shows_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reporting, "SECONDS_PER_SIGN", 0.01)
+    main(["lab", "walk", "--out", str(tmp_path), "blocks=3"])
+    assert re.search(r"lab walk, \d+ of 14 steps: 0:00:\d\d so far\n", capsys.readouterr().err)

@@ -34,7 +34,9 @@ def test_claims_that_do_not_hold_are_marked(result: walk.Result) -> None:
         "identity of anything",  # the last ReLU removes negative values
         "quiet start",  # batch norm makes the branch as large as the input
     }
-    assert walk.finding(result).startswith("9 of 14 claims hold; these do not")
+    assert walk.finding(result).startswith(
+        "Of 14 claims in introductory texts, 9 are right and 5 are misconceptions of the texts"
+    )
 
 
 def test_the_table_has_a_row_for_every_claim(result: walk.Result) -> None:
@@ -44,4 +46,4 @@ def test_the_table_has_a_row_for_every_claim(result: walk.Result) -> None:
 
 def test_the_finding_is_short_if_all_claims_hold() -> None:
     one = walk.Result(("paths",), ("5 blocks",), ("32",), ("32",), np.array([True]))
-    assert walk.finding(one) == "1 of 1 claims hold."
+    assert walk.finding(one) == "Of 1 claims in introductory texts, 1 are right."

@@ -17,7 +17,7 @@ from flax_resnet.models import create_model
 from flax_resnet.models.layers.norms import BatchNorm
 from flax_resnet.steps.gradient import normalize
 from flax_resnet.steps.mesh import put_batch, replicated
-from flax_resnet.training.precise_norms import Moments, make_measure, population
+from flax_resnet.training.precise_norms import Moments, make_measure, population, without_start
 
 LOOK = dict(mean=(0.5,), std=(0.25,))
 Meshes = Callable[[int], Mesh]
@@ -128,3 +128,20 @@ def test_an_averaged_run_is_evaluated_with_its_own_statistics(
     chex.assert_trees_all_equal(again.variables, whole.variables)
     assert again.metrics == whole.metrics
     assert train(config, tmp_path / "stopped", mesh=mesh).metrics == whole.metrics
+
+
+def test_statistics_forget_what_they_started_from() -> None:
+    images = np.asarray(np.random.default_rng(0).normal(3, 5, (8, 4, 4, 1)), np.float32)
+    model = BatchNorm()
+    variables = model.init(jax.random.key(0), images)
+    for _ in range(4):
+        _, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        variables = variables | updates
+    found = without_start({"norm": variables["batch_stats"]}, 4)["norm"]
+    np.testing.assert_allclose(found["mean"], images.mean(), rtol=1e-5)
+    np.testing.assert_allclose(found["var"], images.var(ddof=1), rtol=1e-5)
+
+
+def test_statistics_of_frozen_norms_stay() -> None:
+    frozen = {"mean": np.zeros(3, np.float32), "var": np.ones(3, np.float32)}
+    chex.assert_trees_all_equal(without_start({"a": {"bn": frozen}}, 7), {"a": {"bn": frozen}})

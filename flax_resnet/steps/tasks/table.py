@@ -1,5 +1,6 @@
 """The table of tasks, which lets one trainer serve all of them."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,14 @@ class Task:
     ranked_by: str
     line: str
     columns: Mapping[str, str]
+
+    def shown_for(self, classes: int) -> "Task":
+        """Return the task without the top-5 accuracy where it is always 100 %."""
+        if classes > 5:
+            return self
+        parts = (part for part in self.line.split("  ") if "{top5" not in part)
+        columns = {title: form for title, form in self.columns.items() if "{top5" not in form}
+        return dataclasses.replace(self, line="  ".join(parts), columns=columns)
 
 
 TASKS = {

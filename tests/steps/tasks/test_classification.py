@@ -17,6 +17,7 @@ from flax_resnet.steps.tasks.classification import (
     soft_targets,
 )
 from flax_resnet.steps.tasks.losses import binary_cross_entropy
+from flax_resnet.steps.tasks.table import CLASSIFICATION
 from flax_resnet.training.parsing import parse
 
 LOGITS = jax.random.normal(jax.random.key(0), (4, 5))
@@ -123,3 +124,9 @@ def test_the_label_with_the_greater_share_counts_as_correct() -> None:
 def test_incompatible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse(settings)
+
+
+def test_top_5_is_shown_where_there_are_more_classes() -> None:
+    assert "top-5" not in CLASSIFICATION.shown_for(5).line
+    assert list(CLASSIFICATION.shown_for(2).columns) == ["loss", "top-1"]
+    assert CLASSIFICATION.shown_for(6) is CLASSIFICATION
