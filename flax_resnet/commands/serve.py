@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flax_resnet.commands.reporting import Done
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, install_extra
 from flax_resnet.inference.predictor import open_predictor
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> Done:
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "starlette", "uvicorn"):
             raise
-        raise InputError("serve needs FastAPI: pip install 'flax-resnet[serve]'") from None
+        raise InputError(f"serve needs FastAPI: {install_extra('serve')}") from None
     with _listening(args.host, args.port) as listener:
         predictor = open_predictor(args.run, args.step, not args.raw, args.batch_size)
         predictor.name = _without_folders(predictor.name, args.run)
