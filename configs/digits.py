@@ -2,7 +2,8 @@
 
 Command: python train.py --config configs/digits.py
 Source: ours
-Expected: about 99 % of the 360 test digits.
+Expected: about 99 % of the 360 test digits, a random fifth of each class: the test has other digits
+of the same writers.
 Time: under a minute on two CPU cores.
 """
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from flax_resnet.training.loop import train
     from flax_resnet.training.networks import class_names, load_pretrained
+    from flax_resnet.training.recipes import load_recipe
     from flax_resnet.training.runs import Run, evaluate_run, restore
     from flax_resnet.weights import (
         fold_batch_norm,
@@ -53,6 +54,7 @@ __all__ = [
     "list_models",
     "list_pretrained",
     "load_pretrained",
+    "load_recipe",
     "preprocessing",
     "restore",
     "save_pretrained",
@@ -70,6 +72,7 @@ _MODULES = {
     "from_torch": "weights",
     "list_pretrained": "weights",
     "load_pretrained": "training.networks",
+    "load_recipe": "training.recipes",
     "preprocessing": "weights",
     "restore": "training.runs",
     "save_pretrained": "weights",

@@ -130,6 +130,12 @@ def split_assignment(text: str, what: str, form: str = "NAME=VALUE") -> tuple[st
     return name, value
 
 
+def install_extra(extra: str) -> str:
+    """Return how an optional part of this package is installed, for a message."""
+    # No index has the package, so its name alone would install nothing, or a stranger's package.
+    return f"pip install '.[{extra}]' in a checkout, or 'FILE.whl[{extra}]' with the wheel's path"
+
+
 def printable(text: str | os.PathLike[str], keep: str = "") -> str:
     r"""Return text with escapes for unprintable characters: \n, \x1b, and \xff for invalid UTF-8.
 

@@ -1,5 +1,6 @@
 """The documents' code runs, their commands parse, and their links and generated pages are right."""
 
+import dataclasses
 import re
 import shlex
 import shutil
@@ -8,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -21,9 +23,13 @@ from PIL import Image
 import flax_resnet
 import flax_resnet.data
 import flax_resnet.steps
-from flax_resnet.__main__ import make_parser
-from flax_resnet.commands import flags
+from flax_resnet.__main__ import main, make_parser
+from flax_resnet.commands import flags, serve
+from flax_resnet.commands.finetune import _default_workdir
+from flax_resnet.commands.reporting import Done
+from flax_resnet.finetune import settings as finetune_settings
 from flax_resnet.models.variables import variable_shapes
+from flax_resnet.models.variants import VARIANTS
 from flax_resnet.weights import hub
 from tools import weights_page
 
@@ -73,7 +79,7 @@ def test_python_blocks_run_in_order(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where they may write
     Image.new("RGB", (320, 240)).save("photo.jpg")
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"__name__": "__main__"}
     for block in python_blocks(path):
         exec(compile(block, str(path), "exec"), names)
 
@@ -99,6 +105,91 @@ def test_commands_are_understood(path: Path) -> None:
             flags.parse_recipe(late if parsed.command == "train" else [f"--config={parsed.recipe}"])
         elif parsed.command != "lab":
             assert late == [], words
+
+
+def runs_written(words: list[str]) -> set[str]:
+    """Return the folder of the run that a command writes."""
+    parser = make_parser()
+    parsed, late = parser.parse_known_args(words)
+    if parsed.command == "finetune":
+        return {str(parsed.workdir or _default_workdir(parsed))}
+    if parsed.command == "sweep":
+        return {str(parsed.out or f"runs/sweep-{flags.config_name(parsed.recipe)}")}
+    if parsed.command != "train":
+        return set()
+    given = dict(pairwise(late))
+    given |= dict(word.split("=", 1) for word in late if "=" in word)
+    return {given.get("--workdir") or f"runs/{flags.config_name(given['--config'])}"}
+
+
+# Pages about what is done with a run of one's own images, and say so.
+WITH_A_RUN = {"serving.md": {"runs/photos"}, "export.md": {"runs/photos"}}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=by_name)
+def test_commands_read_runs_that_commands_before_them_have_written(path: Path) -> None:
+    known = WITH_A_RUN.get(path.name, set())
+    for words in commands(path):
+        written = runs_written(words)
+        read = {word for word in words if word.startswith("runs/")} - written
+        assert read <= known, f"{' '.join(words)}: no command before it writes {read - known}"
+        known = known | written
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> None:
+    """Make the images that documents name: two classes of noise, one of them brighter."""
+    rng = np.random.default_rng(0)
+    for folder in ("photos", "new_photos"):
+        for name, low in (("ant", 0), ("bee", 120)):
+            (tmp_path / folder / name).mkdir(parents=True)
+            for number in range(8):
+                pixels = rng.integers(low, low + 128, (12, 12, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / folder / name / f"{number}.png")
+    shutil.copytree(tmp_path / "photos" / "ant", tmp_path / "holiday")
+    rows = [f"{name}/{number}.png,{name}" for name in ("ant", "bee") for number in range(8)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", pytest.param("docs/finetune.md", marks=pytest.mark.slow)]
+)
+def test_commands_run_in_order(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline_hub: None, images: None
+) -> None:
+    tiny = dict(stage_sizes=(1,), widths=(8,), stem="cifar", image_size=8)
+    for network in ("resnet18", "resnet50"):
+        monkeypatch.setitem(VARIANTS, network, tiny)
+    # One epoch shows as much as forty.
+    monkeypatch.setattr(
+        finetune_settings,
+        "_PRETRAINED",
+        dataclasses.replace(finetune_settings._PRETRAINED, epochs=(1, 1)),
+    )
+    served = []
+    # Serving ends only with a signal; its own tests send one.
+    monkeypatch.setattr(serve, "run", lambda args: Done({"of": served.append(args.run)}))
+    monkeypatch.chdir(tmp_path)
+    for words in commands(ROOT / name):
+        words = ["1" if before == "--epochs" else word for before, word in pairwise(["", *words])]
+        assert main(words) == 0, words
+    assert served == ["runs/photos"]
+    assert (tmp_path / "runs" / "photos" / "report.html").is_file()
+    if "docs" in name:
+        assert len((tmp_path / "features.files.txt").read_text().splitlines()) == 8
+
+
+def test_the_table_of_extras_is_complete() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "install.md").read_text(), re.M)
+    assert set(project["optional-dependencies"]) <= set(listed)
+
+
+def test_nobody_is_told_to_install_the_package_from_an_index() -> None:
+    sources = [*ROOT.glob("flax_resnet/**/*.py"), *ROOT.glob("docs/**/*.ipynb"), *DOCUMENTS]
+    for path in sources:
+        for line in re.findall(r"pip install[^\n]*", path.read_text()):
+            assert not re.search(r"flax[-_]resnet(?!-\S*\.whl)", line), f"{by_name(path)}: {line}"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=by_name)

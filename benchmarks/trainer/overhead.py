@@ -32,12 +32,12 @@ from benchmarks.measuring import (
     write_json,
 )
 from benchmarks.trainer.probe import PHASES, TrainerProbe, Turn
-from flax_resnet.commands.flags import load_recipe
 from flax_resnet.data import train_batches
 from flax_resnet.steps.mesh import put_batch
 from flax_resnet.steps.state import init_state
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.parsing import check_overrides, parse
+from flax_resnet.training.recipes import load_recipe
 from flax_resnet.training.setup import Setup, prepare_run
 
 TARGET = 0.95

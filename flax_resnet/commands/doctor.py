@@ -17,6 +17,7 @@ from rich.text import Text
 
 from flax_resnet.commands.reporting import Done
 from flax_resnet.data.batches.workers import available_cores
+from flax_resnet.errors import install_extra
 from flax_resnet.onednn.c_api import version
 from flax_resnet.onednn.choice import why_unavailable
 from flax_resnet.version import VERSION
@@ -105,7 +106,7 @@ def wrong_with_devices() -> list[str]:
     """Return why JAX does not use this machine's accelerators."""
     on_cpu = jax.local_devices()[0].platform == "cpu"
     if on_cpu and Path("/dev/nvidia0").exists():
-        return ["this machine has a GPU that JAX does not see: pip install 'flax-resnet[cuda]'"]
+        return [f"this machine has a GPU that JAX does not see: {install_extra('cuda')}"]
     return []
 
 

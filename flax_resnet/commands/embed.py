@@ -10,7 +10,7 @@ import numpy as np
 
 from flax_resnet.commands.predict import add_image_arguments, print_error
 from flax_resnet.commands.reporting import Done
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, install_extra, printable
 from flax_resnet.files import replace_text, replacing, writable
 from flax_resnet.inference.inputs import find_images
 from flax_resnet.inference.predictor import open_predictor
@@ -18,13 +18,19 @@ from flax_resnet.inference.stream import Output, outputs
 
 EXAMPLE = "embed resnet50.a1_in1k holiday/ --out features.npy"
 FORMATS = (".npy", ".parquet")
-Write = Callable[[Path, list[Output]], None]
+_NAMES = ".files.txt"
+Write = Callable[[Path, list[Output]], dict[str, str]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_image_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="FILE.npy or FILE.parquet")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="FILE.npy, with names in FILE.files.txt, or FILE.parquet",
+    )
     parser.add_argument("--stage", help="stem, layer1, ... (default: the last)")
 
 
@@ -54,19 +60,24 @@ def run(args: argparse.Namespace) -> Done:
     if not found:
         raise InputError("none of the images can be read, so there are no features to write")
     with writable(args.out):
-        write(args.out, found)
+        written = write(args.out, found)
     size = np.asarray(found[0].values).size
-    print(f"{len(found)} images, {size} features each, in {args.out}")
-    facts = {"images": len(found), "unread": failed, "features": size, "out": str(args.out)}
+    print(f"{len(found)} images, {size} features each, in {printable(args.out)}")
+    if "files" in written:
+        print(
+            f"names of the images, one a line in the same order, in {printable(written['files'])}"
+        )
+    facts = {"images": len(found), "unread": failed, "features": size, **written}
     return Done(facts, bool(failed))
 
 
-def _write_npy(path: Path, found: list[Output]) -> None:
+def _write_npy(path: Path, found: list[Output]) -> dict[str, str]:
     """Write the features, and beside them the names of the files, in the same order."""
     with replacing(path) as part:
         np.save(part, np.stack([np.asarray(output.values) for output in found]))
     names = "".join(f"{output.file}\n" for output in found)
-    replace_text(path.with_suffix(".files.txt"), names)
+    replace_text(path.with_suffix(_NAMES), names)
+    return {"out": str(path), "files": str(path.with_suffix(_NAMES))}
 
 
 def _parquet_writer() -> Write:
@@ -75,13 +86,14 @@ def _parquet_writer() -> Write:
         import pyarrow.parquet as pq
     except ModuleNotFoundError:
         raise InputError(
-            "Parquet needs pyarrow: pip install 'flax-resnet[parquet]', or write a .npy file"
+            f"Parquet needs pyarrow ({install_extra('parquet')}); or write a .npy file"
         ) from None
 
-    def write(path: Path, found: list[Output]) -> None:
+    def write(path: Path, found: list[Output]) -> dict[str, str]:
         features = pa.array([output.values for output in found], pa.list_(pa.float32()))
         files = pa.array([output.file for output in found])
         with replacing(path) as part:
             pq.write_table(pa.table({"file": files, "features": features}), part)
+        return {"out": str(path)}
 
     return write

@@ -1,39 +1,18 @@
 """Parse `--config FILE --config.KEY=VALUE`, as in Flax's examples, with helpful errors."""
 
 import re
-import runpy
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from flax_resnet.commands.reporting import any_text, clear_errors
-from flax_resnet.errors import InputError, expected_names, require_local
+from flax_resnet.errors import InputError
 from flax_resnet.interrupts import unwinding
 from flax_resnet.training.parsing import check_overrides
-
-_PACKAGE = Path(__file__).parents[1]
-
-
-def recipes() -> dict[str, Path]:
-    """Return the path of each recipe by its name, sorted."""
-    installed = _PACKAGE / "recipes"
-    folder = installed if installed.is_dir() else _PACKAGE.parent / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.py"))}
-
-
-def recipe_file(path: str) -> str:
-    """Return the file of a recipe, with the argument after its colon.
-
-    Args:
-      path: a file, or the name of a recipe.
-    """
-    name, colon, argument = path.partition(":")
-    return f"{recipes().get(name, name)}{colon}{argument}"
-
+from flax_resnet.training.recipes import load_recipe, recipe_file, recipes
 
 _CONFIG = ("-config", "--config")
 _HELP = ("--help", "-help", "-?")
@@ -117,46 +96,3 @@ def _config_path(arguments: list[str]) -> str | None:
         if name in _CONFIG:
             path = value if equals else following
     return path
-
-
-def load_recipe(path: str) -> ConfigDict:
-    """Run a config file as `config_flags` does, but with clear errors."""
-    require_local(path)
-    name, *argument = path.split(":", 1)
-    file = Path(name)
-    if not _is_file(file):
-        known = ", ".join(sorted(map(str, (file.parent or Path()).glob("*.py")))) or "none"
-        near = f"; for a recipe {expected_names(name, recipes())}" if name == file.stem else ""
-        raise InputError(
-            f"config file {file} does not exist; Python files beside it: {known}{near}"
-        )
-    try:
-        config = runpy.run_path(name)["get_config"](*argument)
-    except (Exception, SystemExit) as error:  # whatever a user's file raises
-        # For an unknown key, ml_collections lists all keys before the similar ones.
-        reason = re.sub(r'Other fields present: ".*"(\\n|\n)', "", str(error), flags=re.DOTALL)
-        raise InputError(
-            f"{file} cannot be loaded: {type(error).__name__} in {_place(error, name)}: {reason}"
-        ) from error
-    if not isinstance(config, ConfigDict):
-        raise InputError(
-            f"get_config() of {file} returns a {type(config).__name__}; expected the ConfigDict "
-            "that base_config() makes"
-        )
-    return config
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # A name too long, or a locked folder.
-        return False
-
-
-def _place(error: BaseException, file: str) -> str:
-    """Return the last line of the user's file in the traceback of an error."""
-    if isinstance(error, SyntaxError):
-        return f"{file}, line {error.lineno or 1}"
-    frames = traceback.extract_tb(error.__traceback__)
-    inside = [frame.lineno for frame in frames if frame.filename == file]
-    return f"{file}, line {inside[-1]}" if inside else file

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from flax_resnet.commands.networks import add_network_arguments
 from flax_resnet.commands.predict import add_train_size
 from flax_resnet.commands.reporting import Done
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, install_extra
 from flax_resnet.inference.predictor import open_predictor
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> Done:
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "starlette", "uvicorn"):
             raise
-        raise InputError("serve needs FastAPI: pip install 'flax-resnet[serve]'") from None
+        raise InputError(f"serve needs FastAPI: {install_extra('serve')}") from None
     with _listening(args.host, args.port) as listener:
         predictor = open_predictor(
             args.run,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from flax_resnet.commands.flags import config_name, load_recipe, recipe_file
+from flax_resnet.commands.flags import config_name
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError, printable, require_known, split_assignment
 from flax_resnet.files import replace_text
@@ -22,6 +22,7 @@ from flax_resnet.interrupts import EXIT_STOPPED
 from flax_resnet.steps.tasks.table import TASKS
 from flax_resnet.training.logging.writers import read_rows
 from flax_resnet.training.parsing import parse
+from flax_resnet.training.recipes import load_recipe, recipe_file
 
 EXAMPLE = "sweep digits --grid lr=0.1,0.2 --seeds 3 --config.epochs=5"
 _SHORT = {"lr": "schedule.learning_rate"}

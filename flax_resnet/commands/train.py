@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from flax_resnet.commands.flags import config_flag, config_name, recipes, run_flags
+from flax_resnet.commands.flags import config_flag, config_name, run_flags
 from flax_resnet.commands.report import report_when_done
 from flax_resnet.commands.reporting import Done
 from flax_resnet.report.page import NAME as REPORT
@@ -17,6 +17,7 @@ from flax_resnet.training.checkpoints.store import newest_step
 from flax_resnet.training.cluster.joining import PATIENCE, joined
 from flax_resnet.training.logging.writers import read_rows
 from flax_resnet.training.loop import train
+from flax_resnet.training.recipes import recipes
 
 EXAMPLE = "train --config digits --config.epochs=5 --workdir runs/short"
 # The flags besides --config, with what their help says.

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, install_extra
 from flax_resnet.export.network import Exported
 from flax_resnet.files import filling, replace_text, replacing, writable
 from flax_resnet.weights import (
@@ -52,7 +52,7 @@ def write_stablehlo(network: Exported, path: Path) -> float:
     try:
         data = bytes(exported.serialize())
     except ImportError:
-        raise InputError("StableHLO needs flatbuffers: pip install 'flax-resnet[export]'") from None
+        raise InputError(f"StableHLO needs flatbuffers: {install_extra('export')}") from None
 
     def read(path: Path) -> Logits:
         loaded = export.deserialize(bytearray(path.read_bytes()))
@@ -75,9 +75,7 @@ def write_savedmodel(network: Exported, folder: Path) -> float:
         import tensorflow as tf
         from jax.experimental import jax2tf
     except ModuleNotFoundError:
-        raise InputError(
-            "SavedModel needs TensorFlow: pip install 'flax-resnet[savedmodel]'"
-        ) from None
+        raise InputError(f"SavedModel needs TensorFlow: {install_extra('savedmodel')}") from None
     converted = jax2tf.convert(
         network.__call__,
         polymorphic_shapes=["(b, ...)"],

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, install_extra
 from flax_resnet.export.formats import Logits, write_file
 from flax_resnet.export.network import Exported
 
@@ -37,9 +37,7 @@ def write_onnx(network: Exported, path: Path) -> float:
     except ModuleNotFoundError as error:
         if error.name not in ("onnx", "onnxruntime"):
             raise
-        raise InputError(
-            "ONNX needs onnx and onnxruntime: pip install 'flax-resnet[onnx]'"
-        ) from None
+        raise InputError(f"ONNX needs onnx and onnxruntime: {install_extra('onnx')}") from None
 
     def read(path: Path) -> Logits:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from flax_resnet.errors import InputError, require_known
+from flax_resnet.errors import InputError, install_extra, require_known
 from flax_resnet.onednn.c_api import engine
 
 AUTO, XLA, ONEDNN = "auto", "xla", "onednn"
@@ -69,7 +69,7 @@ def _why_not(mesh: Mesh) -> str | None:
 @functools.cache
 def why_unavailable() -> str | None:
     """Return why oneDNN cannot be used in this process, or None if it can."""
-    advice = "pip install 'flax-resnet[onednn]'"
+    advice = install_extra("onednn")
     if find_spec("llvmlite") is None:
         return f"llvmlite is not installed ({advice})"
     try:

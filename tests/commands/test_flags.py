@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flax_resnet.commands.flags import config_name, recipe_file, recipes
+from flax_resnet.commands.flags import config_name
 from flax_resnet.errors import InputError
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.parsing import parse
@@ -108,12 +108,6 @@ def test_any_argument_gives_a_config_or_an_input_error(
 )
 def test_a_run_is_named_after_its_recipe_and_argument(path: str, name: str) -> None:
     assert config_name(path) == name
-
-
-def test_a_recipe_name_gives_its_file_and_a_path_itself() -> None:
-    assert recipes()["digits"] == ROOT / "configs" / "digits.py"
-    assert recipe_file("rsb_a3:resnet18") == f"{ROOT / 'configs' / 'rsb_a3.py'}:resnet18"
-    assert recipe_file("elsewhere/digits.py:x") == "elsewhere/digits.py:x"
 
 
 @pytest.mark.slow

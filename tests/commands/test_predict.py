@@ -66,7 +66,11 @@ def test_the_best_classes_are_printed(
 
 @pytest.mark.parametrize("form", [".npy", ".parquet"])
 def test_features_are_written_with_their_file_names(
-    tiny_run: Path, pictures: Path, tmp_path: Path, form: str
+    tiny_run: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
 ) -> None:
     out = tmp_path / f"features{form}"
     words = ["embed", str(tiny_run), str(pictures), "--stage", "layer1", "--out", str(out)]
@@ -75,7 +79,9 @@ def test_features_are_written_with_their_file_names(
     assert main(words) == 1
     if form == ".npy":
         features = np.load(out)
-        files = (tmp_path / "features.files.txt").read_text().splitlines()
+        names = tmp_path / "features.files.txt"
+        files = names.read_text().splitlines()
+        assert f"in the same order, in {names}\n" in capsys.readouterr().out
     else:
         table = parquet.read_table(out)
         features = np.stack(table["features"].to_numpy())

@@ -16,7 +16,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.sources.source import Example, resolve_split, split_size
-from flax_resnet.errors import InputError, expected_names, require_local
+from flax_resnet.errors import InputError, expected_names, install_extra, require_local
 
 # Data sets up to this size are read into memory: reading a record of MNIST then takes 8
 # microseconds instead of 170.
@@ -178,8 +178,8 @@ def prepare(builder: tfds.core.DatasetBuilder, source: str) -> None:
 def missing_package(source: str, error: ImportError) -> InputError:
     """Return the error for a TFDS builder that needs a package that is not installed."""
     return InputError(
-        f"TFDS's builder of {source} needs a package that is missing ({error}). Install it with: "
-        'pip install "flax_resnet[prepare]", then run this again; finished downloads are kept.'
+        f"TFDS's builder of {source} needs a package that is missing ({error}). Install it "
+        f"({install_extra('prepare')}), then run this again; finished downloads are kept."
     )
 
 
@@ -208,7 +208,7 @@ def _check_format(builder: tfds.core.DatasetBuilder, source: str) -> None:
     if "array_record" not in formats:
         raise InputError(
             f"{source} is in {builder.data_dir} as {', '.join(sorted(formats))}; expected "
-            'array_record. Convert it with: pip install "flax_resnet[prepare]"; '
+            f"array_record. Convert it: {install_extra('prepare')}; then "
             f"tfds convert_format --dataset_version_dir={builder.data_dir} "
             "--out_file_format=array_record"
         )

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from tensorboardX import SummaryWriter
 
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, install_extra
 from flax_resnet.files import replace_text
 
 Row = dict[str, Any]
@@ -78,7 +78,7 @@ class WeightsAndBiases:
             import wandb
         except ModuleNotFoundError:
             raise InputError(
-                "config.logging.wandb needs wandb: pip install 'flax-resnet[wandb]'"
+                f"config.logging.wandb needs wandb: {install_extra('wandb')}"
             ) from None
         self._wandb = wandb
         try:

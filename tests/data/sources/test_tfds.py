@@ -120,7 +120,7 @@ def test_damaged_files_are_an_error(tmp_path, monkeypatch, in_memory):
 @pytest.mark.parametrize(
     ("failure", "message"),
     [
-        (ImportError("No module named 'tensorflow'"), r"pip install \"flax_resnet\[prepare\]\""),
+        (ImportError("No module named 'tensorflow'"), r"pip install '\.\[prepare\]' in a checkout"),
         (OSError("no route to host"), "could not be prepared in .*no route to host"),
     ],
 )
