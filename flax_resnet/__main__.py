@@ -15,7 +15,7 @@ from flax_resnet.commands.reporting import (
     Done,
     clear_errors,
     no_tracebacks,
-    short_warnings,
+    print_warnings_plainly,
     silence,
 )
 from flax_resnet.version import VERSION
@@ -58,6 +58,7 @@ _EVERYWHERE = {
 def program() -> int:
     """Run the command line in a process that does nothing else."""
     keep_freed_memory()
+    print_warnings_plainly()
     return main()
 
 
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         parsed.settings += late
     for word in _EVERYWHERE:
         setattr(parsed, word.removeprefix("--"), word in words)
-    with no_tracebacks(parsed.debug), clear_errors(parsed.debug), short_warnings():
+    with no_tracebacks(parsed.debug), clear_errors(parsed.debug):
         with silence(parsed.quiet or parsed.json):
             done: Done = load_command(parsed.command).run(parsed)
         if parsed.json and done.facts is not None:

@@ -2,7 +2,9 @@
 
 import contextlib
 import difflib
+import functools
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -74,6 +76,19 @@ def _entries(folder: Path) -> list[str]:
         return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError:  # not a folder, or a locked one
         return []
+
+
+def shortened(names: Iterable[str], most: int = _LISTED) -> str:
+    """Return a list of names for a message, with the number of those that it leaves out."""
+    listed = [printable(name) for name in names]
+    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Warn of something that a program may meet again and again, the first time."""
+    warnings.warn(message, stacklevel=3)
 
 
 def split_assignment(text: str, what: str, form: str = "NAME=VALUE") -> tuple[str, str]:

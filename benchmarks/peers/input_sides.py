@@ -35,6 +35,7 @@ class Photos:
     name: str = "photos"
     num_classes: int = 1
     class_names: tuple[str, ...] = ("photo",)
+    named: bool = True
     length: int = 1_000_000
 
     def __len__(self) -> int:

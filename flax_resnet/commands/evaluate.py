@@ -54,7 +54,12 @@ def run(args: argparse.Namespace) -> Done:
     if task == "classification":
         where += f", {data.test_size} pixels, crop {data.eval_crop:g}"
     metrics = evaluate_model(
-        network.model, network.variables, data, task=task, same_classes=network.run is None
+        network.model,
+        network.variables,
+        data,
+        task=task,
+        class_names=network.class_names,
+        name=args.run,
     )
     columns = {"data": "{data}", "images": "{count:,.0f}"}
     columns |= TASKS[task].columns
@@ -69,6 +74,8 @@ def run(args: argparse.Namespace) -> Done:
         console.print(line, highlight=False, markup=False)
     if metrics["skipped"]:
         console.print(f"{metrics['skipped']:.0f} records could not be decoded and were left out")
+    if competing := metrics.get("competing_classes"):
+        console.print(f"predictions are chosen among the {competing:,.0f} classes of the data")
     if unlabeled := metrics.get("unlabeled"):
         console.print(f"{unlabeled:,.0f} images have no label and were left out")
     console.print(where, soft_wrap=True, highlight=False)

@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.progress import Progress, TimeRemainingColumn
@@ -28,6 +29,24 @@ class Done(NamedTuple):
     status: int = 0
 
 
+def print_warnings_plainly() -> None:
+    """Print the warnings of this package as `warning: MESSAGE`, without the line of code."""
+    usual, home = warnings.formatwarning, Path(__file__).parents[1]
+
+    def plain(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if category is UserWarning and home in Path(filename).parents:
+            return printable(f"warning: {message}", keep="\n") + "\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = plain
+
+
 @contextlib.contextmanager
 def silence(wanted: bool) -> Iterator[None]:
     """Discard standard output; warnings and errors go to standard error."""
@@ -36,29 +55,6 @@ def silence(wanted: bool) -> Iterator[None]:
         return
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
         yield
-
-
-@contextlib.contextmanager
-def short_warnings() -> Iterator[None]:
-    """Print a warning of this package, or of its user's code, as one line."""
-    usual = warnings.formatwarning
-
-    def short(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        line: str | None = None,
-    ) -> str:
-        if category is not UserWarning:
-            return usual(message, category, filename, lineno, line)
-        return f"warning: {printable(str(message))}\n"
-
-    warnings.formatwarning = short
-    try:
-        yield
-    finally:
-        warnings.formatwarning = usual
 
 
 @contextlib.contextmanager

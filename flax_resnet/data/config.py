@@ -1,6 +1,7 @@
 """The settings of the data pipeline."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -203,10 +204,9 @@ def _check_on_device(config: DataConfig) -> None:
         "crop": (config.crop == "random_resized_crop", "'pad_crop' or 'none'"),
         "interpolation": (config.interpolation == "random", "one filter for all images"),
         "sizes": (bool(config.sizes), "(), one size for all epochs"),
-        "augment": (bool(config.augment.stages), "no setting but repeats"),
-    }
+    } | {f"augment.{stage}": (True, "its default") for stage in config.augment.stages}
     for name, (asked, expected) in refused.items():
-        found = config.augment.stages if name == "augment" else getattr(config, name)
+        found = functools.reduce(getattr, name.split("."), config)
         if asked:
             raise InputError(
                 f"config.data.{name} is {found!r}; expected {expected}, since "

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,10 +10,11 @@ from flax_resnet.data.batches.workers import available_cores
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.images.decode import DecodeError, decode_image, read_file
 from flax_resnet.data.positions import permutation
+from flax_resnet.data.sources.classes import check_distinct
 from flax_resnet.data.sources.csv import Row, read_table, table_folder
 from flax_resnet.data.sources.folder import LAYOUT, open_folder, split_folders
 from flax_resnet.data.sources.listing import open_tree
-from flax_resnet.errors import InputError, printable
+from flax_resnet.errors import InputError, printable, shortened
 
 # (number checked, total): for a progress bar.
 Report = Callable[[int, int], None]
@@ -45,6 +46,7 @@ def find_labeled_images(
             Row(os.path.join(root, file), label, split)  # noqa: PTH118, fast for a million
             for file, label in zip(files, labels, strict=True)
         ]
+    _check_several({row.label for row in rows})
     return sorted(rows)
 
 
@@ -83,6 +85,7 @@ def hold_out(rows: list[Row], fraction: float, seed: int) -> list[Row]:
     """Move a fraction of every class from train to validation, unless there is a validation split.
 
     Every class keeps at least one training image; a class of two or more gives up at least one.
+    Files that are listed more than once stay, so that none is in both splits.
 
     Raises:
       InputError: there are fewer than two classes, or nothing can be held out.
@@ -93,19 +96,16 @@ def hold_out(rows: list[Row], fraction: float, seed: int) -> list[Row]:
     for at, row in enumerate(rows):
         if row.split == "train":
             members[row.label].append(at)
-    if len(members) < 2:
-        raise InputError(
-            f"the images have {len(members)} class ({', '.join(members)}); expected two or more, "
-            "each in its own folder; images of something else can be a class"
-        )
+    _check_several(members)
     if any(row.split == "validation" for row in rows):
         return rows
-    split = list(rows)
+    split, listed = list(rows), Counter(row.file for row in rows)
     for number, label in enumerate(sorted(members)):
         places = members[label]
-        count = min(max(round(fraction * len(places)), 1), len(places) - 1)
-        for turn in permutation(seed, number, len(places))[:count].tolist():
-            split[places[turn]] = rows[places[turn]]._replace(split="validation")
+        free = [at for at in places if listed[rows[at].file] == 1]
+        count = min(max(round(fraction * len(places)), 1), len(places) - 1, len(free))
+        for turn in permutation(seed, number, len(free))[:count].tolist():
+            split[free[turn]] = rows[free[turn]]._replace(split="validation")
     if split == rows:
         raise InputError(
             "no class has a second image, so none can be held out; expected two or more images in "
@@ -134,7 +134,18 @@ def _of_table(table: Path, photos: Path, follow_links: bool) -> list[Row]:
             )
         return path
 
-    return [row._replace(file=absolute(row.file)) for row in read_table(table)]
+    rows = [row._replace(file=absolute(row.file)) for row in read_table(table)]
+    check_distinct({row.label for row in rows}, str(table))
+    _check_several({row.label for row in rows if row.split == "train"})
+    return list(dict.fromkeys(rows))
+
+
+def _check_several(classes: Collection[str]) -> None:
+    if len(classes) < 2:
+        raise InputError(
+            f"the images have {len(classes)} class ({shortened(classes)}); expected two or more, "
+            "each in its own folder; images of something else can be a class"
+        )
 
 
 def _reason(file: str) -> str:

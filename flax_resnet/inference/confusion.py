@@ -20,7 +20,8 @@ from flax_resnet.steps.mesh import data_mesh, device_rows, put_batch, replicated
 from flax_resnet.steps.step import make_eval_step
 from flax_resnet.steps.tasks.confusion import count_confusion
 from flax_resnet.steps.tasks.table import CLASSIFICATION
-from flax_resnet.training.checks import check_classes, check_task
+from flax_resnet.training.checks import check_task
+from flax_resnet.training.classes import for_outputs
 from flax_resnet.training.evaluation import divisible_eval_batch
 from flax_resnet.training.runs import Run, default_split
 
@@ -53,14 +54,15 @@ def confusion_matrix(
       on_batch: called after every batch.
 
     Raises:
-      InputError: the run or the data are for another task, or the data have more classes.
+      InputError: the run or the data are for another task, or the data have a class
+        that the run does not know.
     """
     data, mesh = data or run.config.data, mesh or data_mesh()
     if run.config.task != "classification":
         raise InputError(f"{run.workdir} is a run of {run.config.task}; expected classification")
     source = open_source(data, split or default_split(data))
     check_task(source, run.config.task)
-    check_classes(source, run.model.num_classes)
+    source = for_outputs(source, run.class_names, run.model.num_classes, str(run.workdir))
     task = dataclasses.replace(CLASSIFICATION, sums=_confusion_sums)
     step = make_eval_step(
         run.model,
@@ -69,7 +71,7 @@ def confusion_matrix(
         std=data.std,
         task=task,
         flip=data.eval_flip,
-        outputs=competing_outputs(data.source, run.model.num_classes),
+        outputs=competing_outputs(source, data.source, run.model.num_classes),
     )
     variables = jax.device_put(dict(run.variables), replicated(mesh))
     total = np.zeros((run.model.num_classes,) * 2, np.int64)

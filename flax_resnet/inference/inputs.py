@@ -4,7 +4,9 @@ import glob
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from flax_resnet.data.sources.listing import EXTENSIONS
+from flax_resnet.data.images.decode import FORMATS
+from flax_resnet.data.sources.listing import Tree, counted, is_hidden
+from flax_resnet.data.sources.text import listed_files
 from flax_resnet.errors import InputError, printable
 
 STANDARD_INPUT = "-"
@@ -13,8 +15,8 @@ STANDARD_INPUT = "-"
 def find_images(words: Iterable[str], lines: Iterable[str] = ()) -> Iterator[str]:
     """Yield paths in the order of the words, those of a folder or pattern in alphabetical order.
 
-    A folder stands for all images in it and below it. A file is yielded whatever its extension,
-    and even if it does not exist: the error is raised where it is read.
+    A folder stands for all images in it and below it, without hidden ones. A file is yielded
+    whatever its extension, and even if it does not exist: the error is raised where it is read.
 
     Args:
       lines: the paths that `-` stands for, one in each line.
@@ -24,23 +26,42 @@ def find_images(words: Iterable[str], lines: Iterable[str] = ()) -> Iterator[str
     """
     for word in words:
         if word == STANDARD_INPUT:
-            yield from (line for raw in lines if (line := raw.rstrip("\r\n")))
+            yield from listed_files(lines)
         elif Path(word).is_dir():
-            yield from _not_empty(_below(Path(word)), f"{word} has no images in it", EXTENSIONS)
+            yield from _below(word)
         elif glob.has_magic(word) and not Path(word).exists():
-            found = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  (absolute too)
-            yield from _not_empty(found, f"nothing matches {word!r}", ())
+            yield from _matches(word)
         else:
             yield word
 
 
-def _below(folder: Path) -> list[str]:
-    paths = (path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
-    return sorted(str(path) for path in paths if path.is_file())
-
-
-def _not_empty(found: list[str], message: str, extensions: Iterable[str]) -> list[str]:
+def _below(folder: str) -> list[str]:
+    tree = Tree(Path(folder), follow_links=True)
+    found = _images(tree)
     if not found:
-        names = f"; expected {', '.join(sorted(extensions))}" if extensions else ""
-        raise InputError(f"{printable(message)}{names}")
+        others = counted(tree.passed_over)
+        raise InputError(
+            f"{printable(folder)} has no images in it{others and f', but {others}'}; "
+            f"expected {FORMATS}"
+        )
+    tree.tell_passed_over()
     return found
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    found = [
+        path
+        for path in sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  (absolute too)
+        if not any(is_hidden(part) and part not in pattern for part in Path(path).parts)
+    ]
+    if not found:
+        raise InputError(f"nothing matches {printable(repr(pattern))}")
+    for path in found:
+        if not Path(path).is_dir():
+            yield path
+        elif "**" not in pattern:  # which matches the images in the folder as well
+            yield from _images(Tree(Path(path), follow_links=True))
+
+
+def _images(tree: Tree) -> list[str]:
+    return sorted(str(Path(path)) for path in tree.images(tree.root))

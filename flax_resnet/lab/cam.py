@@ -6,6 +6,7 @@ arXiv:1512.04150), whose mean plus the bias is the logit. Grad-CAM (Selvaraju et
 arXiv:1610.02391) needs no such head; see `flax_resnet.inference.explain`.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ from flax_resnet.lab.weights import (
 )
 from flax_resnet.models import ResNet
 from flax_resnet.models.design import ACTIVATIONS
+from flax_resnet.training.classes import for_outputs
 
 UNKNOWN = -1  # the label of an image file
 ACTIVATING = ("frn", "evonorm_s0")  # norms that are not followed by an activation
@@ -128,20 +130,17 @@ def chosen_images(
     """Return the images to explain, their labels and the names of the classes.
 
     Raises:
-      InputError: the data and the network have different numbers of classes.
+      InputError: the data have a class that the network does not know.
     """
-    config, classes = trained.data, trained.model.num_classes
+    config = trained.data
     if settings.images:
         labels = np.full(len(settings.images), UNKNOWN)
         return read_images(settings.images, config), labels, ()
     data = open_dataset(config)
-    if data.test.num_classes != classes:
-        raise InputError(
-            f"{config.source} has {data.test.num_classes} classes and {trained.name} has "
-            f"{classes}: pass data=SOURCE with its classes, or images=FILE,FILE"
-        )
-    images, truth = first_images(data, settings.count, "test")
-    return images, np.asarray(truth), tuple(data.test.class_names)
+    outputs = trained.model.num_classes
+    test = for_outputs(data.test, trained.class_names, outputs, trained.name)
+    images, truth = first_images(dataclasses.replace(data, test=test), settings.count, "test")
+    return images, np.asarray(truth), test.class_names
 
 
 def head(model: Classifier, variables: Variables) -> dict[str, jax.Array]:

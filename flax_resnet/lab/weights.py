@@ -87,6 +87,7 @@ class Trained:
     variables: Variables
     data: DataConfig
     name: str
+    class_names: tuple[str, ...] = ()
 
 
 def check_key(key: str, weights: str) -> None:
@@ -100,13 +101,16 @@ def obtain(settings: OneNetwork) -> Trained:
     config = settings.data_config()
     if settings.weights:
         found = open_network(settings.weights, key=settings.key or None)
+        model, names = classifier(found.model), found.class_names
         name = Path(settings.weights).name
-        return Trained(classifier(found.model), dict(found.variables), config, name)
+        return Trained(model, dict(found.variables), config, name, names)
     stages = {"stage_sizes": settings.stage_sizes} if settings.stage_sizes else {}
     model = classifier(small_network(settings, settings.network, **stages))
-    fitted = Fitter(model, settings).fit(settings.seed)
+    fitter = Fitter(model, settings)
+    fitted = fitter.fit(settings.seed)
     shorter = f" cut to {'+'.join(map(str, model.stage_sizes))} blocks" if stages else ""
-    return Trained(model, fitted.variables, config, settings.network + shorter)
+    names = fitter.data.train.class_names
+    return Trained(model, fitted.variables, config, settings.network + shorter, names)
 
 
 def classifier(model: nn.Module) -> Classifier:

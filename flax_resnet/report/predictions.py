@@ -14,6 +14,7 @@ from flax_resnet.inference.confusion import Confusion
 from flax_resnet.inference.predictor import Predictor
 from flax_resnet.steps.mesh import data_mesh
 from flax_resnet.steps.tasks.confusion import count_confusion
+from flax_resnet.training.classes import for_outputs
 from flax_resnet.training.evaluation import divisible_eval_batch
 from flax_resnet.training.runs import Run, default_split
 
@@ -60,7 +61,9 @@ def predict_split(run: Run, max_images: int = MAX_IMAGES, shown: int = SHOWN) ->
       shown: how many mistakes to keep.
     """
     data, split = run.config.data, default_split(run.config.data)
-    source = open_source(data, split)
+    source = for_outputs(
+        open_source(data, split), run.class_names, run.model.num_classes, str(run.workdir)
+    )
     predictor = Predictor(str(run.workdir), run.model, run.variables, data, run.class_names)
     classes = run.model.num_classes
     confusion = np.zeros((classes, classes), np.int64)
@@ -109,6 +112,10 @@ class _Sample:
     @property
     def class_names(self) -> tuple[str, ...]:
         return self.source.class_names
+
+    @property
+    def named(self) -> bool:
+        return self.source.named
 
     def __len__(self) -> int:
         return len(self.places)

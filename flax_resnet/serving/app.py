@@ -74,7 +74,7 @@ def make_app(predictor: Predictor, limits: Limits) -> FastAPI:
     async def predict(
         request: Request, top: int = Query(5, ge=1), explained: bool = Query(False, alias="explain")
     ) -> dict[str, Any]:
-        """Return the most probable classes of the image in the body: JPEG, PNG, WebP, BMP or GIF.
+        """Return the most probable classes of the image in the body, of a format that we decode.
 
         With `explain=true` also the Grad-CAM of the first class, as the data URI of a PNG.
         """

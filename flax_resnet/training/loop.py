@@ -16,6 +16,7 @@ from flax_resnet.steps.step import StepParts, make_train_step
 from flax_resnet.training.checkpoints import restoring as fallback
 from flax_resnet.training.checkpoints import store
 from flax_resnet.training.checkpoints.restoring import Restored, restore_state
+from flax_resnet.training.classes import check_same_classes
 from flax_resnet.training.cluster.agreement import EXIT_STOPPED, Stopped, meet, stop_requests
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.logging.display import Display
@@ -109,6 +110,7 @@ def _start(
     )
     if restored is None:
         raise fallback.none_whole(workdir / store.FOLDER, damaged)
+    check_same_classes(setup.train_source, restored.run["class_names"], str(workdir))
     if damaged:
         fallback.set_aside(workdir, list(damaged))
         meet("damaged checkpoints are set aside")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from jax.sharding import Mesh
 
 from flax_resnet import weights
 from flax_resnet.data.config import DataConfig
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, shortened
 from flax_resnet.steps.mesh import replicated
 from flax_resnet.steps.tasks.distillation import Teacher
 from flax_resnet.training.checkpoints import store
+from flax_resnet.training.classes import class_outputs, matching
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.runs import Run, restore, restore_settings
 from flax_resnet.training.setup import Setup
@@ -260,11 +262,41 @@ def starting_variables(setup: Setup) -> dict[str, Any]:
     if _is_run(source):
         refuse_key(source, key)
         run = restore(source)
-        state_dict = to_torch(run.model, run.variables)
+        state_dict, names = to_torch(run.model, run.variables), run.class_names
     else:
-        state_dict = weights.read_pretrained(source, key=key)[0]
-    variables = weights.to_variables(setup.model, state_dict, source, config.seed)
+        state_dict, found = weights.read_pretrained(source, key=key)
+        state_dict = weights.strip_prefix(state_dict, weights.first_key(setup.model))
+        names = found.names_of(len(state_dict.get(f"{setup.model.head_name}.weight", ())))
+    with warnings.catch_warnings():
+        state_dict = _with_head_of(setup, state_dict, names)
+        variables = weights.to_variables(setup.model, state_dict, source, config.seed)
     return jax.device_put({"batch_stats": {}} | variables, replicated(setup.mesh))
+
+
+def _with_head_of(
+    setup: Setup, state_dict: dict[str, Any], names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return weights whose head has the outputs of the data's classes, in their order.
+
+    A head that does not know all of them is left out, with a warning. Where the weights or the
+    data have no names, it is returned as it is.
+    """
+    source = setup.train_source
+    if not names or not source.named or source.class_names == names:
+        return state_dict
+    head = {key for key in state_dict if key.startswith(f"{setup.model.head_name}.")}
+    found = matching(source.class_names, names)
+    lost = [name for name, at in zip(source.class_names, found, strict=True) if at is None]
+    if not lost and setup.config.model.num_classes == len(set(found)):
+        return {key: value[found] if key in head else value for key, value in state_dict.items()}
+    fresh = "its head is initialized at random"
+    warnings.warn(
+        f"{setup.config.model.pretrained} knows the classes {shortened(names)}, and not "
+        f"{shortened(lost or source.class_names)} of the data: {fresh} and has to be trained",
+        stacklevel=3,
+    )
+    warnings.filterwarnings("ignore", message=f"the weights are for 0 classes.*{fresh}")
+    return {key: value for key, value in state_dict.items() if key not in head}
 
 
 def load_teacher(setup: Setup) -> Teacher | None:
@@ -281,23 +313,38 @@ def load_teacher(setup: Setup) -> Teacher | None:
         return None
     dtype = jnp.dtype(config.model.dtype)
     found = open_network(source, key=config.distill.key, model=config.distill.model, dtype=dtype)
-    for name, kind, wanted in (
-        ("num_classes", "classes", config.model.num_classes),
-        ("in_channels", "channels", config.data.channels),
-    ):
-        if getattr(found.model, name) != wanted:
-            raise InputError(
-                f"config.distill.teacher is {source!r}, which has {getattr(found.model, name)} "
-                f"{kind}; expected {wanted}, as the run's model has"
-            )
+    if found.model.in_channels != config.data.channels:
+        raise InputError(
+            f"config.distill.teacher is {source!r}, which has {found.model.in_channels} channels; "
+            f"expected {config.data.channels}, as the run's model has"
+        )
     mean, std, size = config.data.mean, config.data.std, None
     known = found.origin.description
     images = known.preprocessing if config.distill.size == "train" else known.test_preprocessing
     if images is not None:
         mean, std, size = images.mean, images.std, images.image_size
-    variables = jax.device_put(found.variables, replicated(setup.mesh))
     size = None if config.distill.size == "student" else size
-    return Teacher(found.model, variables, mean, std, size)
+    variables = jax.device_put(found.variables, replicated(setup.mesh))
+    return Teacher(found.model, variables, mean, std, size, _taught(setup, found))
+
+
+def _taught(setup: Setup, teacher: TrainedNetwork) -> tuple[int, ...] | None:
+    """Return the teacher's output for each of the run's; None where they are the same.
+
+    Raises:
+      InputError: the teacher does not know a class of the data, or the run has other outputs.
+    """
+    own, its = setup.config.model.num_classes, teacher.model.num_classes
+    name = f"config.distill.teacher {setup.config.distill.teacher!r}"
+    found = class_outputs(setup.train_source, teacher.class_names, its, name)
+    if found == tuple(range(len(found))) and own == its:
+        return None
+    if own != len(found):
+        raise InputError(
+            f"config.model.num_classes is {own} and the run's data have {len(found)} classes; "
+            f"expected the same, since {name} has others. Leave config.model.num_classes out"
+        )
+    return found
 
 
 def _is_run(source: str | os.PathLike[str]) -> bool:

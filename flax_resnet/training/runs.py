@@ -29,7 +29,8 @@ from flax_resnet.training.checkpoints.restoring import (
     restore_variables,
 )
 from flax_resnet.training.checkpoints.store import quiet_orbax
-from flax_resnet.training.checks import check_classes, check_task
+from flax_resnet.training.checks import check_task
+from flax_resnet.training.classes import for_outputs
 from flax_resnet.training.cluster.agreement import StopRequest
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.evaluation import evaluate
@@ -165,13 +166,24 @@ def evaluate_run(
     `dice/CLASS` and `iou/CLASS` for segmentation.
 
     Args:
-      data: where the images come from; None takes the run's own data.
+      data: where the images come from; None takes the run's own data. Its classes are matched with
+        the run's by name, and can be some of them.
       split: None takes the run's test split, or its evaluation split if it has none.
       request: a request to stop ends the evaluation early and returns no metrics.
     """
     data = data or run.config.data
-    task = run.config.task
-    return evaluate_model(run.model, run.variables, data, split, mesh, on_batch, task, request)
+    return evaluate_model(
+        run.model,
+        run.variables,
+        data,
+        split,
+        mesh,
+        on_batch,
+        run.config.task,
+        request,
+        run.class_names,
+        str(run.workdir),
+    )
 
 
 def evaluate_model(
@@ -183,24 +195,28 @@ def evaluate_model(
     on_batch: Callable[[], None] = lambda: None,
     task: str = "classification",
     request: StopRequest | None = None,
-    same_classes: bool = False,
+    class_names: tuple[str, ...] = (),
+    name: str = "the network",
 ) -> dict[str, float]:
     """Return count, skipped and the metrics of a model's task on a split.
 
     Args:
       split: None takes the test split of `data`, or its evaluation split.
-      same_classes: also refuse data with fewer classes than the model has outputs.
+      class_names: of the model, to match those of the data by; () where they are not known.
+      name: of the model, for errors.
+
+    Returns:
+      Also `competing_classes`, how many classes a prediction is chosen among, where the data have
+      some of the model's classes.
+
+    Raises:
+      InputError: the data are for another task, or have a class that the model does not know.
     """
     mesh = mesh or data_mesh()
     source = open_source(data, split or default_split(data))
-    if same_classes and source.num_classes != model.num_classes:
-        raise InputError(
-            f"{source.name} has {source.num_classes} classes and the weights are for "
-            f"{model.num_classes}, so their labels differ. Fine-tune on this data with "
-            "config.model.pretrained"
-        )
-    check_classes(source, model.num_classes)
     check_task(source, task, several_labels=True)
+    source = for_outputs(source, class_names, model.num_classes, name)
+    outputs = competing_outputs(source, data.source, model.num_classes)
     eval_step = make_eval_step(
         model,
         mesh,
@@ -208,10 +224,11 @@ def evaluate_model(
         std=data.std,
         task=TASKS[task],
         flip=data.eval_flip,
-        outputs=competing_outputs(data.source, model.num_classes),
+        outputs=outputs,
     )
     copies = jax.device_put(dict(variables), replicated(mesh))
-    return evaluate(eval_step, copies, source, data, mesh, on_batch, TASKS[task], request)
+    metrics = evaluate(eval_step, copies, source, data, mesh, on_batch, TASKS[task], request)
+    return metrics | ({"competing_classes": float(len(outputs))} if outputs and metrics else {})
 
 
 def default_split(data: DataConfig) -> str:

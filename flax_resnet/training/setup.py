@@ -27,12 +27,13 @@ from flax_resnet.steps.updates.schedules import make_schedule
 from flax_resnet.training.checks import (
     check_classes,
     check_pairs,
+    check_several_classes,
     check_sizes,
     check_task,
-    check_unread,
 )
 from flax_resnet.training.config import ModelConfig, TrainConfig
 from flax_resnet.training.on_device import DeviceData, check_room, make_take
+from flax_resnet.training.unread import check_unread
 
 
 class Stream(Iterator[Any], Protocol):
@@ -164,6 +165,7 @@ def _completed(config: TrainConfig, source: Source, mesh: Mesh) -> TrainConfig:
 def _check(setup: Setup) -> None:
     config, model = setup.config, setup.model
     check_task(setup.train_source, config.task)
+    check_several_classes(setup.train_source, config.task)
     check_batch_size(config.data.batch_size, setup.mesh)
     for source in (setup.train_source, setup.eval_source):
         check_classes(source, config.model.num_classes or 0)

@@ -20,6 +20,7 @@ from flax_resnet.training.checkpoints.integrity import text_digest
 from flax_resnet.training.cluster.agreement import all_say, from_first
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.parsing import rename_stored
+from flax_resnet.training.unread import unread_settings
 
 CONFIG = "config.json"
 LOCK = "run.lock"
@@ -36,8 +37,6 @@ FREE = (
     "max_nonfinite",
     "test_when_done",
 )
-# Settings that an optimizer does not read; their defaults were different in old runs.
-UNREAD = {"sgd": ("optimizer.epsilon",), "lars": ("optimizer.epsilon",)}
 
 
 @contextlib.contextmanager
@@ -136,11 +135,12 @@ def _differences(before: dict[str, Any], config: TrainConfig) -> list[str]:
     # A setting that was added later had its default value in old runs.
     then = _flatten(_as_read(TrainConfig())) | _flatten(before)
     now = _flatten(_as_read(config))
-    free = FREE + UNREAD.get(config.optimizer.name, ())
+    # Earlier versions took them with any value, and had other defaults.
+    unread = unread_settings(config)
     return [
         f"config.{key}: {then.get(key)!r} before, {now.get(key)!r} now"
         for key in sorted(then.keys() | now.keys())
-        if then.get(key) != now.get(key) and not key.startswith(free)
+        if then.get(key) != now.get(key) and not key.startswith(FREE) and key not in unread
     ]
 
 

@@ -4,6 +4,8 @@ import csv
 import fnmatch
 import functools
 import importlib.resources
+import re
+from collections import defaultdict
 from dataclasses import dataclass
 
 from flax_resnet.errors import InputError, require_known
@@ -13,6 +15,8 @@ TABLE = "published.tsv"
 OWNER = "timm/"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# A folder's name may have words behind the WordNet number.
+_WORDNET = re.compile(r"^(n\d{8})(?!\d).*$", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -110,14 +114,45 @@ def find_published(name: str) -> Published:
 
 def imagenet_classes() -> tuple[str, ...]:
     """Return the names of ImageNet's 1,000 classes, in the order of their WordNet numbers."""
-    file = importlib.resources.files("flax_resnet.weights").joinpath("imagenet_classes.txt")
-    return tuple(file.read_text("utf-8").splitlines())
+    return tuple(names for _, names in _imagenet())
+
+
+def imagenet_class(name: str) -> int | None:
+    """Return the number of the ImageNet class that a person calls `name`; None if there is none.
+
+    Names are WordNet numbers, which other text may follow (`n02085620-Chihuahua`), and the words
+    of `imagenet_classes`, one or all of them, with spaces or underscores. Words that two classes
+    have, such as `crane`, stand for none.
+    """
+    return _imagenet_numbers().get(_WORDNET.sub(r"\1", name).replace("_", " ").casefold())
 
 
 def published_classes(source: str, count: int) -> tuple[str, ...]:
     """Return the names of the `count` classes of published weights; () where they are not known."""
     published = source.removeprefix(OWNER) in _table()
     return imagenet_classes() if published and count == len(imagenet_classes()) else ()
+
+
+@functools.cache
+def _imagenet() -> list[tuple[str, str]]:
+    """Return the WordNet number and the words of each class."""
+    file = importlib.resources.files("flax_resnet.weights").joinpath("imagenet_classes.txt")
+    rows = (line.partition("\t") for line in file.read_text("utf-8").splitlines())
+    return [(number, words) for number, _, words in rows]
+
+
+@functools.cache
+def _imagenet_numbers() -> dict[str, int]:
+    firsts: dict[str, set[int]] = defaultdict(set)
+    others: dict[str, set[int]] = defaultdict(set)
+    for at, (number, words) in enumerate(_imagenet()):
+        first, *rest = words.casefold().split(", ")
+        for name in (number, words.casefold(), first):
+            firsts[name].add(at)
+        for name in rest:
+            others[name].add(at)
+    # The first word of one class, such as polecat, may be a later one of another.
+    return {name: min(at) for name, at in (others | firsts).items() if len(at) == 1}
 
 
 @functools.cache

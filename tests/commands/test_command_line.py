@@ -5,7 +5,6 @@ import re
 import shlex
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +12,6 @@ import pytest
 
 from flax_resnet.__main__ import COMMANDS, load_command, main, make_parser
 from flax_resnet.commands import models
-from flax_resnet.commands.reporting import short_warnings
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -103,11 +101,3 @@ def test_json_prints_facts_and_quiet_prints_nothing(
     assert json.loads(capsys.readouterr().out).keys() == keys
     main(["--quiet", *command])
     assert capsys.readouterr().out == ""
-
-
-def test_a_warning_is_one_line() -> None:
-    usual = warnings.formatwarning
-    with short_warnings():
-        assert warnings.formatwarning("a\x1b", UserWarning, "f.py", 1) == "warning: a\\x1b\n"
-        assert "f.py:1" in warnings.formatwarning("a", RuntimeWarning, "f.py", 1)
-    assert warnings.formatwarning is usual

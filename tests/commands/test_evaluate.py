@@ -3,10 +3,14 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from flax_resnet import evaluate_run, restore, save_pretrained
 from flax_resnet.__main__ import main
+from flax_resnet.data import open_source
+from flax_resnet.inference.confusion import confusion_matrix
 from flax_resnet.weights import Preprocessing
 
 
@@ -65,6 +69,35 @@ def test_weights_need_data_with_the_same_classes(
         with pytest.raises(SystemExit, match="2"):
             main(["eval", str(tmp_path / "saved"), *arguments])
         assert message in capsys.readouterr().err
+
+
+def test_other_data_are_matched_with_the_run_by_the_names_of_their_classes(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    restored = restore(run)
+    data = dataclasses.replace(restored.config.data, eval_crop=1.0)
+    source = open_source(data, "test[:40]")
+    for index in range(len(source)):
+        example = source[index]
+        for folder in ("some", "other"):
+            name = source.class_names[example["label"]] if folder == "some" else "fox"
+            path = tmp_path / folder / name / f"{index}.png"
+            if example["label"] in (4, 9):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(example["image"]).save(path)
+    some = dataclasses.replace(data, source=f"folder:{tmp_path / 'some'}")
+    found = confusion_matrix(restored, some, "train")
+    assert found[4].sum() == found[9].sum() == 4
+    # Predictions are chosen among these classes too.
+    assert found[[4, 9]][:, [4, 9]].sum() == found.sum() == 8
+    figures = evaluate_run(restored, some, "train")
+    assert (figures["count"], figures["top1"]) == (8, np.trace(found) / 8)
+    assert figures["competing_classes"] == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["eval", str(run), "--split", "train", "--data", f"folder:{tmp_path / 'other'}"])
+    printed = capsys.readouterr().err
+    for text in ("does not know: fox.", "have fox;", "knows pattern 0, pattern 1"):
+        assert text in printed
 
 
 def test_bad_input_is_one_line_with_status_2(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

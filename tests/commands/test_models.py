@@ -13,7 +13,7 @@ from tools.counts import COLUMNS, count
 def test_names_are_listed_with_their_counts_and_weights(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "300")
     assert main(["models", "resnet[13][84]"]) == 0
     printed = capsys.readouterr().out
     assert len(printed.splitlines()) == 3  # and the heading

@@ -22,12 +22,12 @@ from flax_resnet.steps.mesh import data_mesh, device_rows
 from flax_resnet.steps.state import make_state
 from flax_resnet.steps.step import StepParts, make_train_step
 from flax_resnet.steps.updates.schedules import make_schedule
-from flax_resnet.training.checks import check_unread
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.loop import train
 from flax_resnet.training.parsing import parse
 from flax_resnet.training.runs import evaluate_run, restore
 from flax_resnet.training.setup import prepare_run
+from flax_resnet.training.unread import check_unread
 from tests.data.circles import write_circles
 
 CONFIGS = Path(__file__).parents[2] / "configs"

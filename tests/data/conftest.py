@@ -24,7 +24,7 @@ Encode = Callable[..., bytes]
 
 @pytest.fixture
 def encode() -> Encode:
-    """Encode (image, format, options) with Pillow, which the library does not use for decoding."""
+    """Encode (image, format, options) with Pillow, which decodes the rarer formats as well."""
     return _encode
 
 

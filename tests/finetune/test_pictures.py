@@ -42,10 +42,33 @@ def test_paths_in_a_table_are_relative_to_its_folder_or_the_images(folder, tmp_p
     files = [row.file for row in find_labeled_images(folder, table)]
     own, bee, gone = (tmp_path / "labels/own.png", folder / "train/bee/0.png", folder / "gone.png")
     assert files == [str(own), str(bee), str(gone)]
-    table.write_text("file,label\n/etc/hostname,x\n")
+    table.write_text("file,label\n/etc/hostname,x\n/etc/hosts,y\n")
     with pytest.raises(InputError, match=r"lists /etc/hostname, which is neither in"):
         find_labeled_images(folder, table)
-    assert [row.file for row in find_labeled_images(folder, table, True)] == ["/etc/hostname"]
+    outside = find_labeled_images(folder, table, True)
+    assert [row.file for row in outside] == ["/etc/hostname", "/etc/hosts"]
+
+
+def test_one_class_is_an_error_before_images_are_read(folder):
+    shutil.rmtree(folder / "val")
+    for name in ("bee", "cat"):
+        shutil.rmtree(folder / "train" / name)
+    with pytest.raises(InputError, match=r"have 1 class \(ant\); expected two or more"):
+        find_labeled_images(folder)
+    (folder / "t.csv").write_text("file,label\na.png,x\nb.png,x\n")
+    with pytest.raises(InputError, match=r"have 1 class \(x\)"):
+        find_labeled_images(folder, folder / "t.csv")
+
+
+def test_a_file_that_is_listed_twice_is_in_one_split(folder):
+    (folder / "t.csv").write_text(
+        "file,label\n" + "a.png,x\na.png,x\na.png,y\n" + "b.png,x\nc.png,y\nd.png,y\n"
+    )
+    rows = find_labeled_images(folder, folder / "t.csv")
+    assert len(rows) == 5
+    split = hold_out(rows, 0.9, seed=0)
+    assert {row.split for row in split if Path(row.file).name == "a.png"} == {"train"}
+    assert sum(row.split == "validation" for row in split) == 3
 
 
 def test_unreadable_images_are_left_out_with_a_reason(folder):

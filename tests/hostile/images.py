@@ -74,7 +74,7 @@ IMAGES = [
     Case(
         "a text called .jpg",
         image("2.jpg", b"hello world"),
-        "its 11 bytes start with 68 65 6c 6c 6f 20 77 6f; expected a JPEG, PNG, WebP, BMP or GIF",
+        "its 11 bytes start with 68 65 6c 6c 6f 20 77 6f; expected a JPEG, PNG, WebP, GIF, BMP",
     ),
     Case("an empty file", image("2.jpg", b""), "its 0 bytes start with nothing; expected a JPEG"),
     Case(
@@ -95,7 +95,7 @@ IMAGES = [
     Case(
         "a JPEG with a second, vast frame",
         image("2.jpg", made.two_frames()),
-        "start with ff d8 ff 00 ~; expected a JPEG",
+        "bytes are truncated or damaged",
     ),
     Case(
         "a huge file called .jpg",
@@ -141,7 +141,7 @@ IMAGES = [
     Case(
         "a split without images",
         images(lambda root: (root / "train" / "cat").mkdir(parents=True)),
-        "cat has no images (.bmp, .gif, .jpeg, .jpg, .png, .webp); expected at least one",
+        "cat has no images; expected at least one JPEG, PNG, WebP, GIF, BMP",
     ),
     Case(
         "a folder that is not there",

@@ -1,15 +1,18 @@
 """Weights from runs and files as the start of another run, and as models by themselves."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flax_resnet import InputError, load_pretrained, restore, save_pretrained, train
 from flax_resnet.data import DataConfig
+from flax_resnet.data.sources.synthetic import SyntheticSource
 from flax_resnet.steps.mesh import data_mesh
 from flax_resnet.training.networks import find_network, starting_variables
 from flax_resnet.training.setup import prepare_run
@@ -82,6 +85,36 @@ def test_a_runs_step_is_chosen_by_revision(run: Path) -> None:
 def test_training_starts_from_a_run(run: Path, tiny_config: Config) -> None:
     setup = prepare_run(tiny_config(model__pretrained=str(run)))
     assert same(starting_variables(setup), restore(run).variables)
+
+
+def test_a_head_that_knows_the_classes_of_the_data_starts_with_their_outputs(
+    run: Path, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = prepare_run(tiny_config(model__pretrained=str(run), data__source="synthetic:3"))
+    source = dataclasses.replace(setup.train_source, named=True)
+    setup = dataclasses.replace(setup, train_source=source)
+    names = ("pattern 4", "pattern 0", "pattern 9")
+    monkeypatch.setattr(SyntheticSource, "class_names", names)
+    head = starting_variables(setup)["params"]["fc"]
+    given = restore(run).variables["params"]["fc"]
+    np.testing.assert_array_equal(head["kernel"], given["kernel"][:, [4, 0, 9]])
+    np.testing.assert_array_equal(head["bias"], given["bias"][jnp.array([4, 0, 9])])
+
+
+def test_a_head_for_other_classes_is_not_taken_even_if_there_are_as_many(
+    run: Path, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = prepare_run(tiny_config(model__pretrained=str(run)))
+    source = dataclasses.replace(setup.train_source, named=True)
+    setup = dataclasses.replace(setup, train_source=source)
+    given = restore(run)
+    names = tuple(f"class {at}" for at in range(10))
+    monkeypatch.setattr(SyntheticSource, "class_names", names)
+    with pytest.warns(UserWarning, match=r"knows the classes pattern 0.*and not class 0") as told:
+        variables = starting_variables(setup)
+    assert len(told) == 1
+    assert not same(variables["params"]["fc"], given.variables["params"]["fc"])
+    assert same(variables["params"]["conv1"], given.variables["params"]["conv1"])
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ CONFIG = DataConfig(
 class Noise:
     """Images of which no two windows are equal; example i has label i."""
 
-    name, num_classes, class_names = "noise", COUNT, ()
+    name, num_classes, class_names, named = "noise", COUNT, (), False
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
@@ -204,7 +204,7 @@ def test_a_nan_loss_is_explained_by_the_batch_that_caused_it(
         (dict(crop="random_resized_crop"), "crop is 'random_resized_crop'; expected 'pad_crop'"),
         (dict(interpolation="random"), "interpolation is 'random'; expected one filter"),
         (dict(sizes=((1, 8),)), "sizes is .*; expected .* one size"),
-        (dict(augment=dict(erase=0.5)), r"augment is \('erase',\); expected no setting but"),
+        (dict(augment=dict(erase=0.5)), r"augment.erase is 0.5; expected its default"),
         (dict(source="masks:somewhere"), "source is 'masks:somewhere'; expected a class"),
     ],
 )

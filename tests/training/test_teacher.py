@@ -1,5 +1,6 @@
 """Runs that learn from a teacher, with mixed images and micro-batches."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
+from flax_resnet.data.sources.synthetic import SyntheticSource
 from flax_resnet.errors import InputError
 from flax_resnet.models.variants import VARIANTS, create_model
 from flax_resnet.steps.state import init_state
@@ -94,7 +96,7 @@ def test_a_teacher_is_a_run_for_these_classes_with_its_own_normalization(
     assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(teacher.variables))
     changes = {"distill__teacher": str(teacher_run), "data__source": "synthetic:7"}
     other = prepare_run(tiny_config(**changes), devices(1))
-    with pytest.raises(InputError, match=r"teacher', which has 10 classes; expected 7"):
+    with pytest.raises(InputError, match=r"has 7 classes and .*teacher' has 10; expected the same"):
         load_teacher(other)
 
 
@@ -117,6 +119,25 @@ def test_a_teachers_images_have_its_test_size(
     teacher = load_teacher(prepare_run(config, devices(1)))
     assert teacher is not None
     assert teacher.image_size == pixels
+
+
+def test_a_teacher_of_more_classes_teaches_those_of_the_data_by_name(
+    teacher_run: Path, tiny_config: Configs, devices: Meshes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(distill__teacher=str(teacher_run), data__source="synthetic:3")
+    setup = prepare_run(config, devices(1))
+    source = dataclasses.replace(setup.train_source, named=True)
+    setup = dataclasses.replace(setup, train_source=source)
+    monkeypatch.setattr(SyntheticSource, "class_names", ("pattern 4", "pattern 0", "pattern 9"))
+    teacher = load_teacher(setup)
+    assert teacher is not None and teacher.outputs == (4, 0, 9)
+    images = jnp.zeros((2, 8, 8, 1))
+    look = dict(mean=teacher.mean, std=teacher.std)
+    logits = teacher.logits(teacher.variables, images, **look)
+    whole = dataclasses.replace(teacher, outputs=None)
+    np.testing.assert_array_equal(
+        logits, whole.logits(teacher.variables, images, **look)[:, [4, 0, 9]]
+    )
 
 
 def test_a_file_names_neither_network_nor_normalization(

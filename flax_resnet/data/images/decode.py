@@ -10,6 +10,9 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from flax_resnet.data.images import pillow
 
 # An ImageNet image has 0.2 megapixels, one of a large camera 100. A PNG of a few kilobytes that
 # expands to gigabytes is an attack or an error.
@@ -20,6 +23,19 @@ MAX_BYTES = 2**28
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 _JPEG = b"\xff\xd8\xff"
+_RIFF = b"RIFF"
+# How files start; those of WebP have their length between these words.
+_MAGIC = (_JPEG, _PNG, b"RIFFWEBP", *pillow.MAGIC)
+# Phones write HEIC, and programs call it JPEG.
+_HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1")
+FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, PPM or JPEG 2000"
+# What Pillow calls pixels that are not read.
+_MODES = {"F": "floating-point numbers", "LAB": "CIELAB colors"}
+# The position of the number of bits of each channel.
+_PNG_DEPTH = slice(24, 25)
+# The names of files that `decode_image` can decode, in lower case.
+SUFFIXES = pillow.SUFFIXES | {".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"}
+SUFFIXES |= {".png", ".apng", ".webp"}
 # Frame headers: SOF0 .. SOF15, except three codes with other meanings.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Segments with a length that may precede them: tables, application data and comments.
@@ -72,25 +88,70 @@ def _at_once(path: str, mode: int) -> int:
 
 
 def decode_image(data: bytes, channels: int) -> np.ndarray:
-    """Decode JPEG, PNG, WebP, BMP or GIF bytes to uint8 (height, width, channels).
+    """Decode the bytes of an image to uint8 (height, width, channels), as Pillow does.
 
-    Grayscale, palette, CMYK and 16-bit images become gray (1 channel) or RGB (3), rotated by their
-    EXIF tag. An alpha channel is dropped, as by Pillow's `convert("RGB")` and by TensorFlow, which
-    published networks were trained with.
+    The formats are JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, PPM and JPEG 2000. Grayscale, palette,
+    CMYK and 16-bit images become gray (1 channel) or RGB (3), rotated by their EXIF tag. An alpha
+    channel is dropped, as by Pillow's `convert("RGB")` and by TensorFlow, which published networks
+    were trained with. Of 16-bit values that fit into 12 bits, the high 8 of these are kept.
 
     Raises:
       DecodeError: the format is another one, the data are truncated, or the image has more than
         `MAX_PIXELS`.
     """
+    if not data.startswith((_JPEG, _PNG, _RIFF)):
+        with _opened(data) as other:
+            check_pixels(other.height, other.width)
+            if other.mode not in (*pillow.MODES, *pillow.DEEP):
+                raise DecodeError(
+                    f"its pixels are {_MODES.get(other.mode, other.mode)}; expected gray or color "
+                    "of 8 or 16 bits: convert it"
+                )
+            return pillow.read_pixels(other, channels)
     check_pixels(*image_size(data))
     flags = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
+    if data.startswith(_PNG) and data[_PNG_DEPTH] == b"\x10":
+        flags |= cv2.IMREAD_ANYDEPTH
     try:
         image = cv2.imdecode(np.frombuffer(_still(data), np.uint8), flags)
     except cv2.error as error:
         raise DecodeError(f"OpenCV says {error.err or error}") from None
     if image is None:
-        raise DecodeError(f"the {len(data)} bytes are truncated or damaged")
+        raise _truncated(data)
+    image = image if image.dtype == np.uint8 else pillow.high_bits(image)
     return image.reshape(*image.shape[:2], channels)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """Open an image of another format with Pillow; also turn what reading its pixels raises."""
+    try:
+        with pillow.opened(data) as image:
+            yield image
+    except DecodeError:
+        raise
+    except UnidentifiedImageError:
+        raise _unknown(data) from None
+    except (OSError, SyntaxError, EOFError, ValueError, struct.error):
+        raise _truncated(data) from None
+    except Exception as error:  # Pillow raises various exceptions for damaged files.
+        raise DecodeError(f"Pillow says {error}") from error
+
+
+def _truncated(data: bytes) -> DecodeError:
+    return DecodeError(f"the {len(data)} bytes are truncated or damaged")
+
+
+def _unknown(data: bytes) -> DecodeError:
+    """Return the error for bytes without a header that can be read."""
+    start = _RIFF + data[8:12] if data.startswith(_RIFF) else data
+    cut = any(start.startswith(magic) or magic.startswith(start) for magic in _MAGIC)
+    if data and (cut or data[4:12] in pillow.AVIF):
+        return _truncated(data)
+    if data[4:12] in _HEIC:
+        return DecodeError("it is a HEIC image, which cannot be decoded: convert it to JPEG")
+    shown = data[:8].hex(" ") or "nothing"
+    return DecodeError(f"its {len(data)} bytes start with {shown}; expected a {FORMATS}")
 
 
 def check_pixels(height: int, width: int) -> None:
@@ -115,10 +176,7 @@ def image_size(data: bytes) -> tuple[int, int]:
     except struct.error:
         size = None
     if size is None:
-        start = data[:8].hex(" ") or "nothing"
-        raise DecodeError(
-            f"its {len(data)} bytes start with {start}; expected a JPEG, PNG, WebP, BMP or GIF"
-        )
+        raise _unknown(data)
     if min(size) < 1:
         raise DecodeError(f"its header says {size[1]} x {size[0]} pixels")
     return size
@@ -156,18 +214,10 @@ def _header_size(data: bytes) -> tuple[int, int] | None:
         return frame[:2] if frame else None
     if data.startswith(_PNG):
         return _png_size(data)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return _webp_size(data)
-    if data[:6] in (b"GIF87a", b"GIF89a"):
-        width, height = struct.unpack_from("<HH", data, 6)
-        return height, width
-    if data[:2] == b"BM":
-        if data[14:18] == b"\x0c\0\0\0":  # The first version's header has 12 bytes.
-            width, height = struct.unpack_from("<HH", data, 18)
-        else:
-            width, height = struct.unpack_from("<ii", data, 18)
-        return abs(height), width  # A negative height means rows from the top.
-    return None
+    if data.startswith(_RIFF):
+        return _webp_size(data) if data[8:12] == b"WEBP" else None
+    with _opened(data) as image:
+        return image.height, image.width
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:
@@ -193,7 +243,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         end = at + 12 + struct.unpack_from(">I", data, at)[0]
         if end > len(data):
             # OpenCV would allocate the declared length of the chunk, up to 2 GiB.
-            raise DecodeError(f"the {len(data)} bytes are truncated or damaged")
+            raise _truncated(data)
         yield data[at + 4 : at + 8], view[at:end]
         at = end
 

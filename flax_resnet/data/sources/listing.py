@@ -1,16 +1,40 @@
 """List the folders and images of a source, without following links out of it."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flax_resnet.data.config import DataConfig
-from flax_resnet.data.images.decode import special_kind
-from flax_resnet.errors import InputError, printable
+from flax_resnet.data.images.decode import SUFFIXES, special_kind
+from flax_resnet.errors import InputError, printable, shortened, warn_once
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
+# What systems and programs put beside a person's images, in lower case. Names that begin with a
+# dot, such as ._x.jpg and .ipynb_checkpoints, are hidden as well.
+_LITTER = {
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found",
+    "system volume information",
+}  # fmt: skip
+# Files that a run has from its first minute: of training, and of fine-tuning.
+_RUN_FILES = (("config.json", "checkpoints"), ("split.csv", "split.json"))
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether files and folders of this name are never taken for a person's."""
+    return name.startswith(".") or name.casefold() in _LITTER
+
+
+def counted(kinds: Counter[str]) -> str:
+    """Return how many files there are of each kind, for a message."""
+    order = sorted(kinds, key=lambda kind: (-kinds[kind], kind))
+    return shortened((f"{kind} ({kinds[kind]:,})" for kind in order), 8)
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file of this name can be decoded."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122, fast for a million
 
 
 @dataclass(frozen=True)
@@ -20,6 +44,10 @@ class Tree:
     root: Path
     follow_links: bool
     """Whether symbolic links may lead out of `root`."""
+    passed_over: Counter[str] = field(default_factory=Counter, compare=False)
+    """How many files of each kind were listed that are not images, such as `.txt`."""
+    beside: Counter[str] = field(default_factory=Counter, compare=False)
+    """How many images are in folders that are not listed."""
 
     def is_folder(self, path: Path) -> bool:
         """Return whether a path is a folder."""
@@ -29,32 +57,80 @@ class Tree:
             return path.is_dir()
 
     def folders(self, path: Path) -> list[str]:
-        """Return the sorted names of the folders in a folder, without hidden ones."""
+        """Return the sorted names of the folders in a folder, without hidden ones and runs."""
         found = []
         for entry in self._entries(path):
             with _clear_errors(entry):
                 if entry.is_dir():
                     self._check_entry(entry)
-                    found.append(entry.name)
+                    if not self._holds_runs(entry):
+                        found.append(entry.name)
         return found
 
+    def count_images(self, path: Path) -> int:
+        """Return how many images lie in a folder itself, not below it."""
+        return sum(is_image(entry.name) for entry in self._entries(path))
+
     def images(self, path: Path) -> list[str]:
-        """Return the sorted paths of the images in a folder, without hidden files.
+        """Return the paths of the images in a folder and below it, without hidden files.
+
+        Those of each folder are sorted, and come before those of the folders in it. Other files
+        are counted in `passed_over`.
 
         Raises:
           InputError: one is not a regular file, or is a link that leads out of the source.
         """
-        found = []
+        return list(self._below(path, ()))
+
+    def tell_passed_over(self) -> None:
+        """Warn, once, of what is passed over."""
+        for kinds in (self.beside, self.passed_over):
+            if kinds:
+                warn_once(f"{printable(self.root)}: passed over: {counted(kinds)}")
+
+    def _below(self, path: str | Path, trail: tuple[str, ...]) -> Iterator[str]:
+        """Yield the images in a folder and below it.
+
+        Args:
+          trail: where the links led that were followed to `path`.
+        """
+        folders = []
         for entry in self._entries(path):
-            if Path(entry.name).suffix.lower() in EXTENSIONS:
+            if is_image(entry.name):
                 self._check_entry(entry)
                 _check_plain(entry)
-                found.append(entry.path)
-        return found
+                yield entry.path
+            elif _is_folder(entry):
+                folders.append(entry)
+            else:
+                suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122, as above
+                self.passed_over[suffix or "no suffix"] += 1
+        for entry in folders:
+            if not entry.is_symlink():
+                if not _is_run(entry.path):
+                    yield from self._below(entry.path, trail)
+                continue
+            self._check_entry(entry)
+            target, here = os.path.realpath(entry), os.path.realpath(path)
+            if not any(Path(each).is_relative_to(target) for each in (here, *trail)):
+                yield from self._below(entry.path, (*trail, here, target))
 
-    def _entries(self, path: Path) -> list[os.DirEntry[str]]:
+    def _holds_runs(self, folder: os.DirEntry[str]) -> bool:
+        """Return whether a folder is a run, or one of runs, as `finetune .` puts beside classes."""
+        if _is_run(folder.path):
+            return True
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                # A folder of a class mostly begins with an image.
+                if is_image(entry.name):
+                    return False
+                if not is_hidden(entry.name) and entry.is_dir() and _is_run(entry.path):
+                    return True
+        return False
+
+    def _entries(self, path: str | Path) -> list[os.DirEntry[str]]:
         with _clear_errors(path), os.scandir(path) as entries:
-            shown = (entry for entry in entries if entry.name[0] != ".")
+            shown = (entry for entry in entries if not is_hidden(entry.name))
             return sorted(shown, key=lambda entry: entry.name)
 
     def _check_entry(self, entry: os.DirEntry[str]) -> None:
@@ -93,6 +169,15 @@ def open_tree(config: DataConfig, rest: str, layout: str) -> Tree:
     ) as error:  # The name is too long, the folder is not readable, or the user is unknown.
         reason = f"which cannot be opened ({getattr(error, 'strerror', None) or error})"
     raise InputError(f"config.data.source is {config.source!r}, {reason}; {layout}.")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    with _clear_errors(entry):
+        return entry.is_dir()
+
+
+def _is_run(folder: str) -> bool:
+    return any(all(os.path.exists(f"{folder}/{n}") for n in names) for names in _RUN_FILES)  # noqa: PTH110, raises nothing
 
 
 def _check_plain(entry: os.DirEntry[str]) -> None:

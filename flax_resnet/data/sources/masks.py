@@ -27,7 +27,7 @@ from flax_resnet.models import IGNORED
 
 IMAGES, MASKS = "images", "masks"
 # Lossless formats: JPEG and WebP would change the values at edges.
-_LOSSLESS = (".png", ".bmp", ".gif")
+_LOSSLESS = (".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".pgm", ".pbm", ".pnm")
 # Modes of Pillow with one value of at most 8 bits per pixel: gray, palette index, 1 bit.
 _MODES = ("L", "P", "1")
 _LAYOUT = (
@@ -49,6 +49,8 @@ class Pair(NamedTuple):
 
 def find_pairs(tree: Tree, folder: Path) -> list[Pair]:
     """Return the pairs of folder/images/NAME.* and folder/masks/NAME.*, in natural order.
+
+    A NAME may have folders in it.
 
     Raises:
       InputError: there are no images, or one has no mask or vice versa.
@@ -145,16 +147,18 @@ def found_values(pairs: list[Pair], ignored: int | None) -> tuple[int, ...]:
 
 
 def _by_stem(tree: Tree, folder: Path) -> dict[str, Path]:
+    """Return the images in a folder and below it, by their paths in it without a suffix."""
     found: dict[str, Path] = {}
     if not tree.is_folder(folder):
         raise InputError(f"{folder} does not exist; expected the folders {IMAGES} and {MASKS}")
     for path in map(Path, tree.images(folder)):
-        if path.stem in found:
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if stem in found:
             raise InputError(
-                f"{found[path.stem]} and {path} have the same name; expected one file per "
+                f"{found[stem]} and {path} have the same name; expected one file per "
                 "name, because images and masks are paired by name. Rename one of them."
             )
-        found[path.stem] = path
+        found[stem] = path
     return found
 
 
@@ -171,6 +175,7 @@ class MaskSource:
     channels: int
     largest: tuple[int, int]
     """The maximum height and the maximum width of the split's images."""
+    named: bool = True
     _kept: dict[int, Example] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -235,6 +240,7 @@ def open_masks(config: DataConfig, rest: str, split: str) -> MaskSource:
     whole = tree.is_folder(tree.root / IMAGES)
     folders = {"train": tree.root} if whole else split_folders(tree, name, _LAYOUT)
     listed = {known: find_pairs(tree, folder) for known, folder in folders.items()}
+    tree.tell_passed_over()
     sizes = {known: len(pairs) for known, pairs in listed.items()}
     parts = resolve_split(config.source, canonical_split(split), sizes)
     pairs = tuple(listed[known][at] for known, positions in parts for at in positions)

@@ -30,8 +30,8 @@ class DecodedSource:
         self._source, self._channels = source, channels
         self._examples: dict[int, Example] = {}
         self.name, self.num_classes = source.name, source.num_classes
-        self.class_names, self.describe = source.class_names, source.describe
-        self.several_labels = has_several_labels(source)
+        self.class_names, self.named = source.class_names, source.named
+        self.describe, self.several_labels = source.describe, has_several_labels(source)
 
     def __len__(self) -> int:
         """Return the number of examples."""

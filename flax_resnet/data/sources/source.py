@@ -37,6 +37,11 @@ class Source(Protocol):
         """Return the name of each class."""
         ...
 
+    @property
+    def named(self) -> bool:
+        """Return whether the classes have names, not just numbers that their order gives them."""
+        ...
+
     def __len__(self) -> int:
         """Return the number of examples."""
         ...

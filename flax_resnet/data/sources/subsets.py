@@ -1,6 +1,7 @@
 """Data whose labels are of fewer classes than they are numbered by."""
 
-from collections.abc import Sequence
+from flax_resnet.data.sources.classes import Relabeled
+from flax_resnet.data.sources.source import Source
 
 # ImageNet-A (arXiv:1907.07174) and ImageNet-R (arXiv:2006.16241) have images of 200 classes each,
 # and their authors choose predictions among these. TFDS numbers them as the 1,000 of ImageNet.
@@ -37,23 +38,19 @@ def occurring_classes(source: str) -> tuple[int, ...] | None:
     return _OCCURRING.get(f"{prefix}:{rest.partition(':')[0].partition('/')[0]}")
 
 
-def competing_outputs(
-    source: str, outputs: int, places: Sequence[int] | None = None
-) -> tuple[int, ...]:
+def competing_outputs(source: Source, name: str, outputs: int) -> tuple[int, ...]:
     """Return the outputs of a network among which a prediction for the data is chosen.
 
     Args:
-      source: `config.data.source`.
+      source: the data, with labels that number the outputs.
+      name: `config.data.source`.
       outputs: how many the network has.
-      places: the output for each class of the data, where classes are matched by name; None: labels
-        are numbers of outputs.
 
     Returns:
       The outputs of the classes that occur, in order; () if all outputs compete.
     """
-    classes = occurring_classes(source)
-    if places is None:
-        chosen = classes or ()
-    else:
-        chosen = [places[label] for label in (range(len(places)) if classes is None else classes)]
-    return tuple(sorted(chosen)) if len(set(chosen)) < outputs else ()
+    classes = occurring_classes(name)
+    if not isinstance(source, Relabeled):
+        return classes or ()
+    places = source.places if classes is None else [source.places[label] for label in classes]
+    return tuple(sorted(places)) if len(places) < outputs else ()

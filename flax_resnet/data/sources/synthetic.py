@@ -28,6 +28,7 @@ class SyntheticSource:
     num_classes: int
     image_size: int
     channels: int
+    named: bool = False
 
     @property
     def class_names(self) -> tuple[str, ...]:

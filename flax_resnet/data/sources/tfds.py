@@ -35,6 +35,11 @@ class TfdsSource:
     several_labels: bool = False
 
     @property
+    def named(self) -> bool:
+        """Return whether the data set names its classes; TFDS numbers them where it does not."""
+        return self.class_names != tuple(map(str, range(len(self.class_names))))
+
+    @property
     def num_classes(self) -> int:
         """Return the number of classes of the label feature."""
         return len(self.class_names)

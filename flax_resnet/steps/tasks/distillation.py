@@ -22,7 +22,7 @@ class DistillConfig:
 
     teacher: str | None = None
     """A published name, a file, a folder or a run, as `load_pretrained` accepts; None: off. Its
-    classes must be those of the data, in the same order."""
+    classes are matched with those of the data by name, and can be more."""
     model: str | None = None
     """The teacher's architecture, for a file that does not name it."""
     key: str | None = None
@@ -59,6 +59,7 @@ class Teacher:
     Attributes:
       mean, std: of each channel, to normalize the teacher's images with.
       image_size: side to which its images are resized; None: they are not.
+      outputs: the output for each class of the student; None: they have the same.
     """
 
     model: nn.Module
@@ -66,6 +67,7 @@ class Teacher:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     image_size: int | None = None
+    outputs: tuple[int, ...] | None = None
 
     def logits(
         self,
@@ -89,6 +91,8 @@ class Teacher:
             shape = (len(images), self.image_size, self.image_size, images.shape[3])
             images = jax.image.resize(images, shape, "bilinear")
         logits: Any = self.model.apply(variables, images, train=False)
+        if self.outputs is not None:
+            logits = logits[:, jnp.asarray(self.outputs)]
         return jax.lax.stop_gradient(logits)
 
 

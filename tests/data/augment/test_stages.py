@@ -34,6 +34,7 @@ class Noise:
     name: str = "noise train"
     num_classes: int = 10
     class_names: tuple[str, ...] = ()
+    named: bool = False
 
     def __len__(self) -> int:
         return 50

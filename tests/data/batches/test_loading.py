@@ -22,6 +22,7 @@ class Numbered:
     name: str = "numbers train"
     num_classes: int = 1000
     class_names: tuple[str, ...] = ()
+    named: bool = False
 
     def __len__(self) -> int:
         return self.length

@@ -35,9 +35,43 @@ def assert_like_pillow(data: bytes, channels: int = 3, tolerance: int = 0) -> No
     assert np.abs(image - expected).max() <= tolerance
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+KINDS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "JPEG2000"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_format_in_color(encode, photo, kind):
     assert_like_pillow(encode(photo, kind))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "RGBA", "LA", "I;16"])
+def test_every_kind_of_tiff(encode, photo, mode):
+    image = Image.fromarray(photo)
+    image = image.convert("L") if mode == "I;16" else image
+    data = encode(image.convert(mode), "TIFF", compression="tiff_lzw")
+    assert_like_pillow(data, 3)
+    assert_like_pillow(data, 1)
+
+
+def test_floating_point_numbers_are_an_error(encode):
+    with pytest.raises(DecodeError, match="are floating-point numbers; expected gray or color"):
+        decode_image(encode(np.ones((4, 4), np.float32), "TIFF"), 3)
+
+
+def test_transparent_pixels_of_a_gif_keep_their_color(encode, photo):
+    image = Image.fromarray(photo).quantize(16)
+    first, other = (encode(image, "GIF", transparency=at) for at in (3, 5))
+    assert_like_pillow(first)
+    np.testing.assert_array_equal(decode_image(first, 3), decode_image(other, 3))
+
+
+@pytest.mark.parametrize("masks", [None, (0xF800, 0x07E0, 0x001F)])
+def test_16_bit_bmp_has_pillows_colors(masks):
+    pixels = np.arange(48 * 64, dtype="<u2").tobytes()
+    head = struct.pack("<IiiHHIIiiII", 40, 64, 48, 1, 16, 3 if masks else 0, 0, 0, 0, 0, 0)
+    head += struct.pack("<3I", *masks) if masks else b""
+    start = 14 + len(head)
+    data = b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + head + pixels
+    assert_like_pillow(data)
 
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"subsampling": 0}, {"quality": 30}])
@@ -89,6 +123,15 @@ def test_16_bit_png_keeps_its_high_bytes(encode, photo):
     np.testing.assert_array_equal(decode_image(data, 3), colour >> 8)
 
 
+@pytest.mark.parametrize(("bits", "shift"), [(8, 0), (12, 4), (16, 8)])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_fewer_bits_in_16_are_not_black(encode, bits, shift, kind):
+    grey = (np.arange(48 * 64).reshape(48, 64) % 2**bits).astype(np.uint16)
+    grey[0, 0] = 2**bits - 1
+    found = decode_image(encode(grey, kind), 3)
+    np.testing.assert_array_equal(found, np.repeat((grey >> shift)[..., None], 3, -1))
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_alpha_is_dropped(encode, photo, mode):
     alpha = np.arange(48 * 64, dtype=np.uint32).reshape(48, 64, 1) % 256
@@ -101,19 +144,42 @@ def test_palette_png(encode, photo, options):
     assert_like_pillow(encode(Image.fromarray(photo).convert("P"), "PNG", **options))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
-@pytest.mark.parametrize("kept", [0.02, 0.5, 0.95])
-def test_truncated_data_is_an_error(encode, kind, kept):
+# Pillow warns of damaged TIFFs before it raises.
+DAMAGED_TIFF = pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
+
+
+@DAMAGED_TIFF
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kept", [12, 20, 0.02, 0.5, 0.95])
+def test_truncated_data_is_called_so(encode, kind, kept):
     noise = np.random.default_rng(0).integers(256, size=(200, 300, 3), dtype=np.uint8)
     data = encode(noise, kind)
-    with pytest.raises(DecodeError):
-        decode_image(data[: int(len(data) * kept)], 3)
+    cut = data[: kept if kept > 1 else int(len(data) * kept)]
+    for read in (image_size, lambda data: decode_image(data, 3)):
+        try:
+            read(cut)
+            assert read is image_size, "it was decoded"
+        except DecodeError as error:
+            assert str(error) == f"the {len(cut)} bytes are truncated or damaged"
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"hello world", b"\x89PNG\r\n\x1a\n"])
-def test_a_file_that_is_not_an_image_is_an_error(data):
-    with pytest.raises(DecodeError, match="expected a JPEG, PNG, WebP, BMP or GIF"):
+@pytest.mark.parametrize(
+    "data", [b"\xff", b"\xff\xd8", b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8"]
+)
+def test_a_few_first_bytes_are_a_truncated_image(data):
+    with pytest.raises(DecodeError, match=f"the {len(data)} bytes are truncated or damaged"):
         decode_image(data, 3)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello world", b"RIFF1234WAVE", bytes(40)])
+def test_a_file_that_is_not_an_image_is_an_error(data):
+    with pytest.raises(DecodeError, match="expected a JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, PPM"):
+        decode_image(data, 3)
+
+
+def test_a_heic_image_is_named():
+    with pytest.raises(DecodeError, match=r"it is a HEIC image, .* convert it to JPEG"):
+        decode_image(b"\0\0\0\x18ftypheic" + bytes(40), 3)
 
 
 def test_a_decompression_bomb_is_refused_by_its_header():
@@ -125,7 +191,7 @@ def test_a_decompression_bomb_is_refused_by_its_header():
         decode_image(bomb, 3)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(1, 1, 3), (17, 300, 3)])
 def test_size_is_read_from_the_header(encode, kind, shape):
     image = np.zeros(shape, np.uint8)
@@ -168,7 +234,7 @@ def test_files_that_crash_opencv_or_exhaust_memory_never_reach_it(data, monkeypa
 
 
 NOISE = made.picture(20, 24)
-STILL = {"JPEG": {}, "PNG": {}, "WEBP": {"lossless": True}, "BMP": {}, "GIF": {}}
+STILL = {kind: {"lossless": True} if kind == "WEBP" else {} for kind in KINDS}
 SEEDS = [made.encoded(kind, NOISE, **options) for kind, options in STILL.items()]
 SEEDS += [made.encoded("JPEG", NOISE, progressive=True), made.encoded("PNG", NOISE.convert("P"))]
 SEEDS += [
@@ -186,6 +252,7 @@ EDITS = st.lists(
 )
 
 
+@DAMAGED_TIFF
 @given(st.sampled_from(SEEDS), EDITS, st.sampled_from([1, 3]))
 @settings(max_examples=1500, suppress_health_check=[HealthCheck.too_slow])
 def test_damaged_bytes_give_an_image_of_the_size_in_the_header_or_an_error(seed, edits, channels):

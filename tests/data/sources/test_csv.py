@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -64,6 +65,87 @@ def test_tables_from_spreadsheets_are_read(tmp_path, delimiter):
         Row("c.png", "dog", "validation"),
         Row("d.png", "dog", "train"),
     ]
+
+
+TEXT = 'file,label\r\n"é b.png",cat\r\nc.png,dog\r\n,\r\n'
+ROWS = [Row("é b.png", "cat"), Row("c.png", "dog")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        TEXT.encode("utf-8-sig"),
+        TEXT.encode("utf-16"),
+        TEXT.replace(",", "\t").encode("utf-16-le"),
+        TEXT.encode("utf-16-be"),
+        ("sep=;\r\n" + TEXT.replace(",", ";")).encode(),
+        ('"sep=\t"\n' + TEXT.replace(",", "\t")).encode("utf-16"),
+        ("SEP=|\n" + TEXT.replace(",", "|")).encode(),
+    ],
+)
+def test_every_form_in_which_excel_saves_is_read(tmp_path, data):
+    (tmp_path / "t.csv").write_bytes(data)
+    assert read_table(tmp_path / "t.csv") == ROWS
+
+
+def test_a_table_in_the_encoding_of_windows_is_read(folder):
+    for name in ("é.png".encode(), b"\xe8.png"):  # the second is not UTF-8 on the disk either
+        (folder / os.fsdecode(name)).write_bytes((folder / "train/ant/0.png").read_bytes())
+    (folder / "t.csv").write_bytes("file;label\né.png;Käse\nè.png;Brot\n".encode("cp1252"))
+    source = opened(folder / "t.csv")
+    assert source.class_names == ("Brot", "Käse")
+    assert values(source) == [(0, 0), (0, 1)]
+
+
+def test_half_a_character_is_an_error(tmp_path):
+    (tmp_path / "t.csv").write_bytes("file,label".encode("utf-16") + b"a")
+    with pytest.raises(InputError, match=r"cannot be read: .*truncated data"):
+        read_table(tmp_path / "t.csv")
+
+
+def test_paths_of_windows_are_those_of_this_system(folder):
+    (folder / "odd\\name.png").write_bytes((folder / "train/ant/0.png").read_bytes())
+    rows = "file,label\ntrain\\ant\\1.PNG,x\nodd\\name.png,x\ntrain/bee/0.png,y\n"
+    (folder / "t.csv").write_text(rows)
+    assert values(opened(folder / "t.csv")) == [(0, 0), (1, 0), (40, 1)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ("1 1.0 2 10.00", ("1", "10", "2")),
+        ("1 1.0 cat cat", ("1", "cat")),
+        ("0.5 1.0 1.5 1.0", ("0.5", "1.0", "1.5")),
+    ],
+)
+def test_whole_numbers_have_no_fraction(tmp_path, labels, classes):
+    rows = [f"{at}.png,{label}" for at, label in enumerate(labels.split())]
+    (tmp_path / "t.csv").write_text("\n".join(["file,label", *rows]))
+    assert opened(tmp_path / "t.csv").class_names == classes
+
+
+def test_names_that_look_alike_are_an_error(tmp_path):
+    (tmp_path / "t.csv").write_text("file,label\na.png,Cat\nb.png,cat\n")
+    with pytest.raises(InputError, match=r"t\.csv has the classes 'Cat' and 'cat'"):
+        opened(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a.png,cat,train\n./a.png,dog,train", r"have two labels.*: a\.png \(cat and dog\)"),
+        ("a.png,cat,train\na.png,cat,val", r"are in two splits.*: a\.png \(train and validation\)"),
+    ],
+)
+def test_a_file_that_is_two_things_is_named_in_a_warning(tmp_path, rows, message):
+    (tmp_path / "t.csv").write_text(f"file,label,split\n{rows}\nb.png,dog,train\n")
+    with pytest.warns(UserWarning, match=message):
+        opened(tmp_path / "t.csv")
+
+
+def test_a_repeated_row_is_no_fault(tmp_path):
+    (tmp_path / "t.csv").write_text("file,label\na.png,cat\na.png,cat\nb.png,dog\n")
+    assert len(opened(tmp_path / "t.csv")) == 3
 
 
 def test_any_name_survives_being_written(tmp_path):

@@ -2,8 +2,12 @@
 
 import pytest
 
+from flax_resnet.data import DataConfig, open_source
+from flax_resnet.data.sources.classes import Relabeled
 from flax_resnet.data.sources.subsets import competing_outputs, occurring_classes
 from flax_resnet.weights.published import imagenet_classes
+
+DATA = open_source(DataConfig(source="synthetic:1000"), "test")
 
 
 @pytest.mark.parametrize(
@@ -22,18 +26,29 @@ def test_two_hundred_classes_of_a_thousand_occur(
     names = {imagenet_classes()[label].split(",")[0] for label in found}
     assert {name.split(",")[0] for name in inside} <= names
     assert not {name.split(",")[0] for name in outside} & names
-    assert competing_outputs(source, 1000) == tuple(sorted(found))
+    assert competing_outputs(DATA, source, 1000) == found
 
 
 @pytest.mark.parametrize("source", ["tfds:imagenet2012", "folder:imagenet_a", "tfds:imagenet_v2"])
 def test_elsewhere_all_classes_occur(source: str) -> None:
     assert occurring_classes(source) is None
-    assert competing_outputs(source, 1000) == ()
+    assert competing_outputs(DATA, source, 1000) == ()
 
 
-def test_classes_that_are_matched_with_some_outputs_compete_among_these() -> None:
-    assert competing_outputs("folder:photos", 5, places=(3, 1)) == (1, 3)
-    assert competing_outputs("folder:photos", 2, places=(1, 0)) == ()
-    places = tuple(reversed(range(1000)))
-    found = competing_outputs("tfds:imagenet_a", 1000, places)
-    assert found == tuple(sorted(999 - label for label in occurring_classes("tfds:imagenet_a")))
+@pytest.mark.parametrize(
+    ("places", "outputs", "expected"),
+    [((3, 1), 5, (1, 3)), ((1, 0), 2, ()), ((0, 1, 2), 4, (0, 1, 2))],
+)
+def test_classes_that_are_matched_with_some_outputs_compete_among_these(
+    places: tuple[int, ...], outputs: int, expected: tuple[int, ...]
+) -> None:
+    source = Relabeled(DATA, places, tuple(map(str, range(outputs))))
+    assert competing_outputs(source, "folder:photos", outputs) == expected
+
+
+def test_the_classes_that_occur_are_matched_too() -> None:
+    source = Relabeled(DATA, tuple(reversed(range(1000))), tuple(map(str, range(1000))))
+    found = competing_outputs(source, "tfds:imagenet_a", 1000)
+    assert found == tuple(
+        sorted(999 - label for label in occurring_classes("tfds:imagenet_a") or ())
+    )

@@ -1,26 +1,30 @@
 """Refusal, by name, of settings that a run does not use."""
 
 import dataclasses
+import functools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from flax_resnet.errors import InputError
-from flax_resnet.training.checks import READ_WHERE, check_unread
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.parsing import parse
+from flax_resnet.training.setup import prepare_run
+from flax_resnet.training.unread import READ_WHERE, check_unread
 
 # For each entry of the table: settings of a run that does not read it, of one that does, and a
 # different value for each setting of the entry.
 TEACHER = {"distill.teacher": "resnet18"}
+MASKS = {"task": "segmentation", "data.source": "masks:x"}
 CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     (TEACHER, TEACHER | {"distill.weight": 0.5}, {"loss": "sigmoid", "label_smoothing": 0.1}),
     (
         {},
         TEACHER,
         {"distill.model": "resnet18", "distill.temperature": 2.0, "distill.weight": 0.5}
-        | {"distill.hard": True, "distill.key": "state_dict", "distill.size": "train"},
+        | {"distill.hard": True, "distill.size": "student", "distill.key": "state_dict"},
     ),
     ({}, {"model.pretrained": "resnet18.a1_in1k"}, {"model.pretrained_key": "state_dict"}),
     (TEACHER | {"distill.hard": True}, TEACHER, {"distill.temperature": 2.0}),
@@ -29,7 +33,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ({}, {"average.ema": 0.9}, {"average.ema_warmup": True, "average.ema_from": 1.0}),
     ({}, {"average.ema": 0.9}, {"average.every": 2}),
     (
-        {"task": "segmentation", "data.source": "masks:x"},
+        MASKS,
         {},
         {
             "data.crop": "none",
@@ -43,16 +47,75 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {"data.crop_scale": (0.5, 1.0), "data.crop_ratio": (1.0, 1.0)},
     ),
     ({}, {"data.crop": "pad_crop"}, {"data.crop_padding": 2}),
+    ({"data.source": "synthetic"}, {}, {"data.on_error": "skip"}),
     ({}, {"data.on_error": "skip"}, {"data.max_errors": 3}),
-    ({}, {"data.source": "tfds:mnist"}, {"data.data_dir": "x"}),
+    ({"data.source": "folder:x"}, {"data.source": "tfds:mnist"}, {"data.data_dir": "x"}),
+    ({"data.source": "folder:x"}, {"data.source": "digits"}, {"data.data_dir": "x"}),
+    ({"data.source": "tfds:mnist"}, {"data.source": "csv:x"}, {"data.follow_links": True}),
+    ({"data.source": "synthetic"}, MASKS, {"data.follow_links": True}),
+    (
+        MASKS,
+        MASKS | {"data.masks": {"elastic": 1.0, "border_weight": 1.0}},
+        {"data.masks.elastic_spacing": 8, "data.masks.border_sigma": 2.0},
+    ),
+    (
+        {"optimizer.name": "lamb"},
+        {"optimizer.name": "rmsprop_tf"},
+        {"optimizer.momentum": 0.5, "optimizer.nesterov": True, "optimizer.alpha": 0.5},
+    ),
+    (
+        {"optimizer.name": "lars"},
+        {"optimizer.name": "muon"},
+        {"optimizer.b1": 0.5, "optimizer.b2": 0.5, "optimizer.epsilon": 1e-4}
+        | {"optimizer.vector_rate": 0.5},
+    ),
+    ({}, {"optimizer.name": "lars"}, {"optimizer.trust": 0.5}),
+    (
+        {"schedule.warmup": 1.0},
+        {"schedule.name": "step"},
+        {"schedule.boundaries": (3.0,), "schedule.factor": 0.5},
+    ),
+    ({}, {"schedule.name": "polynomial"}, {"schedule.power": 3.0}),
+    ({"schedule.name": "step"}, {"schedule.name": "one_cycle"}, {"schedule.end_rate": 1e-3}),
+    (
+        {},
+        {"schedule.warmup": 1.0},
+        {"schedule.unit": "step", "schedule.warmup_start": 0.01, "schedule.decay_from": "start"},
+    ),
+    ({}, {"schedule.name": "one_cycle"}, {"schedule.warmup_start": 0.01}),
+    (
+        {"schedule.name": "step", "schedule.warmup": 1.0},
+        {"schedule.name": "linear", "schedule.warmup": 1.0},
+        {"schedule.decay_from": "start"},
+    ),
+    (
+        {"data.augment": {"policy": "trivial"}},
+        {"data.augment": {"policy": "rand"}},
+        {"data.augment.operations": 3, "data.augment.magnitude": 5.0}
+        | {"data.augment.probability": 1.0, "data.augment.increasing": True}
+        | {"data.augment.magnitude_std": 0.5, "data.augment.magnitude_max": 12.0},
+    ),
+    (
+        {},
+        {"data.augment": {"policy": "auto"}},
+        {"data.augment.magnitude_std": 0.5, "data.augment.fill": "black"},
+    ),
+    (
+        {},
+        {"data.augment": {"jitter": (0.4, 0.4, 0.4, 0.0), "blur": 0.5, "erase": 0.5}},
+        {"data.augment.jitter_probability": 0.5, "data.augment.blur_radius": (0.5, 1.0)}
+        | {"data.augment.erase_mode": "rand", "data.augment.erase_scale": (0.1, 0.2)}
+        | {"data.augment.erase_ratio": (1.0, 1.0)},
+    ),
 ]
 
 
 def config_of(settings: dict[str, Any]) -> TrainConfig:
     nested: dict[str, Any] = {}
     for key, value in settings.items():
-        section, _, name = key.rpartition(".")
-        (nested.setdefault(section, {}) if section else nested)[name] = value
+        *path, name = key.split(".")
+        section = functools.reduce(lambda part, each: part.setdefault(each, {}), path, nested)
+        section[name] = dict(value) if isinstance(value, dict) else value
     return parse(nested)
 
 
@@ -97,3 +160,8 @@ def test_contradictions_are_refused_as_soon_as_a_config_is_made(settings: dict[s
 def test_the_defaults_are_accepted() -> None:
     check_unread(TrainConfig())
     assert dataclasses.replace(TrainConfig()) == TrainConfig()
+
+
+def test_one_class_cannot_be_learned(tiny_config: Callable[..., Any]) -> None:
+    with pytest.raises(InputError, match=r"has the class pattern 0 alone; expected two or more"):
+        prepare_run(tiny_config(data__source="synthetic:1"))
