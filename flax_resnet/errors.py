@@ -14,9 +14,9 @@ from pathlib import Path
 _ADDRESS = re.compile(r"(?!(?:csv|folder|masks):)([a-z][\w+.-]+):/(/?)", re.IGNORECASE)
 _ADDRESS_ADVICE = {
     "file": "write the path without file://",
-    "hf": "weights of the hub are named OWNER/NAME",
-    "http": "download it first; weights of the hub are named OWNER/NAME",
-    "https": "download it first; weights of the hub are named OWNER/NAME",
+    "hf": "weights of the hub are named hub:OWNER/NAME",
+    "http": "download it first; weights of the hub are named hub:OWNER/NAME",
+    "https": "download it first; weights of the hub are named hub:OWNER/NAME",
 }
 # The longest list of names in a message; longer ones are cut to the near names.
 _LISTED = 20

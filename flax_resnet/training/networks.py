@@ -265,6 +265,7 @@ def starting_variables(setup: Setup) -> dict[str, Any]:
         state_dict, names = to_torch(run.model, run.variables), run.class_names
     else:
         state_dict, found = weights.read_pretrained(source, key=key)
+        state_dict = weights.strip_prefix(state_dict, weights.first_key(setup.model))
         names = found.names_of(len(state_dict.get(f"{setup.model.head_name}.weight", ())))
     with warnings.catch_warnings():
         state_dict = _with_head_of(setup, state_dict, names)

@@ -3,7 +3,7 @@
 safetensors, huggingface_hub and torch are imported on first use.
 """
 
-from flax_resnet.weights.checkpoint import unwrap
+from flax_resnet.weights.checkpoint import strip_prefix, unwrap
 from flax_resnet.weights.files import read_state_dict, write_state_dict
 from flax_resnet.weights.folding import fold_batch_norm
 from flax_resnet.weights.hub_config import Description
@@ -25,7 +25,7 @@ from flax_resnet.weights.published import (
     list_pretrained,
     published_classes,
 )
-from flax_resnet.weights.torch_keys import check_finite, from_torch, to_torch
+from flax_resnet.weights.torch_keys import check_finite, first_key, from_torch, to_torch
 
 __all__ = [
     "Description",
@@ -34,6 +34,7 @@ __all__ = [
     "check_finite",
     "describe",
     "find_published",
+    "first_key",
     "fold_batch_norm",
     "from_torch",
     "imagenet_class",
@@ -46,6 +47,7 @@ __all__ = [
     "read_pretrained",
     "read_state_dict",
     "save_pretrained",
+    "strip_prefix",
     "to_torch",
     "to_variables",
     "unwrap",

@@ -1,8 +1,10 @@
 """`python -m flax_resnet eval`: a table of metrics."""
 
 import dataclasses
+import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -96,6 +98,26 @@ def test_other_data_are_matched_with_the_run_by_the_names_of_their_classes(
     printed = capsys.readouterr().err
     for text in ("does not know: fox.", "have fox;", "knows pattern 0, pattern 1"):
         assert text in printed
+
+
+def test_weights_meet_data_by_the_names_that_were_saved_with_them(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    restored = restore(run, "latest")
+    variables = jax.tree.map(np.array, restored.variables)
+    variables["params"]["fc"]["bias"][7] = 1e3  # it is always the seventh
+    names = tuple(f"class {number}" for number in range(10))
+    saved = tmp_path / "saved"
+    save_pretrained(restored.model, variables, saved, architecture="tiny", class_names=names)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    for number, images in ((2, 1), (7, 3)):
+        folder = tmp_path / "data" / "train" / f"class {number}"
+        folder.mkdir(parents=True)
+        for at in range(images):
+            Image.fromarray(pixels).save(folder / f"{at}.png")
+    words = ["eval", str(saved), "--data", f"folder:{tmp_path / 'data'}", "--split", "train"]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["top1"] == 0.75
 
 
 def test_bad_input_is_one_line_with_status_2(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,6 +101,26 @@ def test_a_head_that_knows_the_classes_of_the_data_starts_with_their_outputs(
     np.testing.assert_array_equal(head["bias"], given["bias"][jnp.array([4, 0, 9])])
 
 
+def test_a_saved_head_starts_with_the_outputs_of_the_classes_of_the_data(
+    run: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = restore(run)
+    save_pretrained(
+        given.model,
+        given.variables,
+        tmp_path,
+        architecture="tiny",
+        class_names=given.class_names,
+    )
+    setup = prepare_run(tiny_config(model__pretrained=str(tmp_path), data__source="synthetic:3"))
+    source = dataclasses.replace(setup.train_source, named=True)
+    setup = dataclasses.replace(setup, train_source=source)
+    monkeypatch.setattr(SyntheticSource, "class_names", ("pattern 4", "pattern 0", "pattern 9"))
+    head = starting_variables(setup)["params"]["fc"]
+    expected = np.asarray(given.variables["params"]["fc"]["kernel"])[:, [4, 0, 9]]
+    np.testing.assert_array_equal(head["kernel"], expected)
+
+
 def test_a_head_for_other_classes_is_not_taken_even_if_there_are_as_many(
     run: Path, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
