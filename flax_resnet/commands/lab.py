@@ -75,10 +75,9 @@ def _signs(
     """Return the lines that stand for bars where there is no terminal."""
 
     def describe() -> str:
-        parts = (
-            f", {task.completed:g} of {task.total:g} {task.description}" for task in progress.tasks
-        )
-        return f"lab {name}{''.join(parts)}"
+        tasks = progress.tasks
+        parts = [f"{task.completed:g} of {task.total:g} {task.description}" for task in tasks]
+        return ", ".join([f"lab {name}", *parts])
 
     return contextlib.nullcontext() if console.is_terminal else signs_of_life(describe)
 

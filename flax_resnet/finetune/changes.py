@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from flax_resnet.data.images.decode import DecodeError, read_file
 from flax_resnet.data.sources.csv import Row
@@ -14,17 +13,17 @@ from flax_resnet.finetune.pictures import unreadable
 # The most files that are listed of each kind of change.
 _LISTED = 5
 
-# Of each file: its bytes, the time of its last change, and a digest of its contents.
-Marks = Mapping[str, Sequence[Any]]
+# Of each file: "its bytes, the time of its last change, a digest of its contents".
+Marks = Mapping[str, str]
 
 
-def mark_files(rows: Sequence[Row]) -> dict[str, list[Any]]:
+def mark_files(rows: Sequence[Row]) -> dict[str, str]:
     """Return what `find_changes` compares, by the rows' absolute paths."""
     found = {}
     for row in rows:
         try:
             status = os.stat(row.file)  # noqa: PTH116, fast for a million
-            found[row.file] = [status.st_size, status.st_mtime_ns, _digest(row.file)]
+            found[row.file] = f"{status.st_size} {status.st_mtime_ns} {_digest(row.file)}"
         except (OSError, DecodeError):  # Deleted since it was listed.
             continue
     return found
@@ -38,7 +37,7 @@ def find_changes(before: Sequence[Row], now: Sequence[Row], marks: Marks) -> lis
     Args:
       before: the rows of the split, with absolute paths.
       now: those of `find_labeled_images`.
-      marks: those of `mark_files` when the split was drawn; () for splits of earlier versions.
+      marks: those of `mark_files` when the split was drawn; empty for splits of earlier versions.
     """
     old, new = ({row.file: row for row in rows} for rows in (before, now))
     added = [row for file, row in new.items() if file not in old]
@@ -62,14 +61,13 @@ def _moved(before: str, now: str, has_validation: bool) -> bool:
     return before != now and not drawn
 
 
-def _differs(file: str, mark: Sequence[Any]) -> bool:
+def _differs(file: str, mark: str) -> bool:
     try:
         status = os.stat(file)  # noqa: PTH116
-        size, modified, digest = mark
         # A copy has another time, so only the contents decide.
-        same = (status.st_size, status.st_mtime_ns) == (size, modified)
-        return not same and _digest(file) != digest
-    except (OSError, DecodeError, ValueError):
+        same = mark.startswith(f"{status.st_size} {status.st_mtime_ns} ")
+        return not same and not mark.endswith(f" {_digest(file)}")
+    except (OSError, DecodeError):
         return True
 
 
