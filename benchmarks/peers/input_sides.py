@@ -48,6 +48,10 @@ class Photos:
 
     def describe(self, index: int) -> str:
         """Return which file an example is."""
+        return self.place(index)
+
+    def place(self, index: int) -> str:
+        """Return the number of the file."""
         return f"photo {index % len(self.files)}"
 
     def place(self, index: int) -> str:

@@ -86,7 +86,10 @@ def run(args: argparse.Namespace) -> Done:
 def _without_folders(name: str, source: str) -> str:
     """Return a network's name without the folders above its run or file, which are private."""
     path = Path(source)
-    return name.replace(str(path), path.resolve().name) if path.exists() else name
+    if not path.exists():  # published weights
+        return name
+    shown = path.resolve().name
+    return shown if name == source else name.replace(f" of {path},", f" of {shown},")
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket, args: argparse.Namespace) -> None:

@@ -64,7 +64,7 @@ def classification_figures(run: Run, predictions: SplitPredictions) -> list[Figu
     """Return the figures of a classification run: the test result first, where there is one."""
     confusion, metrics = predictions.confusion, predictions.metrics
     right, counted = int(confusion.trace()), int(confusion.sum())
-    low, high = _wilson(right, counted)
+    low, high = accuracy_interval(right, counted)
     tested = run.config.data.test_split is not None
     note = f"{right:,} of {counted:,} images; 95 % interval {percent(low)} to {percent(high)}"
     kind = "Test" if tested else "Validation"
@@ -178,8 +178,8 @@ def _recalls(confusion: Confusion) -> list[float]:
     return [right / images if images else math.nan for right, images in pairs]
 
 
-def _wilson(right: int, total: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson, 1927)."""
+def accuracy_interval(right: int, total: int) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy (Wilson, 1927)."""
     if not total:
         return 0.0, 1.0
     z, share = 1.96, right / total

@@ -45,7 +45,7 @@ from flax_resnet.version import VERSION
 
 NAME = "report.html"
 # The folders of an absolute path, which may follow the kind of a source.
-_FOLDERS = re.compile(r"(?<![^:])/(?:[^/]+/)+(?=[^/]+$)")
+_FOLDERS = re.compile(r"(?<![^:])/(?:[^/]+/)+(?=[^/]+/?$)")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 

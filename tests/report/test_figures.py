@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
-from flax_resnet.report.figures import _wilson as wilson
-from flax_resnet.report.figures import matrix, percent, recognized_classes, segmented_classes
+from flax_resnet.report.figures import (
+    accuracy_interval,
+    matrix,
+    percent,
+    recognized_classes,
+    segmented_classes,
+)
 
 NAMES = ["cat", "dog", "owl", "yak"]
 CONFUSION = np.array([[3, 1, 0, 0], [2, 4, 2, 0], [0, 0, 5, 0], [0, 0, 0, 0]])
@@ -48,7 +53,7 @@ def test_a_large_matrix_has_the_classes_with_the_most_errors_and_the_others_in_o
     [(152, 350, 0.383, 0.487), (0, 10, 0.0, 0.278), (10, 10, 0.722, 1.0), (0, 0, 0.0, 1.0)],
 )
 def test_the_interval_of_an_accuracy(right: int, total: int, low: float, high: float) -> None:
-    assert wilson(right, total) == pytest.approx((low, high), abs=1e-3)
+    assert accuracy_interval(right, total) == pytest.approx((low, high), abs=1e-3)
 
 
 def test_classes_of_pixels_are_sorted_by_dice() -> None:

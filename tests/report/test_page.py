@@ -103,7 +103,7 @@ def tested_run(tmp_path: Path, tiny_config: Any) -> Path:
                 cv2.imwrite(str(tmp_path / "photos" / split / name / f"{number}.png"), pixels)
     splits = dict(data__eval_split="val", data__test_split="test", data__batch_size=16)
     train(
-        tiny_config(data__source=f"folder:{tmp_path / 'photos'}", steps=1, **splits),
+        tiny_config(data__source=f"folder:{tmp_path / 'photos'}/", steps=1, **splits),
         tmp_path / "runs" / "mine",
     )
     return tmp_path / "runs" / "mine"
