@@ -54,10 +54,6 @@ class Photos:
         """Return the number of the file."""
         return f"photo {index % len(self.files)}"
 
-    def place(self, index: int) -> str:
-        """Return the same."""
-        return self.describe(index)
-
 
 def folder_photos(folder: Path) -> Photos:
     """Read the JPEG files of a folder."""

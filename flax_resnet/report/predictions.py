@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, UInt8
 
 from flax_resnet.data import Source, eval_batches, open_source
 from flax_resnet.data.sources.source import Example
+from flax_resnet.data.sources.subsets import competing_outputs
 from flax_resnet.inference.confusion import Confusion
 from flax_resnet.steps.mesh import data_mesh, device_rows, put_batch, replicated
 from flax_resnet.steps.step import make_eval_step
@@ -75,7 +76,13 @@ def predict_split(run: Run, max_images: int = MAX_IMAGES, shown: int = SHOWN) ->
     # The program of the evaluation, so that the page and `eval` agree.
     task = dataclasses.replace(CLASSIFICATION, sums=_sums_and_probabilities)
     step = make_eval_step(
-        run.model, mesh, mean=data.mean, std=data.std, task=task, flip=data.eval_flip
+        run.model,
+        mesh,
+        mean=data.mean,
+        std=data.std,
+        task=task,
+        flip=data.eval_flip,
+        outputs=competing_outputs(source, data.source, run.model.num_classes),
     )
     variables = jax.device_put(dict(run.variables), replicated(mesh))
     confusion = np.zeros((run.model.num_classes,) * 2, np.int64)
