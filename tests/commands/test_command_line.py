@@ -104,7 +104,7 @@ def test_a_closed_pipe_is_not_an_error() -> None:
         ("eval {run}", {"of", "data", "split", "count", "skipped", "loss", "top1", "top5"}),
         ("predict {run} {picture}", {"images"}),
         ("predict {run} {picture} --shards {out}", {"images", "unread", "shards"}),
-        ("embed {run} {picture} --out {out}.npy", {"images", "unread", "features", "out"}),
+        ("embed {run} {picture} --out {out}.npy", {"images", "unread", "features", "out", "files"}),
         ("export {run} --out {out}", {"path", "format", "input", "difference"}),
         ("report {run} --out {out}", {"report"}),
     ],

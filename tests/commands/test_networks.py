@@ -18,10 +18,13 @@ from flax_resnet.weights import files, write_state_dict
 
 @pytest.fixture
 def state_dicts(tiny_run: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Return raw weights and others, whose highest logit is always that of the last class."""
+    """Return raw weights that always predict the class 2, and others that predict the class 9."""
     run = restore(tiny_run)
-    raw = to_torch(run.model, run.variables)
-    return {"raw": raw, "ema": raw | {"fc.bias": 1e3 * (np.arange(10) == 9).astype(np.float32)}}
+    trained = to_torch(run.model, run.variables)
+    return {
+        name: trained | {"fc.bias": 1e3 * (np.arange(10) == at).astype(np.float32)}
+        for name, at in (("raw", 2), ("ema", 9))
+    }
 
 
 @pytest.fixture

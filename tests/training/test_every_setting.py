@@ -58,6 +58,7 @@ OTHER: dict[str, tuple[Any, ...]] = {
     "model.dtype": ("bfloat16",),
     "model.num_classes": (20,),
     "model.pretrained": ("resnet18.a1_in1k",),
+    "model.pretrained_key": ("state_dict",),
     "data.source": ("synthetic:7",),
     "data.data_dir": ("x",),
     "data.follow_links": (True,),
@@ -146,6 +147,7 @@ OTHER: dict[str, tuple[Any, ...]] = {
     "mix.per": ("pair",),
     "distill.teacher": ("resnet18.a1_in1k",),
     "distill.model": ("resnet18",),
+    "distill.key": ("state_dict",),
     "distill.size": ("student",),
     "distill.temperature": (2.0,),
     "distill.weight": (0.5,),
@@ -241,7 +243,7 @@ def recorded_reads() -> Iterator[set[str]]:
 def is_checking() -> bool:
     """Return whether a check, a comparison or a copy of settings is on the stack."""
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
+    while frame is not None and frame.f_code is not reads_of.__code__:
         code = frame.f_code
         if Path(code.co_filename).name in CHECKING:
             return True
