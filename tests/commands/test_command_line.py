@@ -101,7 +101,11 @@ def test_a_closed_pipe_is_not_an_error() -> None:
             *("lab walk --out {out} blocks=3", {"finding", "numbers", "plot"}),
             marks=pytest.mark.slow,
         ),
-        ("eval {run}", {"of", "data", "split", "count", "skipped", "loss", "top1", "top5"}),
+        (
+            "eval {run}",
+            {"of", "data", "split", "count", "skipped", "loss", "top1", "top5"}
+            | {"precision", "recall", "f1", "ece", "intervals", "classes", "reliability"},
+        ),
         ("predict {run} {picture}", {"images"}),
         ("predict {run} {picture} --shards {out}", {"images", "unread", "shards"}),
         ("embed {run} {picture} --out {out}.npy", {"images", "unread", "features", "out"}),
