@@ -1,7 +1,6 @@
 """Evaluate a run or weights: `python -m flax_resnet eval runs/digits`."""
 
 import argparse
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,8 @@ from flax_resnet.commands.networks import add_network_arguments
 from flax_resnet.commands.predict import add_train_size
 from flax_resnet.commands.reporting import Done
 from flax_resnet.data import DataConfig
-from flax_resnet.data.sources.source import has_several_labels
+from flax_resnet.data.sources.folder import canonical_split
+from flax_resnet.data.sources.source import has_several_labels, share_images
 from flax_resnet.errors import InputError, printable
 from flax_resnet.inference.assessment import assess
 from flax_resnet.inference.calibration import BINS
@@ -99,7 +99,8 @@ def _evaluate(
             data, default_split(data), network.class_names, network.model, args.run
         )
         if not has_several_labels(found):
-            _check_temperature(args.temperature, default_split(data))
+            if args.temperature is not None:
+                check_other_images("--temperature", args.temperature, default_split(data))
             return assess(network, found, data, args.temperature)
     if args.temperature is not None:
         raise InputError(
@@ -116,19 +117,17 @@ def _evaluate(
     )
 
 
-def _check_temperature(fitted: str | None, evaluated: str) -> None:
-    """Refuse to judge a temperature on the images that it is fitted to."""
-    if fitted is None:
-        return
-    whole, part = (
-        {re.split(r"\[", each.strip())[0].lower() for each in split.split("+")}
-        for split in (fitted, evaluated)
-    )
-    # Two slices of a split may have different images; a slice and the whole do not.
-    if whole & part and not ("[" in fitted and "[" in evaluated and fitted != evaluated):
+def check_other_images(option: str, split: str, evaluated: str) -> None:
+    """Refuse to judge what is fitted to images on the same images.
+
+    Args:
+      option: with the split to fit on.
+      evaluated: the split to judge by.
+    """
+    if share_images(canonical_split(split), canonical_split(evaluated)):
         raise InputError(
-            f"--temperature is {fitted!r}, and the split that is evaluated is {evaluated!r}; "
-            "expected a split with other images, because a temperature fits those it is fitted to"
+            f"{option} is {split!r} and the split that is evaluated is {evaluated!r}, which have "
+            "images in common; expected other images, because the result would be too good"
         )
 
 

@@ -111,6 +111,12 @@ def test_a_closed_pipe_is_not_an_error() -> None:
         ("embed {run} {picture} --out {out}.npy", {"images", "unread", "features", "out"}),
         ("export {run} --out {out}", {"path", "format", "input", "difference"}),
         ("report {run} --out {out}", {"report"}),
+        ("report {run} --out {out} --suspects {out}.csv", {"report", "suspects"}),
+        (
+            "probe {run} synthetic:4 --train-split test[:40] --split validation[:20]",
+            {"of", "data", "train_split", "split", "train_images", "images", "features", "knn"}
+            | {"linear"},
+        ),
     ],
 )
 def test_json_prints_facts_and_quiet_prints_nothing(
