@@ -46,6 +46,7 @@ COMMANDS = {
     "predict": "classify images, with probabilities: a table, CSV or JSON lines",
     "prepare": "prepare a data set: pack the ImageNet archives, or download and convert one of "
     "TFDS",
+    "probe": "judge a network's features on other data: neighbors vote, and a linear probe",
     "report": "write a page about a run, or one that compares several: curves, classes, mistakes, "
     "settings",
     "segment": "write masks of images, or of a split, as a segmentation run predicts them",

@@ -47,7 +47,7 @@ def python_blocks(path: Path) -> list[str]:
 
 
 # Documents that compile large networks; the functions have quick tests elsewhere.
-QUICK = ("README.md", "CONTRIBUTING.md", "new_variant.md")
+QUICK = ("README.md", "CONTRIBUTING.md", "measuring.md", "new_variant.md")
 WITH_BLOCKS = [
     pytest.param(path, id=by_name(path), marks=[pytest.mark.slow] * (path.name not in QUICK))
     for path in DOCUMENTS

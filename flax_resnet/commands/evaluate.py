@@ -1,21 +1,30 @@
 """Evaluate a run or weights: `python -m flax_resnet eval runs/digits`."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flax_resnet.commands.networks import add_network_arguments
 from flax_resnet.commands.predict import add_train_size
 from flax_resnet.commands.reporting import Done
-from flax_resnet.errors import InputError
+from flax_resnet.data import DataConfig
+from flax_resnet.data.sources.folder import canonical_split
+from flax_resnet.data.sources.source import has_several_labels, share_images
+from flax_resnet.errors import InputError, printable
+from flax_resnet.inference.assessment import assess
+from flax_resnet.inference.calibration import BINS
+from flax_resnet.inference.scores import open_labeled
 from flax_resnet.steps.tasks.table import TASKS
 from flax_resnet.training.networks import TrainedNetwork, find_network, open_network
 from flax_resnet.training.runs import default_split, evaluate_model, replace_data
 
 EXAMPLE = "eval runs/digits --step latest"
+# Classes that are printed, those that are recognized worst.
+_WORST = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="SOURCE", help="data to use instead of the run's own")
     parser.add_argument("--data-dir", help="folder of TFDS data sets")
     parser.add_argument("--split", help="default: the run's test split; validation for weights")
+    parser.add_argument(
+        "--temperature",
+        metavar="SPLIT",
+        help="fit a temperature on this split, such as validation, and print the calibration that "
+        "it gives the split that is evaluated",
+    )
     parser.add_argument(
         "--batch-size", type=int, help="images at a time; does not change the result"
     )
@@ -53,14 +68,7 @@ def run(args: argparse.Namespace) -> Done:
     title, where = _titles(network, args)
     if task == "classification":
         where += f", {data.test_size} pixels, crop {data.eval_crop:g}"
-    metrics = evaluate_model(
-        network.model,
-        network.variables,
-        data,
-        task=task,
-        class_names=network.class_names,
-        name=args.run,
-    )
+    metrics = _evaluate(network, data, args)
     columns = {"data": "{data}", "images": "{count:,.0f}"}
     columns |= TASKS[task].shown_for(network.model.num_classes).columns
     table = Table(title=title)
@@ -70,8 +78,10 @@ def run(args: argparse.Namespace) -> Done:
     table.add_row(*(text.format_map(values) for text in columns.values()))
     console = Console()
     console.print(table)
-    for line in class_lines(metrics):
-        console.print(line, highlight=False, markup=False)
+    for line in [*class_lines(metrics), *measure_lines(metrics)]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if "classes" in metrics:
+        console.print(class_table(metrics["classes"]))
     if metrics["skipped"]:
         console.print(f"{metrics['skipped']:.0f} records could not be decoded and were left out")
     if competing := metrics.get("competing_classes"):
@@ -82,6 +92,47 @@ def run(args: argparse.Namespace) -> Done:
     return Done({"of": title, "data": data.source, "split": default_split(data), **metrics})
 
 
+def _evaluate(
+    network: TrainedNetwork, data: DataConfig, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Return the metrics of the task, and the measures of classification where they apply."""
+    if network.origin.task == "classification":
+        found = open_labeled(
+            data, default_split(data), network.class_names, network.model, args.run
+        )
+        if not has_several_labels(found):
+            if args.temperature is not None:
+                check_other_images("--temperature", args.temperature, default_split(data))
+            return assess(network, found, data, args.temperature)
+    if args.temperature is not None:
+        raise InputError(
+            f"--temperature is {args.temperature!r}; expected none, because it is fitted to images "
+            f"that have one class each, and those of {data.source} do not"
+        )
+    return evaluate_model(
+        network.model,
+        network.variables,
+        data,
+        task=network.origin.task,
+        class_names=network.class_names,
+        name=args.run,
+    )
+
+
+def check_other_images(option: str, split: str, evaluated: str) -> None:
+    """Refuse to judge what is fitted to images on the same images.
+
+    Args:
+      option: with the split to fit on.
+      evaluated: the split to judge by.
+    """
+    if share_images(canonical_split(split), canonical_split(evaluated)):
+        raise InputError(
+            f"{option} is {split!r} and the split that is evaluated is {evaluated!r}, which have "
+            "images in common; expected other images, because the result would be too good"
+        )
+
+
 def class_lines(metrics: Mapping[str, float]) -> list[str]:
     """Return a line for each class that has its own metrics."""
     names = [key.removeprefix("dice/") for key in metrics if key.startswith("dice/")]
@@ -89,6 +140,42 @@ def class_lines(metrics: Mapping[str, float]) -> list[str]:
         f"{name}: Dice {metrics[f'dice/{name}']:.4f}, IoU {metrics[f'iou/{name}']:.4f}"
         for name in names
     ]
+
+
+def measure_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what `assess` adds to the table: means over classes, intervals, calibration."""
+    if "classes" not in metrics:
+        return []
+    names = {"top1": "top-1", "precision": "precision", "recall": "recall", "f1": "F1"}
+    ends = metrics["intervals"]
+    means = [
+        f"{title} {metrics[key]:.2%}" + (f" ({low:.2%} to {high:.2%})" if ends else "")
+        for key, title in names.items()
+        for low, high in [ends.get(key, (0, 0))]
+    ]
+    lines = [
+        f"{', '.join(means)}: each class counts alike in the last three; 95 % intervals",
+        f"calibration: ECE {metrics['ece']:.4f} in {BINS} bins",
+    ]
+    if found := metrics.get("calibrated"):
+        lines[1] += (
+            f"; at temperature {found['temperature']:.3f}, fitted on {found['fitted_on']}: "
+            f"ECE {found['ece']:.4f}, loss {found['loss']:.4f}"
+        )
+    return lines
+
+
+def class_table(classes: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of the classes that are recognized worst."""
+    worst = sorted(classes, key=lambda each: each["f1"])[:_WORST]
+    rest = f"; --json has all {len(classes):,}" if len(classes) > len(worst) else ""
+    table = Table(title=f"classes by F1, the worst first{rest}")
+    for column in ("class", "precision", "recall", "F1", "images"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for each in worst:
+        shares = (f"{each[key]:.2%}" for key in ("precision", "recall", "f1"))
+        table.add_row(escape(printable(each["class"])), *shares, f"{each['images']:,}")
+    return table
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:

@@ -19,15 +19,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, help="file (default: report.html in the first run's folder)"
     )
+    parser.add_argument(
+        "--suspects",
+        type=Path,
+        metavar="FILE",
+        help="write a CSV table of the images whose labels are most likely wrong, and show them on "
+        "the page; they are those of the test split, or of the validation split if there is none",
+    )
 
 
 def run(args: argparse.Namespace) -> Done:
     """Write the page and print its path."""
     if len(args.run) > 1 and args.out is None:
         raise InputError("a page about several runs needs a path: add --out FILE.html")
-    page = write_report(args.run, args.out)
+    page = write_report(args.run, args.out, suspected=args.suspects)
     print(f"report: {printable(page)}")
-    return Done({"report": str(page)})
+    if args.suspects is None:
+        return Done({"report": str(page)})
+    print(f"labels most likely wrong: {printable(args.suspects)}")
+    return Done({"report": str(page), "suspects": str(args.suspects)})
 
 
 def report_when_done(workdir: Path, command: str) -> None:

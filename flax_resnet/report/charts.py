@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from flax_resnet.inference.calibration import Bin
 from flax_resnet.training.logging.writers import Row
 
 WIDTH, HEIGHT = 460, 230
@@ -84,6 +85,37 @@ def charts(runs: Sequence[tuple[str, list[Row]]], best: int | None = None) -> li
         if curves:
             found.append(_chart(title, curves, best))
     return found
+
+
+def reliability_chart(curves: Sequence[tuple[str, Sequence[Bin]]]) -> Chart:
+    """Return a reliability diagram: accuracy over confidence, and the diagonal of honesty.
+
+    Args:
+      curves: the name and the bins of each; bins without images are left out.
+    """
+
+    def at(confidence: float, accuracy: float) -> tuple[float, float]:
+        x = _LEFT + (WIDTH - _LEFT - _RIGHT) * confidence
+        return round(x, 1), round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * accuracy, 1)
+
+    shown = [("accuracy equals confidence", [(0.0, 0.0), (1.0, 1.0)])]
+    shown += [
+        (name, [(b.confidence, b.accuracy) for b in bins if b.images]) for name, bins in curves
+    ]
+    lines = []
+    for number, (name, points) in enumerate(shown):
+        places = [at(*point) for point in points] or [at(0, 0)]
+        part = " ".join(f"{x},{y}" for x, y in places)
+        color = COLORS - 1 if number == 0 else number - 1
+        lines.append(Line(name, color, number == 0, [part], places[-1]))
+    ticks = [number / 5 for number in range(6)]
+    return Chart(
+        "reliability: accuracy over confidence",
+        lines,
+        [(at(tick, 0)[0], f"{tick:g}") for tick in ticks],
+        [(at(0, tick)[1], f"{tick:g}") for tick in ticks],
+        None,
+    )
 
 
 def _points(rows: Iterable[Row], kind: str, key: str) -> Points:

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from flax_resnet.inference.calibration import BINS, calibration_error, reliability
 from flax_resnet.inference.confusion import Confusion
+from flax_resnet.inference.measures import intervals
 from flax_resnet.report.predictions import SplitPredictions
 from flax_resnet.steps.tasks.classification import TOP_K
 from flax_resnet.training.logging.writers import Row
@@ -80,7 +82,23 @@ def classification_figures(run: Run, predictions: SplitPredictions) -> list[Figu
     if len(confusion) > TOP_K:
         note = f"true class among the first {TOP_K}"
         figures.append(Figure("Top-5 accuracy", percent(metrics["top5"]), note))
+    if counted:
+        low, high = intervals(predictions.scores, len(confusion))["f1"]
+        note = f"mean over the classes; 95 % interval {percent(low)} to {percent(high)}"
+        figures.append(Figure("F1", percent(metrics["f1"]), note))
+    error = calibration_error(reliability(predictions.scores))
+    figures.append(Figure("Calibration error", f"{error:.4f}", _tempered(predictions)))
     return [*figures, Figure("Loss", f"{metrics['loss']:.4f}", f"cross-entropy, {kind.lower()}")]
+
+
+def _tempered(predictions: SplitPredictions) -> str:
+    """Return the note on the calibration error, with that at the temperature if there is one."""
+    note = f"ECE, {BINS} bins"
+    if predictions.temperature is None:
+        return note
+    error = calibration_error(reliability(predictions.calibrated))
+    fitted = f"{predictions.temperature:.3f}, fitted on the validation images"
+    return f"{note}; {error:.4f} at temperature {fitted}"
 
 
 def segmentation_figures(run: Run, metrics: Mapping[str, float]) -> list[Figure]:
@@ -124,7 +142,7 @@ def recognized_classes(confusion: Confusion, names: Sequence[str]) -> list[Class
     """Return the classes that have images, those that need attention first.
 
     They are those of the lowest recall, and among equals those with the most errors. The cells are
-    errors, images, precision, and what the class is taken for most often.
+    errors, images, precision, F1, and what the class is taken for most often.
     """
     found = []
     for at, recall in enumerate(_recalls(confusion)):
@@ -136,7 +154,8 @@ def recognized_classes(confusion: Confusion, names: Sequence[str]) -> list[Class
         taken = f"{names[worst]} ({others[worst]:,})" if others[worst] else ""
         precision = percent(confusion[at, at] / predicted, 0) if predicted else "never predicted"
         errors = images - int(confusion[at, at])
-        cells = (f"{errors:,}", f"{images:,}", precision, taken)
+        f1 = percent(2 * int(confusion[at, at]) / (images + predicted), 0)
+        cells = (f"{errors:,}", f"{images:,}", precision, f1, taken)
         found.append((recall, -errors, ClassFigures(names[at], recall, cells)))
     return [figures for *_, figures in sorted(found, key=lambda each: each[:2])]
 

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from flax_resnet.data import Source, eval_batches
+from flax_resnet.data.sources.sample import Sample
 from flax_resnet.inference.predictor import Predictor
-from flax_resnet.report.predictions import Sample
 from flax_resnet.steps.mesh import data_mesh
 from flax_resnet.training.evaluation import divisible_eval_batch
 from flax_resnet.training.runs import Run

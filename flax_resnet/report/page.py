@@ -22,8 +22,11 @@ from flax_resnet.data import Source, open_source
 from flax_resnet.errors import InputError, printable
 from flax_resnet.files import replace_text, writable
 from flax_resnet.finetune.split import photos_name
+from flax_resnet.inference.calibration import reliability
 from flax_resnet.inference.confusion import worst_mistakes
-from flax_resnet.report.charts import COLORS, HEIGHT, WIDTH, charts
+from flax_resnet.inference.predictor import Predictor
+from flax_resnet.inference.suspects import suspects, write_suspects
+from flax_resnet.report.charts import COLORS, HEIGHT, WIDTH, Chart, charts, reliability_chart
 from flax_resnet.report.figures import (
     ClassFigures,
     Figure,
@@ -37,7 +40,12 @@ from flax_resnet.report.figures import (
     segmented_classes,
 )
 from flax_resnet.report.neighbors import Neighbor, nearest_images
-from flax_resnet.report.predictions import SplitPredictions, predict_split
+from flax_resnet.report.predictions import (
+    SHOWN,
+    ConfidentMistake,
+    SplitPredictions,
+    predict_split,
+)
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.logging.writers import Row, read_rows
 from flax_resnet.training.runs import Run, evaluate_run, restore
@@ -64,22 +72,37 @@ class Subject(NamedTuple):
     neighbors: list[list[Neighbor]]
     """The training images that are nearest to each of the most confident mistakes."""
     command: str
+    doubts: list[ConfidentMistake] | None = None
+    """The images whose labels are most likely wrong; None where they were not asked for."""
 
 
 def write_report(
-    workdirs: Sequence[Path], out: Path | None = None, command: str | None = None
+    workdirs: Sequence[Path],
+    out: Path | None = None,
+    command: str | None = None,
+    suspected: Path | None = None,
 ) -> Path:
     """Write a page about a run, or one that compares several runs, and return its path.
 
     Args:
       out: None writes into the folder of the first run.
       command: the command that resumes the run; None shows one in Python.
+      suspected: a file for the images whose labels are most likely wrong, which the page shows as
+        well.
 
     Raises:
-      InputError: a folder is not a run, or the page cannot be written.
+      InputError: a folder is not a run, or the page cannot be written, or labels that are wrong are
+        looked for in several runs, or among the labels of pixels.
     """
+    if suspected is not None and len(workdirs) > 1:
+        raise InputError(
+            f"{len(workdirs)} runs are given with a file for suspects; expected one run, because "
+            "each network suspects other labels"
+        )
     names = distinct_names(workdirs)
     subjects = [_subject(*each, command) for each in zip(workdirs, names, strict=True)]
+    if suspected is not None:
+        subjects = [_with_doubts(subjects[0], suspected)]
     path = out or workdirs[0] / NAME
     with writable(path):
         replace_text(path, _page(subjects))
@@ -121,6 +144,34 @@ def _subject(workdir: Path, name: str, command: str | None) -> Subject:
     return Subject(name, data, run, rows, figures, classes, predictions, neighbors, command)
 
 
+def _with_doubts(subject: Subject, path: Path) -> Subject:
+    """Write the images whose labels are most likely wrong, and return the run with them."""
+    predictions, run = subject.predictions, subject.run
+    if predictions is None:
+        raise InputError(
+            f"{run.workdir} is a run of {run.config.task}; expected classification, because only "
+            "labels of whole images are looked at"
+        )
+    found, sample = suspects(predictions.scores), predictions.sample
+    predictor = Predictor(subject.name, run.model, run.variables, run.config.data)
+
+    def place(row: int) -> str:
+        return sample.place(int(predictions.places[row]))
+
+    write_suspects(path, found, class_names(run), place)
+    doubts = [
+        ConfidentMistake(
+            each.suggested_probability,
+            each.label,
+            each.suggested,
+            place(each.row),
+            predictor.prepare(sample[int(predictions.places[each.row])]["image"]),
+        )
+        for each in found[:SHOWN]
+    ]
+    return subject._replace(doubts=doubts)
+
+
 def _training_images(run: Run) -> Source | None:
     """Return the source of the training images; None if it is gone, which a report survives."""
     try:
@@ -148,7 +199,12 @@ def _page(subjects: list[Subject]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"data_uri": _data_uri, "percent": percent, "class_names": class_names}
+    environment.filters |= {
+        "data_uri": _data_uri,
+        "percent": percent,
+        "class_names": class_names,
+        "reliability": _reliability,
+    }
     return environment.get_template("page.html.jinja").render(
         subjects=subjects,
         charts=charts(
@@ -164,6 +220,13 @@ def _page(subjects: list[Subject]) -> str:
         settings=_settings(subjects),
         environment=_environment(),
     )
+
+
+def _reliability(predictions: SplitPredictions) -> Chart:
+    curves = [("as trained", reliability(predictions.scores))]
+    if predictions.temperature is not None:
+        curves.append(("at the temperature", reliability(predictions.calibrated)))
+    return reliability_chart(curves)
 
 
 def _comparison(subjects: list[Subject]) -> tuple[list[str], list[list[str]]]:

@@ -1,27 +1,24 @@
 """Predict every image of a split: its metrics, confusion matrix and most confident mistakes."""
 
-import contextlib
-import dataclasses
 import heapq
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import UInt8
 
-from flax_resnet.data import Source, eval_batches, open_source
-from flax_resnet.data.sources.source import Example
-from flax_resnet.data.sources.subsets import competing_outputs
+from flax_resnet.data import Source
+from flax_resnet.data.sources.sample import Sample
+from flax_resnet.inference.calibration import FITTED_IMAGES, NoTemperatureError, fit_temperature
 from flax_resnet.inference.confusion import Confusion
-from flax_resnet.steps.mesh import data_mesh, device_rows, put_batch, replicated
-from flax_resnet.steps.step import make_eval_step
-from flax_resnet.steps.tasks.classification import classification_sums
-from flax_resnet.steps.tasks.confusion import count_confusion
-from flax_resnet.steps.tasks.table import CLASSIFICATION
-from flax_resnet.training.classes import for_outputs
-from flax_resnet.training.evaluation import divisible_eval_batch
+from flax_resnet.inference.measures import measures
+from flax_resnet.inference.scores import (
+    ScoredBatch,
+    Scores,
+    open_labeled,
+    score_split,
+    scored_batches,
+)
 from flax_resnet.training.runs import Run, default_split
 
 # A report should not take long, and this many images show where a network errs.
@@ -47,10 +44,16 @@ class SplitPredictions:
     """A network's predictions for a split.
 
     Attributes:
-      metrics: loss, top1 and top5 of the images that the matrix counts.
+      metrics: the `measures` of the images that the matrix counts.
       confusion: images of each true class (rows) by predicted class (columns).
       mistakes: the most confident mistakes, in decreasing order of confidence.
       images: size of the split; the matrix counts at most `MAX_IMAGES` of them, evenly spread.
+      sample: the images that the matrix counts, and those that cannot be decoded.
+      scores: the answers for the images that the matrix counts.
+      places: the position of each of them in the sample.
+      calibrated: the answers at the temperature that fits the validation images.
+      temperature: None where there is none: the split is that of the validation images, or none
+        fits.
     """
 
     split: str
@@ -58,6 +61,11 @@ class SplitPredictions:
     confusion: Confusion
     mistakes: list[ConfidentMistake]
     images: int
+    sample: Sample
+    scores: Scores
+    places: np.ndarray
+    calibrated: Scores
+    temperature: float | None
 
 
 def predict_split(run: Run, max_images: int = MAX_IMAGES, shown: int = SHOWN) -> SplitPredictions:
@@ -68,103 +76,62 @@ def predict_split(run: Run, max_images: int = MAX_IMAGES, shown: int = SHOWN) ->
     Args:
       shown: how many mistakes to keep.
     """
-    data, split, mesh = run.config.data, default_split(run.config.data), data_mesh()
-    source = for_outputs(
-        open_source(data, split), run.class_names, run.model.num_classes, str(run.workdir)
-    )
+    split, classes = default_split(run.config.data), run.model.num_classes
+    source = _open(run, split)
     sample = Sample.of(source, max_images)
-    # The program of the evaluation, so that the page and `eval` agree.
-    task = dataclasses.replace(CLASSIFICATION, sums=_sums_and_probabilities)
-    step = make_eval_step(
-        run.model,
-        mesh,
-        mean=data.mean,
-        std=data.std,
-        task=task,
-        flip=data.eval_flip,
-        outputs=competing_outputs(source, data.source, run.model.num_classes),
-    )
-    variables = jax.device_put(dict(run.variables), replicated(mesh))
-    confusion = np.zeros((run.model.num_classes,) * 2, np.int64)
-    totals: dict[str, np.ndarray] = {}
+    temperature = _temperature(run)
     mistakes: list[ConfidentMistake] = []
+    places: list[np.ndarray] = []
     start = 0
-    with contextlib.closing(eval_batches(sample, divisible_eval_batch(data, mesh))) as batches:
-        for batch in batches:
-            found = jax.device_get(step(variables, put_batch(device_rows(batch), mesh)))
-            probabilities, predicted = found.pop("probabilities"), found.pop("predicted")
-            for key, value in found.items():
-                totals[key] = totals.get(key, np.zeros(())) + np.asarray(value, np.float64)
-            images, truth, counted = batch["image"], batch["label"], batch["mask"].astype(bool)
-            confusion += np.asarray(count_confusion(truth, predicted, counted, len(confusion)))
-            wrong = [
-                ConfidentMistake(
-                    float(probabilities[row]),
-                    int(truth[row]),
-                    int(predicted[row]),
-                    sample.place(start + int(row)),
-                    images[row],
-                )
-                for row in np.flatnonzero(counted & (predicted != truth))
-            ]
-            mistakes = heapq.nlargest(shown, [*mistakes, *wrong], key=lambda each: each.probability)
-            start += len(counted)
-    metrics = CLASSIFICATION.metrics(totals, source.class_names)
-    return SplitPredictions(split, metrics, confusion, mistakes, len(source))
+
+    def look(batch: ScoredBatch, scores: Scores) -> None:
+        nonlocal mistakes, start
+        rows = np.flatnonzero(batch.counted)
+        places.append(start + rows)
+        wrong = [
+            ConfidentMistake(
+                float(scores.confidence[at]),
+                int(scores.truth[at]),
+                int(scores.predicted[at]),
+                sample.place(start + int(rows[at])),
+                batch.images[rows[at]],
+            )
+            for at in np.flatnonzero(~scores.right)
+        ]
+        mistakes = heapq.nlargest(shown, [*mistakes, *wrong], key=lambda each: each.probability)
+        start += len(batch.counted)
+
+    batches = scored_batches(run.model, run.variables, sample, run.config.data, outputs_of=source)
+    scores, calibrated = score_split(batches, temperature or 1.0, look)
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (scores.truth, scores.predicted), 1)
+    return SplitPredictions(
+        split,
+        measures(scores, classes),
+        confusion,
+        mistakes,
+        len(source),
+        sample,
+        scores,
+        np.concatenate(places),
+        calibrated,
+        temperature,
+    )
 
 
-def _sums_and_probabilities(
-    logits: Float[Array, "n classes"], batch: Mapping[str, jax.Array]
-) -> dict[str, jax.Array]:
-    probabilities, predicted = jax.lax.top_k(jax.nn.softmax(logits), 1)
-    found = {"probabilities": probabilities[:, 0], "predicted": predicted[:, 0]}
-    return classification_sums(logits, batch) | found
+def _open(run: Run, split: str) -> Source:
+    return open_labeled(run.config.data, split, run.class_names, run.model, str(run.workdir))
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Some examples of a source."""
-
-    source: Source
-    places: tuple[int, ...]
-
-    @classmethod
-    def of(cls, source: Source, most: int) -> "Sample":
-        """Return at most so many examples, evenly spread over the source."""
-        spread = np.linspace(0, len(source), min(len(source), most), endpoint=False)
-        return cls(source, tuple(spread.astype(int).tolist()))
-
-    @property
-    def name(self) -> str:
-        """Return the source's name."""
-        return self.source.name
-
-    @property
-    def num_classes(self) -> int:
-        """Return the source's number of classes."""
-        return self.source.num_classes
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Return the source's names of classes."""
-        return self.source.class_names
-
-    @property
-    def named(self) -> bool:
-        return self.source.named
-
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> Example:
-        """Return an example."""
-        return self.source[self.places[index]]
-
-    def describe(self, index: int) -> str:
-        """Return the origin of an example."""
-        return self.source.describe(self.places[index])
-
-    def place(self, index: int) -> str:
-        """Return where an example is in the data."""
-        return self.source.place(self.places[index])
+def _temperature(run: Run) -> float | None:
+    """Return the temperature that fits the validation images, where others are predicted."""
+    data = run.config.data
+    if data.test_split is None or data.test_split == data.eval_split:
+        return None
+    source = _open(run, data.eval_split)
+    sample = Sample.of(source, FITTED_IMAGES)
+    batches = scored_batches(run.model, run.variables, sample, data, outputs_of=source)
+    try:
+        return fit_temperature(batches, source.name)
+    except NoTemperatureError:  # The page shows the probabilities as they are.
+        return None

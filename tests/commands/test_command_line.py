@@ -101,12 +101,22 @@ def test_a_closed_pipe_is_not_an_error() -> None:
             *("lab walk --out {out} blocks=3", {"finding", "numbers", "plot"}),
             marks=pytest.mark.slow,
         ),
-        ("eval {run}", {"of", "data", "split", "count", "skipped", "loss", "top1", "top5"}),
+        (
+            "eval {run}",
+            {"of", "data", "split", "count", "skipped", "loss", "top1", "top5"}
+            | {"precision", "recall", "f1", "ece", "intervals", "classes", "reliability"},
+        ),
         ("predict {run} {picture}", {"images"}),
         ("predict {run} {picture} --shards {out}", {"images", "unread", "shards"}),
         ("embed {run} {picture} --out {out}.npy", {"images", "unread", "features", "out", "files"}),
         ("export {run} --out {out}", {"path", "format", "input", "difference"}),
         ("report {run} --out {out}", {"report"}),
+        ("report {run} --out {out} --suspects {out}.csv", {"report", "suspects"}),
+        (
+            "probe {run} synthetic:4 --train-split test[:40] --split validation[:20]",
+            {"of", "data", "train_split", "split", "train_images", "images", "features", "knn"}
+            | {"linear"},
+        ),
     ],
 )
 def test_json_prints_facts_and_quiet_prints_nothing(

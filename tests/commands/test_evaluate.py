@@ -12,6 +12,7 @@ from PIL import Image
 from flax_resnet import evaluate_run, restore, save_pretrained
 from flax_resnet.__main__ import main
 from flax_resnet.data import open_source
+from flax_resnet.inference import calibration
 from flax_resnet.inference.confusion import confusion_matrix
 from flax_resnet.weights import Preprocessing
 
@@ -118,6 +119,43 @@ def test_weights_meet_data_by_the_names_that_were_saved_with_them(
     words = ["eval", str(saved), "--data", f"folder:{tmp_path / 'data'}", "--split", "train"]
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["top1"] == 0.75
+
+
+def test_classes_intervals_and_calibration_are_told_and_are_in_the_json(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["eval", str(run), "--split", "test[:60]"]
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    confusion = confusion_matrix(restore(run), split="test[:60]")
+    right, sums = np.diag(confusion), confusion.sum(0) + confusion.sum(1)
+    assert facts["f1"] == pytest.approx(np.mean(2 * right[sums > 0] / sums[sums > 0]))
+    assert [each["images"] for each in facts["classes"]] == [6] * 10
+    assert sum(each["images"] for each in facts["reliability"]) == 60
+    for name, (low, high) in facts["intervals"].items():
+        assert low <= facts[name] <= high
+    assert "calibrated" not in facts
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    for word in (f"F1 {facts['f1']:.2%} (", f"ECE {facts['ece']:.4f} in 15 bins", "pattern 3 "):
+        assert word in printed
+
+
+def test_a_temperature_is_fitted_on_other_images(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "best_temperature", lambda logits, truth, where: 2.0)
+    words = ["eval", str(run), "--split", "test[:40]", "--temperature", "validation[:30]"]
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["calibrated"]
+    assert (found["temperature"], found["fitted_on"]) == (2.0, "validation[:30]")
+    assert {"loss", "ece"} < found.keys()
+    for split in ("test[:40]", "test", "test[-50%:]+test[:5]", "val+Test"):
+        with pytest.raises(SystemExit, match="2"):
+            main([*words[:-1], split])
+        assert "have images in common; expected other images" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line_with_status_2(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from flax_resnet.report.charts import HEIGHT, WIDTH, Chart, charts
+from flax_resnet.inference.calibration import Bin
+from flax_resnet.report.charts import HEIGHT, WIDTH, Chart, charts, reliability_chart
 
 
 def rows(*losses: float | None) -> list[dict[str, object]]:
@@ -69,3 +70,13 @@ def test_almost_constant_curves_have_distinct_short_tick_labels(losses: tuple[fl
     labels = [label for _, label in only(charts([("run", rows(*losses))])).y_ticks]
     assert len(set(labels)) == len(labels) >= 2
     assert max(map(len, labels)) <= 6
+
+
+def test_a_network_that_is_too_sure_is_drawn_below_the_diagonal() -> None:
+    bins = [Bin(0, 0.5, 0, float("nan"), float("nan")), Bin(0.5, 1, 8, 0.8, 0.6)]
+    diagonal, curve = reliability_chart([("as trained", bins)]).lines
+    ((x, y),) = points(curve.parts[0])
+    (left, bottom), (right, top) = points(diagonal.parts[0])
+    assert (x - left) / (right - left) == pytest.approx(0.8, abs=1e-3)
+    assert (y - bottom) / (top - bottom) == pytest.approx(0.6, abs=1e-3)
+    assert curve.name == "as trained"

@@ -19,8 +19,8 @@ def test_the_class_with_the_lowest_recall_and_among_equals_the_most_errors_is_fi
     classes = recognized_classes(CONFUSION, NAMES)
     assert [each.name for each in classes] == ["dog", "cat", "owl"]
     assert [each.score for each in classes] == [0.5, 0.75, 1.0]
-    assert classes[0].cells == ("4", "8", "80 %", "cat (2)")
-    assert classes[2].cells == ("0", "5", "71 %", "")
+    assert classes[0].cells == ("4", "8", "80 %", "62 %", "cat (2)")
+    assert classes[2].cells == ("0", "5", "71 %", "83 %", "")
     equal = np.array([[1, 1, 0, 0], [4, 4, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     assert [each.name for each in recognized_classes(equal, NAMES)] == ["dog", "cat"]
 

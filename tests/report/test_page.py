@@ -1,5 +1,6 @@
 """The report page: complete, self-contained and correct."""
 
+import csv
 import dataclasses
 import json
 import re
@@ -121,6 +122,25 @@ def test_the_test_result_is_the_headline_and_no_folder_of_the_machine_is_told(
     places = {own["title"] for _, own in found.tags if own.get("class") == "file"}
     assert places <= {f"{name}/{number}.png" for name in ("dark", "light") for number in range(6)}
     assert str(tmp_path) not in (tested_run / "report.html").read_text()
+
+
+def test_a_page_has_f1_calibration_and_the_labels_that_are_suspect(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, out = tmp_path / "suspects.csv", tmp_path / "page.html"
+    words = ["report", str(tiny_run), "--out", str(out), "--suspects", str(table)]
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines()[1] == f"labels most likely wrong: {table}"
+    text = read(out).text
+    for part in ("ECE, 15 bins", "reliability: accuracy", "Labels most likely wrong", "F1"):
+        assert part in text
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert rows
+    assert all(row["label"] != row["suggested"] for row in rows)
+    assert rows[0]["image"] in text.partition("Labels most likely wrong")[2]
+    with pytest.raises(SystemExit, match="2"):
+        main([*words[:2], *words[1:]])
+    assert "expected one run" in capsys.readouterr().err
 
 
 def test_runs_are_told_apart_by_as_few_folders_as_needed(tmp_path: Path) -> None:

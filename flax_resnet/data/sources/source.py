@@ -64,6 +64,7 @@ def has_several_labels(source: Source) -> bool:
     return getattr(source, "several_labels", False)
 
 
+_MANY = 10**9
 _SLICES = "https://www.tensorflow.org/datasets/splits"
 
 
@@ -91,6 +92,22 @@ def resolve_split(source: str, spec: str, sizes: Mapping[str, int]) -> list[tupl
     return [
         (part.splitname, range(part.from_ or 0, end)) for part, end in zip(parts, ends, strict=True)
     ]
+
+
+def share_images(one: str, other: str) -> bool:
+    """Return whether two splits have examples in common, whatever the data are.
+
+    Where that depends on the number of examples, as for `train[:90%]` and `train[100:]`, there are
+    taken to be many.
+    """
+    names = [part.strip().partition("[")[0] for part in f"{one}+{other}".split("+")]
+    sizes = dict.fromkeys((name for name in ("train", *names) if name != "all"), _MANY)
+    found, others = (resolve_split("a split", spec, sizes) for spec in (one, other))
+    return any(
+        name == its and max(own.start, places.start) < min(own.stop, places.stop)
+        for name, own in found
+        for its, places in others
+    )
 
 
 def split_size(parts: list[tuple[str, range]]) -> int:

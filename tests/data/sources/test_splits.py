@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flax_resnet.data.sources.source import resolve_split, split_size
+from flax_resnet.data.sources.source import resolve_split, share_images, split_size
 from flax_resnet.errors import InputError
 
 SIZES = {"train": 200, "test": 50}
@@ -47,3 +47,21 @@ def test_an_unknown_split_is_an_error(spec):
 def test_an_invalid_slice_is_an_error(spec):
     with pytest.raises(InputError, match="tfds:x cannot be sliced by"):
         resolve_split("tfds:x", spec, SIZES)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        ("train", "test", False),
+        ("test", "test", True),
+        ("test[:50]", "test", True),
+        ("test[:50%]", "test[50%:]", False),
+        ("test[:50%]", "test[40%:]", True),
+        ("train[:90%]", "train[100:]", True),
+        ("train+test[:5]", "test[-5%:]", False),
+        ("train+test[:5]", "all", True),
+        ("all", "all", True),
+    ],
+)
+def test_splits_that_share_images_are_known_without_the_data(one, other, shared):
+    assert share_images(one, other) == share_images(other, one) == shared
