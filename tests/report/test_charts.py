@@ -69,3 +69,15 @@ def test_almost_constant_curves_have_distinct_short_tick_labels(losses: tuple[fl
     labels = [label for _, label in only(charts([("run", rows(*losses))])).y_ticks]
     assert len(set(labels)) == len(labels) >= 2
     assert max(map(len, labels)) <= 6
+
+
+def test_the_gradient_norms_of_stages_share_a_chart_of_their_logarithms() -> None:
+    norms = [dict(kind="train", step=at) for at in (1, 2)]
+    for row, scale in zip(norms, (1.0, 0.1), strict=True):
+        row |= {"gradient_norm/stem": 10 * scale, "gradient_norm/head": scale}
+    chart = only(charts([("run", norms)]))
+    assert [line.name for line in chart.lines] == ["stem", "head"]
+    # A tenth is one tick of the logarithm further down for both.
+    falls = [points(line.parts[0])[1][1] - points(line.parts[0])[0][1] for line in chart.lines]
+    assert falls[0] > 0
+    assert falls[0] == pytest.approx(falls[1])
