@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         summarize,
         to_layout,
     )
+    from flax_resnet.report.publishing import push_to_hub
     from flax_resnet.training.loop import train
     from flax_resnet.training.networks import class_names, load_pretrained
     from flax_resnet.training.runs import Run, evaluate_run, restore
@@ -54,6 +55,7 @@ __all__ = [
     "list_pretrained",
     "load_pretrained",
     "preprocessing",
+    "push_to_hub",
     "restore",
     "save_pretrained",
     "summarize",
@@ -71,6 +73,7 @@ _MODULES = {
     "list_pretrained": "weights",
     "load_pretrained": "training.networks",
     "preprocessing": "weights",
+    "push_to_hub": "report.publishing",
     "restore": "training.runs",
     "save_pretrained": "weights",
     "to_torch": "weights",

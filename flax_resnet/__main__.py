@@ -44,6 +44,7 @@ COMMANDS = {
     "predict": "classify images, with probabilities: a table, CSV or JSON lines",
     "prepare": "prepare a data set: pack the ImageNet archives, or download and convert one of "
     "TFDS",
+    "push": "publish a run on the Hugging Face hub, with a model card made from it",
     "report": "write a page about a run, or one that compares several: curves, classes, mistakes, "
     "settings",
     "segment": "write masks of images, or of a split, as a segmentation run predicts them",
