@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         summarize,
         to_layout,
     )
+    from flax_resnet.report.publishing import push_to_hub
     from flax_resnet.training.loop import train
     from flax_resnet.training.networks import class_names, load_pretrained
     from flax_resnet.training.recipes import load_recipe
@@ -56,6 +57,7 @@ __all__ = [
     "load_pretrained",
     "load_recipe",
     "preprocessing",
+    "push_to_hub",
     "restore",
     "save_pretrained",
     "summarize",
@@ -74,6 +76,7 @@ _MODULES = {
     "load_pretrained": "training.networks",
     "load_recipe": "training.recipes",
     "preprocessing": "weights",
+    "push_to_hub": "report.publishing",
     "restore": "training.runs",
     "save_pretrained": "weights",
     "to_torch": "weights",

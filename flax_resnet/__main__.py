@@ -47,6 +47,7 @@ COMMANDS = {
     "prepare": "prepare a data set: pack the ImageNet archives, or download and convert one of "
     "TFDS",
     "probe": "judge a network's features on other data: neighbors vote, and a linear probe",
+    "push": "publish a run on the Hugging Face hub, with a model card made from it",
     "report": "write a page about a run, or one that compares several: curves, classes, mistakes, "
     "settings",
     "segment": "write masks of images, or of a split, as a segmentation run predicts them",

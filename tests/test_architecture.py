@@ -31,11 +31,12 @@ MAY_IMPORT = {
     "lab": INFERENCE,
     "export": INFERENCE,
     # The name of the images that a run was started with is part of fine-tuning.
-    "report": INFERENCE | {"finetune"},
+    # A model card lies beside the weights that are exported for the hub.
+    "report": INFERENCE | {"finetune", "export"},
     "serving": INFERENCE,
     "commands": EVERYTHING,
     "__main__": {"allocator", "commands", "errors", "interrupts", "version"},
-    "__init__": TRAINING,
+    "__init__": TRAINING | {"report"},
 }
 
 

@@ -18,6 +18,7 @@ from flax_resnet.training.cluster.joining import PATIENCE, joined
 from flax_resnet.training.logging.writers import read_rows
 from flax_resnet.training.loop import train
 from flax_resnet.training.recipes import recipes
+from flax_resnet.training.tracing import parse_steps
 
 EXAMPLE = "train --config digits --config.epochs=5 --workdir runs/short"
 # The flags besides --config, with what their help says.
@@ -26,6 +27,7 @@ _FLAGS = {
     "epochs": "short for --config.epochs; a larger number continues a finished run",
     "stop_after": "stop and save after this step",
     "allow_config_change": "continue a run although its settings differ",
+    "profile": "FROM:TO, steps to trace with jax's profiler, for TensorBoard and xprof",
     "report": "write report.html at the end; --noreport writes none",
     "coordinator": "host:port of the first of several processes; off: a single process",
     "process_id": "index of this process, from 0",
@@ -66,6 +68,7 @@ def main(words: list[str]) -> None:
     epochs = flags.DEFINE_float("epochs", None, _FLAGS["epochs"])
     stop_after = flags.DEFINE_integer("stop_after", None, _FLAGS["stop_after"])
     allow = flags.DEFINE_bool("allow_config_change", False, _FLAGS["allow_config_change"])
+    profile = flags.DEFINE_string("profile", None, _FLAGS["profile"])
     coordinator = flags.DEFINE_string("coordinator", None, _FLAGS["coordinator"])
     process_id = flags.DEFINE_integer("process_id", None, _FLAGS["process_id"])
     process_count = flags.DEFINE_integer("process_count", None, _FLAGS["process_count"])
@@ -76,6 +79,7 @@ def main(words: list[str]) -> None:
         del arguments
         cluster = (coordinator.value, process_id.value, process_count.value)
         settings, workdir = config.value, _folder()
+        traced = None if profile.value is None else parse_steps(profile.value)
         if epochs.value is not None:
             settings.epochs = epochs.value
         with joined(*cluster, patience=patience.value):
@@ -85,6 +89,7 @@ def main(words: list[str]) -> None:
                 workdir,
                 stop_after=stop_after.value,
                 allow_config_change=allow.value,
+                profile=traced,
             )
             if report.value and (trained.step > before or not (workdir / REPORT).exists()):
                 report_when_done(workdir, _typed(words))

@@ -12,7 +12,6 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from flax_resnet.data import Batch, DataConfig, Source, eval_batches, open_source
-from flax_resnet.data.sources.classes import places_of
 from flax_resnet.data.sources.subsets import competing_outputs
 from flax_resnet.models import Network
 from flax_resnet.steps.mesh import data_mesh, device_rows, put_batch, replicated
@@ -94,7 +93,7 @@ def scored_batches(
         std=data.std,
         task=dataclasses.replace(CLASSIFICATION, sums=_answers),
         flip=data.eval_flip,
-        outputs=competing_outputs(data.source, model.num_classes, places_of(outputs_of or source)),
+        outputs=competing_outputs(outputs_of or source, data.source, model.num_classes),
     )
     copies = jax.device_put(dict(variables), replicated(mesh))
     batches = eval_batches(

@@ -41,6 +41,9 @@ _CHARTS: tuple[tuple[str, Kinds], ...] = (
 )
 
 
+_STAGE = "gradient_norm/"
+
+
 class Line(NamedTuple):
     """A curve in the chart's coordinates."""
 
@@ -74,11 +77,13 @@ def charts(runs: Sequence[tuple[str, list[Row]]], best: int | None = None) -> li
     """
     several = len(runs) > 1
     found = []
-    for title, kinds in _CHARTS:
+    for title, kinds in (*_CHARTS, *([] if several else _stage_charts(runs[0][1]))):
         curves = []
         for at, (name, rows) in enumerate(runs):
             for which, (kind, key, what) in enumerate(kinds):
                 points = _points(rows, kind, key)
+                if key.startswith(_STAGE):
+                    points = [(step, math.log10(v) if v > 0 else math.nan) for step, v in points]
                 if any(math.isfinite(value) for _, value in points):
                     label = f"{name}: {what}" if several else what
                     curves.append((label, at if several else which, kind == "train", points))
@@ -116,6 +121,13 @@ def reliability_chart(curves: Sequence[tuple[str, Sequence[Bin]]]) -> Chart:
         [(at(0, tick)[1], f"{tick:g}") for tick in ticks],
         None,
     )
+
+
+def _stage_charts(rows: Iterable[Row]) -> list[tuple[str, Kinds]]:
+    """Return the chart of the gradient norms of stages, if the run has logged them."""
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith(_STAGE))
+    kinds = tuple(("train", key, key.removeprefix(_STAGE)) for key in keys)
+    return [("gradient norm by stage, log10", kinds)] if kinds else []
 
 
 def _points(rows: Iterable[Row], kind: str, key: str) -> Points:

@@ -129,7 +129,22 @@ def run_figures(run: Run, rows: Sequence[Row], training_images: int | None) -> l
         figures.append(Figure("Training images", f"{training_images:,}"))
     evaluations = sum(row["kind"] == "eval" for row in rows)
     note = f"best of {evaluations} evaluations" if evaluations > 1 else ""
-    return [*figures, Figure("Checkpoint", f"step {run.step:,}", note)]
+    return [*figures, Figure("Checkpoint", f"step {run.step:,}", note), *stage_gradients(rows)]
+
+
+def stage_gradients(rows: Sequence[Row]) -> list[Figure]:
+    """Return how far apart the gradient norms of stages are, if the run has logged them."""
+    norms: dict[str, list[float]] = {}
+    for row in rows:
+        for key, value in row.items():
+            if key.startswith("gradient_norm/") and value:
+                norms.setdefault(key.partition("/")[2], []).append(value)
+    medians = {stage: float(np.median(found)) for stage, found in norms.items()}
+    if len(medians) < 2:
+        return []
+    most, least = max(medians, key=medians.__getitem__), min(medians, key=medians.__getitem__)
+    note = f"{most} {medians[most]:.2g}, {least} {medians[least]:.2g}; up to 100 times is usual"
+    return [Figure("Gradient norms of stages", f"{medians[most] / medians[least]:.3g} times", note)]
 
 
 def reported_metrics(run: Run) -> dict[str, float]:

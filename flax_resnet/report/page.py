@@ -248,8 +248,8 @@ def class_names(run: Run) -> list[str]:
 
 def _settings(subjects: list[Subject]) -> list[tuple[str, list[str], bool]]:
     """Return each key, its values and whether to mark them as differing or not the default."""
-    flat = [_flat(subject.run.config) for subject in subjects]
-    defaults = _flat(TrainConfig())
+    flat = [flat_settings(subject.run.config) for subject in subjects]
+    defaults = flat_settings(TrainConfig())
     rows = []
     # A network's arguments are settings only of the runs that set them.
     for key in dict.fromkeys(key for each in flat for key in each):
@@ -259,7 +259,8 @@ def _settings(subjects: list[Subject]) -> list[tuple[str, list[str], bool]]:
     return sorted(rows, key=lambda row: not row[2])
 
 
-def _flat(config: TrainConfig) -> dict[str, str]:
+def flat_settings(config: TrainConfig) -> dict[str, str]:
+    """Return each setting as text, without the folders above the files that it names."""
     values = flatten_dict(config.to_dict(), sep=".")
     return {key: printable(_FOLDERS.sub("…/", str(value))) for key, value in values.items()}
 

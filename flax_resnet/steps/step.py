@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from flax_resnet.models.variables import part_of
 from flax_resnet.onednn.choice import choose_kernels, cpu_kernels, for_inference
 from flax_resnet.steps.averages import Averaging
 from flax_resnet.steps.gradient import dropout_key, make_gradient, normalize
@@ -36,6 +37,7 @@ class StepParts:
       deterministic: see `compiler_options`.
       averaging: updates the average in the state, if there is one.
       mixing, accumulate: see `TrainConfig`.
+      stage_gradients: also report the gradient norm of each part of the network.
       teacher: computes the logits that `loss` finds in the batch as `teacher`.
     """
 
@@ -52,6 +54,7 @@ class StepParts:
     averaging: Averaging | None = None
     mixing: MixConfig | None = None
     accumulate: int = 1
+    stage_gradients: bool = False
     teacher: Teacher | None = None
 
 
@@ -62,8 +65,8 @@ def make_train_step(
 
     The batch has `image` (uint8, NHWC) and what the loss needs. Metrics are float32 scalars on the
     device: loss, accuracy, learning_rate, the global norms of gradients and parameters,
-    `nonfinite` (bad updates in a row), `skipped_updates` (since the start) and, if the loss is
-    scaled, loss_scale.
+    `nonfinite` (bad updates in a row), `skipped_updates` (since the start) and, if they are asked
+    for, loss_scale and what `stage_norms` returns.
     """
     gradient = make_gradient(
         parts.model,
@@ -101,6 +104,7 @@ def make_train_step(
             "nonfinite": after.streak,
             "skipped_updates": after.skipped,
             **({} if scale is None else {"loss_scale": scale}),
+            **(stage_norms(grads) if parts.stage_gradients else {}),
         }
         metrics = jax.tree.map(lambda number: jnp.asarray(number, jnp.float32), metrics)
         new_state = TrainState(state.step + 1, variables, optimizer_state, after, average)
@@ -110,6 +114,14 @@ def make_train_step(
         return jit_over(mesh, step, parts.deterministic, donate_argnums=0)
     jitted = jit_over(mesh, step, parts.deterministic, extra_replicated=1, donate_argnums=0)
     return lambda state, batch: jitted(state, batch, teacher.variables)
+
+
+def stage_norms(gradient: Any) -> Metrics:
+    """Return the norm of the gradient of each part of a network, as `gradient_norm/layer1`."""
+    parts: dict[str, list[jax.Array]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        parts.setdefault(part_of(key.key for key in path), []).append(leaf)
+    return {f"gradient_norm/{part}": optax.tree.norm(leaves) for part, leaves in parts.items()}
 
 
 def update(

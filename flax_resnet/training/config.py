@@ -73,6 +73,8 @@ class LoggingConfig:
     """Number of images of the first batch to log, augmented but not mixed."""
     histograms: bool = False
     """Log a histogram of every parameter at every evaluation."""
+    stage_gradients: bool = False
+    """Log the gradient norm of every stage (stem, layer1, ..., head) at every `log_every` steps."""
     wandb: str | None = None
     """A project of Weights & Biases, which reads its own WANDB_* environment variables."""
 
@@ -80,6 +82,29 @@ class LoggingConfig:
         """Refuse a negative number of images."""
         if self.images < 0:
             raise InputError(f"config.logging.images is {self.images}; expected 0 or more")
+
+
+@dataclass(frozen=True)
+class EarlyStoppingConfig:
+    """End a run whose evaluations no longer improve by the metric that ranks checkpoints."""
+
+    patience: int | None = None
+    """Number of evaluations in a row without a new best one after which the run ends; None: never.
+    The learning rate follows the schedule of the whole run."""
+    min_delta: float = 0.0
+    """How much better than the best one a new best one has to be: 0.001 is 0.1% of accuracy."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing."""
+        if self.patience is not None and self.patience < 1:
+            raise InputError(
+                f"config.early_stopping.patience is {self.patience}; expected 1 or more "
+                "evaluations, or None"
+            )
+        if not 0 <= self.min_delta < 1:
+            raise InputError(
+                f"config.early_stopping.min_delta is {self.min_delta}; expected 0 to 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -132,6 +157,7 @@ class TrainConfig:
     distill: DistillConfig = field(default_factory=DistillConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
     def __post_init__(self) -> None:

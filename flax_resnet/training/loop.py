@@ -16,6 +16,7 @@ from flax_resnet.onednn.choice import cpu_kernels
 from flax_resnet.steps.averages import fitting_average
 from flax_resnet.steps.state import TrainState, init_state
 from flax_resnet.steps.step import StepParts, make_train_step
+from flax_resnet.training import tracing
 from flax_resnet.training.checkpoints import restoring as fallback
 from flax_resnet.training.checkpoints import store
 from flax_resnet.training.checkpoints.restoring import Restored, restore_state
@@ -27,6 +28,7 @@ from flax_resnet.training.cluster.agreement import (
     stop_requests,
 )
 from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.early_stopping import stopping_step
 from flax_resnet.training.logging.display import Display
 from flax_resnet.training.logging.log import NonFiniteError, TrainingLog
 from flax_resnet.training.logging.writers import Writers, read_rows
@@ -36,6 +38,7 @@ from flax_resnet.training.parsing import parse
 from flax_resnet.training.runs import Run, restore
 from flax_resnet.training.session import FIRST_POSITION, Session
 from flax_resnet.training.setup import Setup, prepare_run
+from flax_resnet.training.tracing import Tracer
 from flax_resnet.training.workdir import claimed_workdir, keep_choices
 
 
@@ -46,6 +49,7 @@ def train(
     stop_after: int | None = None,
     allow_config_change: bool = False,
     mesh: Mesh | None = None,
+    profile: tuple[int, int] | None = None,
 ) -> Run:
     """Train what `config` describes, or resume the run in `workdir`.
 
@@ -59,6 +63,8 @@ def train(
       allow_config_change: resume even if the folder's run had other settings. If its optimizer
         differs, the optimizer state is initialized again.
       mesh: the devices to train on; None takes all.
+      profile: the first and the last step, from 1, that jax's profiler traces into the folder's
+        `tensorboard`; None traces none.
 
     Returns:
       The run at its last step; `flax_resnet.restore(workdir)` gives the best one.
@@ -70,6 +76,8 @@ def train(
     workdir = Path(workdir)
     _check_name(workdir)
     setup = prepare_run(keep_choices(parse(config), workdir), mesh)
+    last = min(setup.steps, stop_after or setup.steps)
+    tracer = Tracer(workdir / tracing.FOLDER, profile, last)
     with (
         claimed_workdir(workdir, setup.config, allow_config_change, setup.steps_per_epoch),
         cpu_kernels(setup.config.cpu_kernels),
@@ -84,12 +92,13 @@ def train(
             main_process = jax.process_index() == 0
             display = Display(setup.steps, start, main_process)
             writers = Writers(workdir, setup.config, start, restored.history, main_process)
-            session = Session(setup, workdir, manager, writers, display, request)
+            session = Session(setup, workdir, manager, writers, display, request, tracer)
             try:
                 session.greet(start)
-                _warn(display, workdir, unrankable | damaged, restored)
-                run = _go(session, restored, min(setup.steps, stop_after or setup.steps))
+                _warn(session, unrankable | damaged, restored)
+                run = _go(session, restored, last)
             finally:
+                tracer.close()
                 display.close()
                 writers.close()
     if request.asked:
@@ -114,12 +123,13 @@ def _finished(setup: Setup, workdir: Path) -> Run | None:
     """Return the run in the folder, and say so, if there is nothing left to do."""
     step, config = store.newest_step(workdir), setup.config
     try:
-        rows = read_rows(workdir) if step >= setup.steps else []
+        rows = [row for row in read_rows(workdir) if row["step"] <= step] if step else []
     except OSError:
         rows = []
+    ended = step >= setup.steps or stopping_step(config.early_stopping, rows) is not None
     evaluated = any(row["kind"] == "eval" and row["step"] == step for row in rows)
     tested = any(row["kind"] == "test" for row in rows) or not config.test_when_done
-    if not all_say(evaluated and tested):
+    if not all_say(ended and evaluated and tested):
         return None
     try:
         run = restore(workdir, step, setup.mesh)
@@ -128,6 +138,8 @@ def _finished(setup: Setup, workdir: Path) -> Run | None:
     display = Display(setup.steps, step, jax.process_index() == 0)
     length = f"{step:,} steps" if config.steps else f"{config.epochs:g} epochs ({step:,} steps)"
     more = "--config.steps" if config.steps else "--epochs"
+    if step < setup.steps:
+        length, more = f"early, {step:,} steps", "--config.early_stopping.patience"
     display.say(
         f"the run in {workdir} is finished: {length}; {more} with more of them continues it"
     )
@@ -167,7 +179,8 @@ def _start(
     return restored, damaged
 
 
-def _warn(display: Display, workdir: Path, damaged: dict[int, str], restored: Restored) -> None:
+def _warn(session: Session, damaged: dict[int, str], restored: Restored) -> None:
+    display, workdir = session.display, session.workdir
     for step, reason in damaged.items():
         display.say(
             f"warning: checkpoint {step} is damaged and was moved to "
@@ -177,6 +190,8 @@ def _warn(display: Display, workdir: Path, damaged: dict[int, str], restored: Re
         display.say("warning: the optimizer differs from the checkpoint's: its state starts anew")
     if restored.average_change:
         display.say(f"warning: {restored.average_change}")
+    if passed := session.tracer.passed(restored.run["position"]["next_batch"]):
+        display.say(passed)
 
 
 def _go(session: Session, restored: Restored, last: int) -> Run:
@@ -188,10 +203,12 @@ def _go(session: Session, restored: Restored, last: int) -> Run:
         metrics = session.evaluate(state)
         if metrics:
             store.add_metrics(session.manager, step, metrics)
-    if step < last and not session.request.asked:
-        state, step, metrics = _steps(session, state, step, last, position["log"])
+    stopped = step < setup.steps and session.stops_early()
+    if step < last and not (stopped or session.request.asked):
+        state, step, metrics, stopped = _steps(session, state, step, last, position["log"])
     store.wait(session.manager)
-    if step == setup.steps and session.config.test_when_done and not session.request.asked:
+    ended = step == setup.steps or stopped
+    if ended and session.config.test_when_done and not session.request.asked:
         session.test()
     names = setup.train_source.class_names
     average = fitting_average(state.average, metrics)
@@ -203,8 +220,12 @@ def _go(session: Session, restored: Restored, last: int) -> Run:
 
 def _steps(
     session: Session, state: TrainState, start: int, last: int, carried: dict[str, Any] | None
-) -> tuple[TrainState, int, dict[str, float]]:
-    """Run the updates `start + 1` to `last`, or until a stop is asked for."""
+) -> tuple[TrainState, int, dict[str, float], bool]:
+    """Run the updates `start + 1` to `last`, or until a stop is asked for or comes early.
+
+    Returns:
+      The state, its step and metrics, and whether the evaluations ended the run.
+    """
     setup, request, step_fn = session.setup, session.request, _train_step(session)
     log = TrainingLog(
         session.writers,
@@ -217,15 +238,16 @@ def _steps(
         carried=carried,
     )
     batches = setup.training_batches(start, last - start)
-    step, metrics = start, dict[str, float]()
+    step, metrics, stopped = start, dict[str, float](), False
     try:
         for batch in batches:
             if step == start and request.asked:
                 break  # The newest checkpoint holds everything.
             if step == 0:
                 session.show_images(batch)
-            state, device_metrics = step_fn(state, request.put_batch(batch, setup.mesh))
             step += 1
+            sent = request.put_batch(batch, setup.mesh)
+            state, device_metrics = session.tracer.run(step, step_fn, state, sent)
             log.add(step, device_metrics, skipped=int(batch["skipped"].sum()))
             evaluates, saves = session.is_due(step)
             if evaluates or saves or request.asked or step == last:
@@ -235,14 +257,17 @@ def _steps(
                         state = session.prepare_evaluation(state, step)
                     metrics = session.evaluate(state) if evaluates and not request.asked else {}
                     session.save(state, step, metrics, log.carried())
-                if request.asked:
+                stopped = bool(evaluates and metrics and step < setup.steps) and (
+                    session.stops_early()
+                )
+                if request.asked or stopped:
                     break
     except NonFiniteError as found:
         # No update has happened since, so `state` is the one from before the bad batch.
         raise explain_nonfinite(setup, state, found.step - 1, session.workdir) from None
     finally:
         batches.close()
-    return state, step, metrics
+    return state, step, metrics, stopped
 
 
 def _train_step(session: Session) -> Callable[..., Any]:
@@ -261,6 +286,7 @@ def _train_step(session: Session) -> Callable[..., Any]:
         seed=config.seed,
         max_nonfinite=config.max_nonfinite,
         loss_scale=config.loss_scale,
+        stage_gradients=config.logging.stage_gradients,
         deterministic=config.deterministic,
     )
     return make_train_step(parts, setup.mesh)

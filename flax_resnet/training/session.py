@@ -1,6 +1,7 @@
 """A running session of training: evaluation, checkpoints and reports between steps."""
 
 import functools
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +18,16 @@ from flax_resnet.steps.state import TrainState
 from flax_resnet.steps.step import make_eval_step
 from flax_resnet.steps.tasks.table import TASKS, Task
 from flax_resnet.training.checkpoints import store
-from flax_resnet.training.cluster.agreement import StopRequest
+from flax_resnet.training.cluster.agreement import StopRequest, from_first
 from flax_resnet.training.config import TrainConfig
+from flax_resnet.training.early_stopping import stopping_step
 from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.logging.display import Display
 from flax_resnet.training.logging.writers import Writers
 from flax_resnet.training.precise_norms import Measure, make_measure, measured_norms, without_start
 from flax_resnet.training.runs import evaluate_run, restore
 from flax_resnet.training.setup import Setup
+from flax_resnet.training.tracing import Tracer
 
 # After so many updates a running statistic holds less than 1e-8 of its initial value.
 _FORGOTTEN = 175
@@ -42,6 +45,7 @@ class Session:
     writers: Writers
     display: Display
     request: StopRequest
+    tracer: Tracer
 
     @property
     def config(self) -> TrainConfig:
@@ -173,6 +177,21 @@ class Session:
         else:
             self.display.evaluated("the evaluation is postponed to the next start")
         return metrics
+
+    def stops_early(self) -> bool:
+        """Return whether the evaluations so far end the run before its last step, and say so."""
+        config = self.config.early_stopping
+        if config.patience is None:
+            return False
+        best = stopping_step(config, map(json.loads, self.writers.history))
+        # The rows are in the first process alone.
+        found = from_first("" if best is None else str(best))
+        if found:
+            self.display.say(
+                f"stopped early: {config.patience} evaluations without a better one than that of "
+                f"step {found}; a larger --config.early_stopping.patience continues"
+            )
+        return bool(found)
 
     def test(self) -> None:
         """Evaluate the best checkpoint on the test split; a stop interrupts it."""

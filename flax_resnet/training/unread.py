@@ -42,6 +42,11 @@ READ_WHERE: tuple[tuple[str, Callable[[TrainConfig], object], str], ...] = (
         "config.average.ema is positive",
     ),
     (
+        "early_stopping.min_delta",
+        lambda c: c.early_stopping.patience is not None,
+        "config.early_stopping.patience is set",
+    ),
+    (
         "average.every",
         lambda c: c.average.kind,
         "config.average.ema or config.average.swa_from is set",

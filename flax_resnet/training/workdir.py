@@ -38,6 +38,7 @@ FREE = (
     "data.follow_links",
     "data.workers",
     "data.test_split",
+    "early_stopping.",
     "max_nonfinite",
     "test_when_done",
 )

@@ -1,4 +1,4 @@
-"""Download files from the Hugging Face hub with its own client.
+"""Download files from the Hugging Face hub, and upload them, with its own client.
 
 The client manages the cache and obeys its usual settings: `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`,
 `HF_HUB_OFFLINE`. Files in the cache need no connection.
@@ -66,6 +66,45 @@ def download_weights(repository: str, revision: str | None = None) -> Path:
             f"the repository {repository} has neither {WEIGHTS} nor {TORCH_WEIGHTS}: check that it "
             "is an image model. Other files can be downloaded and passed by their path"
         ) from error
+
+
+def upload_folder(folder: Path, repository: str, private: bool = False) -> str:
+    """Upload the files of a folder in one commit and return the address of the repository.
+
+    Args:
+      repository: `owner/name`; it is made if it does not exist.
+      private: make a new repository private.
+
+    Raises:
+      InputError: the hub cannot be reached, or refuses the upload.
+    """
+    from huggingface_hub import HfApi, constants, errors
+
+    api, page = HfApi(library_name="flax_resnet"), f"{constants.ENDPOINT}/{repository}"
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository, folder_path=folder, commit_message="Upload a run of flax_resnet"
+        )
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        advice = "try again" if status >= 500 else "check the name, which is OWNER/NAME"
+        if status in (401, 403):
+            advice = f"log in with `hf auth login`, with a token that may write to {repository}"
+        raise InputError(
+            f"{page} refuses the upload ({error.server_message or status}): {advice}"
+        ) from error
+    except errors.HFValidationError as error:
+        raise InputError(
+            f"{repository!r} is not the name of a repository: expected owner/name"
+        ) from error
+    except errors.OfflineModeIsEnabled as error:
+        raise InputError("the hub's client is set to work offline: unset HF_HUB_OFFLINE") from error
+    except Exception as error:  # The client's HTTP library depends on its version.
+        raise InputError(
+            f"uploading to {page} failed ({type(error).__name__}: {error}): try again"
+        ) from error
+    return page
 
 
 def _fetch(repository: str, name: str, revision: str | None, cached: bool = False) -> Path:

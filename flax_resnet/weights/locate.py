@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from flax_resnet.errors import InputError, expected_names, near_paths, require_local
+from flax_resnet.errors import InputError, expected_names, near_paths, require_local, warn_once
 from flax_resnet.weights.files import SUFFIXES, read_metadata
 from flax_resnet.weights.hub import (
     CONFIG,
@@ -40,6 +40,11 @@ def locate(source: str | os.PathLike[str], revision: str | None = None) -> tuple
         return path, found
     name = os.fspath(source).removeprefix(HUB)
     published = _published(name)
+    if published and published.non_commercial:
+        warn_once(
+            f"the license of {published.name} is {published.license}, which excludes commercial "
+            "use, also of networks that are trained from it"
+        )
     return download_weights(published.repository if published else name, revision), found
 
 

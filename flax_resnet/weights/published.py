@@ -78,6 +78,11 @@ class Published:
         return self.name.partition(".")[2]
 
     @property
+    def non_commercial(self) -> bool:
+        """Return whether the license excludes commercial use."""
+        return "-nc" in (self.license or "")
+
+    @property
     def repository(self) -> str:
         """Return the name of the repository on the Hugging Face hub."""
         return OWNER + self.name

@@ -80,3 +80,15 @@ def test_a_network_that_is_too_sure_is_drawn_below_the_diagonal() -> None:
     assert (x - left) / (right - left) == pytest.approx(0.8, abs=1e-3)
     assert (y - bottom) / (top - bottom) == pytest.approx(0.6, abs=1e-3)
     assert curve.name == "as trained"
+
+
+def test_the_gradient_norms_of_stages_share_a_chart_of_their_logarithms() -> None:
+    norms = [dict(kind="train", step=at) for at in (1, 2)]
+    for row, scale in zip(norms, (1.0, 0.1), strict=True):
+        row |= {"gradient_norm/stem": 10 * scale, "gradient_norm/head": scale}
+    chart = only(charts([("run", norms)]))
+    assert [line.name for line in chart.lines] == ["stem", "head"]
+    # A tenth is one tick of the logarithm further down for both.
+    falls = [points(line.parts[0])[1][1] - points(line.parts[0])[0][1] for line in chart.lines]
+    assert falls[0] > 0
+    assert falls[0] == pytest.approx(falls[1])

@@ -9,6 +9,7 @@ from flax_resnet.report.figures import (
     percent,
     recognized_classes,
     segmented_classes,
+    stage_gradients,
 )
 
 NAMES = ["cat", "dog", "owl", "yak"]
@@ -66,3 +67,17 @@ def test_classes_of_pixels_are_sorted_by_dice() -> None:
 
 def test_shares_are_percentages() -> None:
     assert (percent(0.4343), percent(0.4343, 0)) == ("43.4 %", "43 %")
+
+
+def test_the_gradient_norms_of_stages_are_compared_by_their_medians() -> None:
+    logged = [
+        {"kind": "train", "step": at, "gradient_norm/stem": stem, "gradient_norm/head": 0.5}
+        for at, stem in enumerate((1.0, 5.0, None, 100.0), 1)
+    ]
+    (figure,) = stage_gradients(logged)
+    assert figure.value == "10 times"
+    assert "stem 5, head 0.5" in figure.note
+
+
+def test_a_run_that_does_not_log_the_gradients_of_stages_has_no_figure_of_them() -> None:
+    assert stage_gradients([{"kind": "train", "step": 1, "gradient_norm": 1.0}]) == []

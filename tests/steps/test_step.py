@@ -122,6 +122,20 @@ def test_disabled_mixing_does_not_change_the_program(devices: Meshes) -> None:
     assert "xor" not in texts.pop()  # nothing random is drawn
 
 
+def test_the_gradient_norm_of_every_stage_is_reported_where_it_is_asked_for(
+    devices: Meshes,
+) -> None:
+    mesh, rate = devices(1), optax.constant_schedule(0.1)
+    model, optimizer = create_model("tiny", in_channels=1), optax.sgd(rate)
+    parts = StepParts(model, optimizer, rate, MEAN, STD, stage_gradients=True)
+    state = init_state(model, optimizer, 0, (8, 8, 1), mesh)
+    _, metrics = make_train_step(parts, mesh)(state, put_batch(batch(), mesh))
+    stages = {key: float(value) for key, value in metrics.items() if "norm/" in key}
+    assert {"gradient_norm/stem", "gradient_norm/layer1", "gradient_norm/head"} <= stages.keys()
+    total = sum(value**2 for value in stages.values()) ** 0.5
+    assert total == pytest.approx(float(metrics["gradient_norm"]), rel=1e-5)
+
+
 def test_the_state_is_donated(devices: Meshes) -> None:
     model, rate = create_model("tiny", in_channels=1), optax.constant_schedule(0.1)
     optimizer, mesh = optax.sgd(rate, momentum=0.9), devices(1)

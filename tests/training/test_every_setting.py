@@ -162,7 +162,10 @@ OTHER: dict[str, tuple[Any, ...]] = {
     "checkpoint.keep_best": (2,),
     "checkpoint.keep_every_steps": (1,),
     "checkpoint.every_steps": (1,),
+    "early_stopping.patience": (1,),
+    "early_stopping.min_delta": (0.5,),
     "logging.images": (2,),
+    "logging.stage_gradients": (True,),
     "logging.histograms": (True,),
     "logging.wandb": ("project",),
 }

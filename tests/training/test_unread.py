@@ -29,6 +29,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ({}, {"mix.mixup": 0.2}, {"mix.frequency": 0.5, "mix.per": "pair"}),
     ({"mix.mixup": 0.2}, {"mix.mixup": 0.2, "mix.cutmix": 1.0}, {"mix.cutmix_frequency": 0.1}),
     ({}, {"average.ema": 0.9}, {"average.ema_warmup": True, "average.ema_from": 1.0}),
+    ({}, {"early_stopping.patience": 3}, {"early_stopping.min_delta": 0.1}),
     ({}, {"average.ema": 0.9}, {"average.every": 2}),
     (
         MASKS,

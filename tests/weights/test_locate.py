@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
 
 from flax_resnet import InputError, load_pretrained, restore
 from flax_resnet.__main__ import main
+from flax_resnet.errors import warn_once
 from flax_resnet.weights import Description, describe, locate
 
 ASKED = "the hub was asked"
@@ -103,3 +105,16 @@ def test_runs_are_found_in_the_home_folder(tiny_run: Path, home: Path) -> None:
     (home / "linked").symlink_to(tiny_run)
     assert restore("~/linked").step == 1
     assert load_pretrained("~/linked")[0].num_classes == 10
+
+
+def test_a_license_that_excludes_commercial_use_is_named_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(locate, "download_weights", lambda *_: Path("weights"))
+    warn_once.cache_clear()
+    with pytest.warns(UserWarning, match=r"license of resnet18.fb_ssl\S+ is cc-by-nc-4.0"):
+        locate.locate("resnet18.fb_ssl_yfcc100m_ft_in1k")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        locate.locate("timm/resnet18.fb_ssl_yfcc100m_ft_in1k")
+        locate.locate("resnet18.a1_in1k")

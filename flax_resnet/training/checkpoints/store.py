@@ -13,7 +13,7 @@ to the policy.
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def open_checkpoints(workdir: Path, keep: CheckpointConfig | None = None) -> ocp
             keep_policies.append(EveryNSteps(keep.keep_every_steps))
     options = ocp.CheckpointManagerOptions(
         preservation_policy=AnyPreservationPolicy(keep_policies),
-        best_fn=_rank,
+        best_fn=rank,
         create=keep is not None,
         cleanup_tmp_directories=keep is not None,
         read_only=keep is None,
@@ -180,7 +180,7 @@ def unrankable(workdir: Path) -> dict[int, str]:
         path = _metrics_file(folder)
         if path.exists():
             try:
-                _rank(json.loads(path.read_text()))
+                rank(json.loads(path.read_text()))
             except (OSError, ValueError, TypeError) as error:
                 found[int(folder.name)] = f"its metrics cannot be read: {error}"
     return found
@@ -201,7 +201,7 @@ def candidates(manager: ocp.CheckpointManager, step: str | int) -> list[int]:
             "has saved at least once"
         )
     if step == "best":
-        return sorted(steps, key=lambda step: _rank(manager.metrics(step) or {}), reverse=True)
+        return sorted(steps, key=lambda step: rank(manager.metrics(step) or {}), reverse=True)
     if step == "latest":
         return steps
     if str(step).isdigit() and int(step) in steps:
@@ -210,7 +210,8 @@ def candidates(manager: ocp.CheckpointManager, step: str | int) -> list[int]:
     raise InputError(f"there is no checkpoint {step!r}; expected best, latest or one of {listed}")
 
 
-def _rank(metrics: dict[str, float]) -> float:
+def rank(metrics: Mapping[str, float]) -> float:
+    """Return the metric that decides which of two checkpoints of a run is better."""
     # A folder is opened before its task is known, but no two tasks are ranked by the same metric.
     # The metrics of an average come first, as `restore` returns it by default.
     names = (prefix + task.ranked_by for prefix in (*PREFIXES, "") for task in TASKS.values())
@@ -220,7 +221,7 @@ def _rank(metrics: dict[str, float]) -> float:
 
 def _best(count: int) -> BestN:
     # A checkpoint that a killed run was deleting may lack metrics; that must not keep it.
-    return BestN(get_metric_fn=_rank, n=count, keep_checkpoints_without_metrics=False)
+    return BestN(get_metric_fn=rank, n=count, keep_checkpoints_without_metrics=False)
 
 
 def _metrics_file(folder: Path) -> Path:
