@@ -11,7 +11,7 @@ from flax_resnet.training.config import TrainConfig
 # other combinations as soon as they are made.
 READ_WHERE: tuple[tuple[str, Callable[[TrainConfig], object], str], ...] = (
     (
-        "loss label_smoothing",
+        "loss label_smoothing class_weights",
         lambda c: c.distill.teacher is None or c.distill.weight < 1,
         "config.distill.weight is below 1",
     ),

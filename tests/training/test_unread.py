@@ -17,7 +17,11 @@ from flax_resnet.training.unread import READ_WHERE, check_unread
 TEACHER = {"distill.teacher": "resnet18"}
 MASKS = {"task": "segmentation", "data.source": "masks:x"}
 CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
-    (TEACHER, TEACHER | {"distill.weight": 0.5}, {"loss": "sigmoid", "label_smoothing": 0.1}),
+    (
+        TEACHER,
+        TEACHER | {"distill.weight": 0.5},
+        {"loss": "sigmoid", "label_smoothing": 0.1, "class_weights": "balanced"},
+    ),
     (
         {},
         TEACHER,
@@ -141,6 +145,7 @@ def test_every_entry_of_the_table_is_tested() -> None:
         {"target_threshold": 0.2},
         {"freeze_epochs": 1.0},
         {"task": "segmentation", "loss": "sigmoid"},
+        {"task": "segmentation", "class_weights": "balanced"},
         {"task": "segmentation", "mix.mixup": 0.2},
         {"task": "segmentation", "mix.cutmix": 0.2},
         {"task": "segmentation", "distill.teacher": "resnet18"},

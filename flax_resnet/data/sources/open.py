@@ -10,6 +10,7 @@ from flax_resnet.data.images.decode import decode_image, to_channels
 from flax_resnet.data.sources.csv import open_csv
 from flax_resnet.data.sources.digits import open_digits
 from flax_resnet.data.sources.folder import open_folder
+from flax_resnet.data.sources.labels import labels_of
 from flax_resnet.data.sources.masks import open_masks
 from flax_resnet.data.sources.source import Example, Source, has_several_labels
 from flax_resnet.data.sources.synthetic import open_synthetic
@@ -33,6 +34,11 @@ class DecodedSource:
         self.class_names, self.named = source.class_names, source.named
         self.describe, self.place = source.describe, source.place
         self.several_labels = has_several_labels(source)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Return the label of each example, which need not be decoded for it."""
+        return labels_of(self._source)
 
     def __len__(self) -> int:
         """Return the number of examples."""
