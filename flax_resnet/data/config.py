@@ -76,10 +76,11 @@ class DataConfig:
     """Settings of the source, the crops, the augmentation and the batches."""
 
     source: str = "digits"
-    """digits | `tfds:NAME[/config][:version]` | folder:PATH | csv:PATH | masks:PATH |
-    synthetic[:CLASSES]"""
+    """digits | `tfds:NAME[/config][:version]` | `hf:OWNER/NAME[/config][@revision][:label]` |
+    folder:PATH | csv:PATH | masks:PATH | synthetic[:CLASSES]"""
     data_dir: str | None = None
-    """The folder of TFDS data; None: TFDS's own default, which $TFDS_DATA_DIR sets."""
+    """The folder of prepared data of tfds: and hf:. None: TFDS's own default, which $TFDS_DATA_DIR
+    sets, and `flax_resnet` in the folder of the hub's client, $HF_HOME."""
     follow_links: bool = False
     """Allow symbolic links that lead out of the folder of folder:PATH and masks:PATH, and rows of
     csv:PATH with files outside the table's folder."""

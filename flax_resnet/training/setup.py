@@ -15,6 +15,7 @@ from flax_resnet.data import MaskSource, Source, open_source, train_batches
 from flax_resnet.data.batches.in_memory import load_evaluation, load_training
 from flax_resnet.data.batches.mask_loading import train_loader
 from flax_resnet.data.sources.labels import balanced_members
+from flax_resnet.data.sources.source import pinned_name
 from flax_resnet.models import Network, create_model
 from flax_resnet.onednn.choice import choose_kernels
 from flax_resnet.steps.averages import Averaging, make_averaging
@@ -161,12 +162,14 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
 
 
 def _completed(config: TrainConfig, source: Source, mesh: Mesh) -> TrainConfig:
-    """Fill in what data and devices decide: classes, their values in masks, kernels on CPUs."""
+    """Fill in what data and devices decide: classes, values in masks, revisions, CPU kernels."""
     num_classes = config.model.num_classes or source.num_classes
     data = config.data
     if isinstance(source, MaskSource):
         masks = dataclasses.replace(data.masks, values=source.values)
         data = dataclasses.replace(data, masks=masks)
+    if pinned := pinned_name(source):
+        data = dataclasses.replace(data, source=pinned)
     model = dataclasses.replace(config.model, num_classes=num_classes)
     kernels = choose_kernels(mesh, config.cpu_kernels)
     return dataclasses.replace(config, model=model, data=data, cpu_kernels=kernels)

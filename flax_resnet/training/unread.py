@@ -121,8 +121,8 @@ READ_WHERE: tuple[tuple[str, Callable[[TrainConfig], object], str], ...] = (
     ("data.max_errors", lambda c: c.data.on_error == "skip", "config.data.on_error is 'skip'"),
     (
         "data.data_dir",
-        lambda c: c.data.source.partition(":")[0] in ("tfds", "digits"),
-        "config.data.source is tfds:NAME or digits",
+        lambda c: c.data.source.partition(":")[0] in ("tfds", "hf", "digits"),
+        "config.data.source is tfds:NAME, hf:OWNER/NAME or digits",
     ),
     (
         "data.follow_links",

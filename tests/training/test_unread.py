@@ -51,6 +51,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ({}, {"data.crop": "pad_crop"}, {"data.crop_padding": 2}),
     ({}, {"data.on_error": "skip"}, {"data.max_errors": 3}),
     ({"data.source": "folder:x"}, {"data.source": "tfds:mnist"}, {"data.data_dir": "x"}),
+    ({"data.source": "folder:x"}, {"data.source": "hf:o/n"}, {"data.data_dir": "x"}),
     ({"data.source": "folder:x"}, {"data.source": "digits"}, {"data.data_dir": "x"}),
     ({"data.source": "tfds:mnist"}, {"data.source": "csv:x"}, {"data.follow_links": True}),
     ({"data.source": "synthetic"}, MASKS, {"data.follow_links": True}),
