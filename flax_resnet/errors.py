@@ -14,7 +14,7 @@ from pathlib import Path
 _ADDRESS = re.compile(r"(?!(?:csv|folder|masks):)([a-z][\w+.-]+):/(/?)", re.IGNORECASE)
 _ADDRESS_ADVICE = {
     "file": "write the path without file://",
-    "hf": "weights of the hub are named hub:OWNER/NAME",
+    "hf": "weights of the hub are named hub:OWNER/NAME, its data sets hf:OWNER/NAME",
     "http": "download it first; weights of the hub are named hub:OWNER/NAME",
     "https": "download it first; weights of the hub are named hub:OWNER/NAME",
 }

@@ -9,7 +9,7 @@ import pytest
 import flax_resnet
 
 ROOT = Path(flax_resnet.__file__).parent
-BASE = {"allocator", "errors", "files", "interrupts", "version"}
+BASE = {"allocator", "errors", "files", "hub", "interrupts", "version"}
 TRAINING = BASE | {"onednn", "models", "weights", "data", "steps", "training"}
 INFERENCE = TRAINING | {"inference"}
 EVERYTHING = INFERENCE | {"finetune", "lab", "export", "report", "serving"}
@@ -17,12 +17,13 @@ MAY_IMPORT = {
     "allocator": set(),
     "errors": set(),
     "files": {"errors"},
+    "hub": {"errors"},
     "interrupts": set(),
     "version": set(),
     "onednn": {"errors"},
     "models": {"errors", "onednn"},
-    "weights": {"models", "errors", "files"},
-    "data": {"models", "errors", "files", "interrupts"},
+    "weights": {"models", "errors", "files", "hub"},
+    "data": {"models", "errors", "files", "hub", "interrupts"},
     "steps": {"models", "onednn", "errors"},
     "training": TRAINING,
     "finetune": TRAINING,

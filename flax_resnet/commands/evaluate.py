@@ -30,8 +30,12 @@ _WORST = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_network_arguments(parser)
-    parser.add_argument("--data", metavar="SOURCE", help="data to use instead of the run's own")
-    parser.add_argument("--data-dir", help="folder of TFDS data sets")
+    parser.add_argument(
+        "--data",
+        metavar="SOURCE",
+        help="data to use instead of the run's own: folder:PATH, hf:OWNER/NAME, tfds:NAME ...",
+    )
+    parser.add_argument("--data-dir", help="folder of prepared tfds: and hf: data sets")
     parser.add_argument("--split", help="default: the run's test split; validation for weights")
     parser.add_argument(
         "--temperature",

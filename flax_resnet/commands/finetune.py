@@ -24,7 +24,7 @@ from flax_resnet.data.sources.csv import Row
 from flax_resnet.errors import printable
 from flax_resnet.finetune.pictures import single_classes
 from flax_resnet.finetune.resuming import resumed_config
-from flax_resnet.finetune.settings import SCRATCH_MODEL, Counts, finetune_config
+from flax_resnet.finetune.settings import BALANCES, SCRATCH_MODEL, Counts, finetune_config
 from flax_resnet.finetune.split import CHOICES, TABLE, settle_split
 from flax_resnet.inference.confusion import (
     Confusion,
@@ -75,6 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size", type=int, help="pixels (default: the size the weights were trained for)"
     )
     parser.add_argument("--rate", type=float, metavar="LR", help="peak learning rate of the head")
+    parser.add_argument(
+        "--balance",
+        choices=BALANCES,
+        help="give classes of different sizes the same share: in the loss (weights), or by showing "
+        "rare ones more often (sampling); default: none",
+    )
     parser.add_argument(
         "--validation",
         type=float,
@@ -162,7 +168,7 @@ def _config(args: argparse.Namespace, workdir: Path, rows: list[Row]) -> TrainCo
     counts = Counter(row.split for row in rows)
     given: dict[str, Any] = {
         name: getattr(args, name)
-        for name in ("model", "epochs", "batch_size", "image_size", "rate")
+        for name in ("model", "epochs", "batch_size", "image_size", "rate", "balance")
     }
     asked = finetune_config(
         f"csv:{workdir / TABLE}",

@@ -14,6 +14,7 @@ from flax_resnet.errors import InputError, require_known, require_local
 CROP_NAMES = ("random_resized_crop", "pad_crop", "none")
 INTERPOLATIONS = ("area", "smooth", "bilinear", "bicubic", "random", "aliased")
 _ON_ERROR = ("raise", "skip")
+SHUFFLED, BALANCED = "shuffled", "balanced"
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,11 @@ class DataConfig:
     """Settings of the source, the crops, the augmentation and the batches."""
 
     source: str = "digits"
-    """digits | `tfds:NAME[/config][:version]` | folder:PATH | csv:PATH | masks:PATH |
-    synthetic[:CLASSES]"""
+    """digits | `tfds:NAME[/config][:version]` | `hf:OWNER/NAME[/config][@revision][:label]` |
+    folder:PATH | csv:PATH | masks:PATH | synthetic[:CLASSES]"""
     data_dir: str | None = None
-    """The folder of TFDS data; None: TFDS's own default, which $TFDS_DATA_DIR sets."""
+    """The folder of prepared data of tfds: and hf:. None: TFDS's own default, which $TFDS_DATA_DIR
+    sets, and `flax_resnet` in the folder of the hub's client, $HF_HOME."""
     follow_links: bool = False
     """Allow symbolic links that lead out of the folder of folder:PATH and masks:PATH, and rows of
     csv:PATH with files outside the table's folder."""
@@ -88,6 +90,10 @@ class DataConfig:
     test_split: str | None = None
     """Read only by the eval command."""
 
+    sampling: str = SHUFFLED
+    """shuffled: an epoch visits every training image once | balanced: all classes are equally
+    frequent. An epoch is as long, repeats images of rare classes, each time augmented differently,
+    and leaves some of the frequent ones to later epochs."""
     batch_size: int = 128
     """Examples in a training batch, over all devices and processes."""
     eval_batch_size: int = 256
@@ -156,6 +162,7 @@ class DataConfig:
         require_known("config.data.crop", self.crop, CROP_NAMES)
         require_known("config.data.interpolation", self.interpolation, INTERPOLATIONS)
         require_known("config.data.on_error", self.on_error, _ON_ERROR)
+        require_known("config.data.sampling", self.sampling, (SHUFFLED, BALANCED))
         for name in ("batch_size", "eval_batch_size", "image_size"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
         _require(self, "channels", self.channels in (1, 3), "1 (grey) or 3 (red, green, blue)")
@@ -169,6 +176,8 @@ class DataConfig:
         _require(self, "std", min(self.std) > 0, "positive numbers")
         self.augment.check_use(self.source, self.channels)
         self.masks.check_use(self.source)
+        samples = self.sampling == SHUFFLED or not self.source.startswith("masks:")
+        _require(self, "sampling", samples, f"{SHUFFLED!r}, since images with masks have no class")
         _check_on_device(self)
         _require(self, "workers", self.workers >= -1, "-1, 0 or a number of processes")
         _require(self, "max_errors", self.max_errors >= 0, "at least 0")

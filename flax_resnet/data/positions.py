@@ -4,16 +4,20 @@ Training positions are 0, 1, 2, ...; position `p` of a source of `n` examples be
 `p // n`, and each epoch visits the examples in the order of its own permutation. Batches are
 consecutive ranges of positions, so the number of the next batch is the only state. With repeated
 augmentation, consecutive positions of an epoch contain the same example.
+
+A balanced epoch has `n` positions as well, in which all classes are equally frequent: it repeats
+the examples of rare classes, and leaves some of the frequent ones to later epochs.
 """
 
 import functools
 import threading
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-# The last counter word of Philox separates the two kinds of streams.
-_ORDER, _EXAMPLE = 0, 1
+# The last counter word of Philox separates the kinds of streams.
+_ORDER, _EXAMPLE, _CLASS = 0, 1, 2
 _NO_BUFFER = np.zeros(4, np.uint64)
 _thread = threading.local()
 
@@ -28,6 +32,13 @@ class Place(NamedTuple):
     """The number of earlier occurrences of the example in the epoch."""
 
 
+@dataclass(frozen=True, eq=False)
+class Members:
+    """The examples of each class that has any, for balanced epochs."""
+
+    examples: tuple[np.ndarray, ...]
+
+
 # Two epochs, for a batch that spans both, times two pipelines that exist at once.
 @functools.lru_cache(maxsize=4)
 def permutation(seed: int, epoch: int, length: int) -> np.ndarray:
@@ -39,15 +50,65 @@ def permutation(seed: int, epoch: int, length: int) -> np.ndarray:
     return order
 
 
-def locate(position: int, seed: int, length: int, repeats: int = 1) -> Place:
+@functools.lru_cache(maxsize=4)
+def balanced_order(
+    members: Members, seed: int, epoch: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the examples of a balanced epoch, and how often each occurred in it before.
+
+    Over all epochs, the numbers of visits to two classes differ by one at most, and so do those to
+    two examples of a class, except within a block of its visits (see `_visited`).
+    """
+    classes, first = len(members.examples), epoch * length
+    turns = np.arange(first, first + length) // classes
+    examples = np.empty(length, np.int64)
+    for number, own in enumerate(members.examples):
+        here = slice((number - first) % classes, None, classes)
+        examples[here] = _visited(own, seed, number, turns[here], -(-length // classes))
+    examples = examples[permutation(seed, epoch, length)]
+    sorting = np.argsort(examples, kind="stable")
+    starts = np.flatnonzero(np.diff(examples[sorting], prepend=-1))
+    earlier = np.empty(length, np.int64)
+    earlier[sorting] = np.arange(length) - np.repeat(starts, np.diff(starts, append=length))
+    return examples, earlier
+
+
+def _visited(
+    examples: np.ndarray, seed: int, number: int, turns: np.ndarray, share: int
+) -> np.ndarray:
+    """Return the example of class `number` at each of its turns, counted over all epochs.
+
+    A block of turns is as long as an epoch's `share`, rounded up to whole rounds, and each round
+    visits all examples in an order of its own.
+    """
+    rounds = -(-share // len(examples))
+    blocks, steps = np.divmod(turns, rounds * len(examples))
+    found = np.empty(len(turns), np.int64)
+    for block in np.unique(blocks).tolist():
+        rng = np.random.Generator(np.random.Philox(**_philox_start(seed, block, number, _CLASS)))
+        order = rng.permuted(np.tile(examples, (rounds, 1)), axis=1).ravel()
+        here = blocks == block
+        found[here] = order[steps[here]]
+    return found
+
+
+def locate(
+    position: int, seed: int, length: int, repeats: int = 1, members: Members | None = None
+) -> Place:
     """Return the epoch and the example of a training position.
 
     An example fills `repeats` consecutive positions, and an epoch of `length` positions visits
     `length / repeats` examples (https://arxiv.org/abs/1901.09335).
+
+    Args:
+      members: makes the epochs balanced.
     """
     epoch, step = divmod(position, length)
     turn, repeat = divmod(step, repeats)
-    return Place(epoch, int(permutation(seed, epoch, length)[turn]), repeat)
+    if members is None:
+        return Place(epoch, int(permutation(seed, epoch, length)[turn]), repeat)
+    examples, earlier = balanced_order(members, seed, epoch, -(-length // repeats))
+    return Place(epoch, int(examples[turn]), int(earlier[turn]) * repeats + repeat)
 
 
 def position_of_row(number: int, row: int, batch_size: int, repeats: int = 1) -> int:
@@ -66,7 +127,13 @@ def position_of_row(number: int, row: int, batch_size: int, repeats: int = 1) ->
 
 
 def batch_places(
-    number: int, rows: range, batch_size: int, seed: int, length: int, repeats: int = 1
+    number: int,
+    rows: range,
+    batch_size: int,
+    seed: int,
+    length: int,
+    repeats: int = 1,
+    members: Members | None = None,
 ) -> np.ndarray:
     """Return the `Place` of each of these rows of global batch `number`, int32 (rows, 3).
 
@@ -78,7 +145,12 @@ def batch_places(
     examples = np.empty_like(turns)
     for epoch in np.unique(epochs).tolist():
         here = epochs == epoch
-        examples[here] = permutation(seed, epoch, length)[turns[here]]
+        if members is None:
+            examples[here] = permutation(seed, epoch, length)[turns[here]]
+            continue
+        visited, earlier = balanced_order(members, seed, epoch, -(-length // repeats))
+        examples[here] = visited[turns[here]]
+        copies[here] += earlier[turns[here]] * repeats
     return np.stack([epochs, examples, copies], axis=1).astype(np.int32)
 
 

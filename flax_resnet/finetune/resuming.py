@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_resnet.errors import InputError, printable
+from flax_resnet.finetune.settings import balance_of
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.paths import same_path
 from flax_resnet.training.workdir import stored_config
@@ -19,6 +20,7 @@ def resumed_config(
     batch_size: int | None = None,
     image_size: int | None = None,
     rate: float | None = None,
+    balance: str | None = None,
     allow_change: bool = False,
 ) -> TrainConfig:
     """Return the settings of the folder's run, made as long as asked for; `asked` if it has none.
@@ -28,7 +30,7 @@ def resumed_config(
 
     Args:
       asked: the settings that `finetune_config` chooses for these options.
-      model, epochs, batch_size, image_size, rate: those that were given.
+      model, epochs, batch_size, image_size, rate, balance: those that were given.
       allow_change: return `asked` where options differ.
 
     Raises:
@@ -45,6 +47,7 @@ def resumed_config(
         "--batch-size": (before.data.batch_size, batch_size),
         "--image-size": (before.data.image_size, image_size),
         "--rate": (old_rate, rate),
+        "--balance": (balance_of(before), balance),
     }
     changed = {name: pair for name, pair in options.items() if pair[1] not in (None, pair[0])}
     weights = before.model.pretrained, asked.model.pretrained

@@ -5,14 +5,17 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from flax_resnet.data.config import DataConfig
+from flax_resnet.data.config import BALANCED, SHUFFLED, DataConfig
 from flax_resnet.errors import InputError
 from flax_resnet.models import create_model
 from flax_resnet.steps.averages import AverageConfig
+from flax_resnet.steps.tasks.classification import EQUAL
 from flax_resnet.steps.updates.config import OptimizerConfig, ScheduleConfig
 from flax_resnet.training.config import ModelConfig, TrainConfig
 from flax_resnet.training.networks import find_network, refuse_key
 
+# Of the loss, or of how often images are shown.
+BALANCES = ("none", "weights", "sampling")
 SCRATCH_MODEL = "resnet18"
 # Networks for images up to this size are evaluated on whole images.
 _SMALL_IMAGES = 64
@@ -75,6 +78,7 @@ def finetune_config(
     batch_size: int | None = None,
     image_size: int | None = None,
     rate: float | None = None,
+    balance: str | None = None,
     seed: int = 0,
     devices: int = 1,
 ) -> TrainConfig:
@@ -86,6 +90,7 @@ def finetune_config(
       key: the part of a file of weights, as in `load_pretrained`.
       batch_size: limited by the number of training images.
       rate: peak learning rate of the head, not scaled with the batch.
+      balance: how classes of different sizes are balanced, one of `BALANCES`; None: not.
       devices: a chosen batch size is a multiple of this number.
 
     Raises:
@@ -112,6 +117,7 @@ def finetune_config(
         test_split="test" if counts.test else None,
         batch_size=batch,
         eval_batch_size=min(counts.validation, 64),
+        sampling=BALANCED if balance == "sampling" else SHUFFLED,
         crop_scale=(0.35, 1.0),
         # All were readable when they were split; one that is damaged later need not end the run.
         on_error="skip",
@@ -121,6 +127,7 @@ def finetune_config(
         seed=seed,
         epochs=epochs,
         label_smoothing=0.1,
+        class_weights=BALANCED if balance == "weights" else EQUAL,
         freeze=_BODY if start.head_first else "",
         freeze_epochs=start.head_first * epochs if start.head_first else None,
         freeze_norms=start.freeze_norms,
@@ -143,6 +150,13 @@ def finetune_config(
             warmup=start.warmup * epochs,
         ),
     )
+
+
+def balance_of(config: TrainConfig) -> str:
+    """Return which of `BALANCES` a run uses."""
+    if config.class_weights == BALANCED:
+        return "weights"
+    return "sampling" if config.data.sampling == BALANCED else "none"
 
 
 def fitting_batch(pictures: int, wanted: int | None, devices: int = 1) -> int:

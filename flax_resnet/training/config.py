@@ -10,6 +10,7 @@ from flax_resnet.errors import InputError, require_local
 from flax_resnet.onednn.choice import AUTO
 from flax_resnet.steps.averages import AverageConfig
 from flax_resnet.steps.mixing import MixConfig
+from flax_resnet.steps.tasks.classification import EQUAL
 from flax_resnet.steps.tasks.distillation import DistillConfig
 from flax_resnet.steps.tasks.table import check_learning
 from flax_resnet.steps.updates.config import OptimizerConfig, ScheduleConfig
@@ -123,6 +124,11 @@ class TrainConfig:
     target_threshold: float | None = None
     """For `sigmoid`: targets above it, smoothed and mixed, become 1, others 0; None: off."""
     label_smoothing: float = 0.0
+    class_weights: str = EQUAL
+    """none | balanced (inverse to the number of training images of the class) | a number for each
+    class in the order of their names, as in `1,2.5,1`. A weight multiplies the part of the loss
+    whose target is the class (in torch: `weight` of the cross-entropy, `pos_weight` of the binary
+    one). Weights are scaled to a mean of 1 over the training images."""
     dice_weight: float = 0.0
     """Weight of the Dice loss (1 - mean soft Dice) that segmentation adds to the cross-entropy."""
     accumulate: int = 1

@@ -14,6 +14,7 @@ from flax import traverse_util
 from jaxtyping import Array, Bool
 
 from flax_resnet.data.positions import locate, position_of_row
+from flax_resnet.data.sources.labels import balanced_members
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
 from flax_resnet.models import to_layout
@@ -219,11 +220,11 @@ def _finite_layers(variables: Mapping[str, Any]) -> dict[str, Array]:
 def _records(setup: Setup, number: int, finding: Finding) -> list[dict[str, Any]]:
     """Return the origin of each row of a batch."""
     config, source = setup.config, setup.train_source
-    repeats = config.data.augment.repeats
+    repeats, members = config.data.augment.repeats, balanced_members(source, config.data)
     records = []
     for row, (suspect, skipped) in enumerate(zip(finding.suspect, finding.skipped, strict=True)):
         position = position_of_row(number, row, config.data.batch_size, repeats)
-        epoch, index, _ = locate(position, config.seed, len(source), repeats)
+        epoch, index, _ = locate(position, config.seed, len(source), repeats, members)
         index = (index + int(skipped)) % len(source)  # past those that cannot be decoded
         place = {"epoch": epoch, "record": source.describe(index)}
         records.append(place | {"suspect": bool(suspect)})

@@ -19,7 +19,7 @@ from jaxtyping import Array, Int32, UInt8
 
 from flax_resnet.data.batches.in_memory import InMemoryData
 from flax_resnet.data.config import DataConfig
-from flax_resnet.data.positions import Place, batch_places, process_rows
+from flax_resnet.data.positions import Members, Place, batch_places, process_rows
 from flax_resnet.errors import InputError
 from flax_resnet.steps.mesh import put_batch, put_copies, split
 
@@ -41,13 +41,13 @@ class DeviceData:
         self._images, self._labels = put_copies((data.images, data.labels), mesh)
 
     def training(
-        self, config: DataConfig, seed: int, numbers: range
+        self, config: DataConfig, seed: int, numbers: range, members: Members | None = None
     ) -> Generator[dict[str, Any], None, None]:
         """Yield the training batches with these numbers, with the examples of `train_batches`."""
         for number in numbers:
             rows = process_rows(config.batch_size, jax.process_index(), jax.process_count())
             repeats, length = config.augment.repeats, len(self._skipped)
-            places = batch_places(number, rows, config.batch_size, seed, length, repeats)
+            places = batch_places(number, rows, config.batch_size, seed, length, repeats, members)
             yield self._batch(places) | {"skipped": self._skipped[places[:, 1]]}
 
     def evaluation(self, config: DataConfig) -> Generator[dict[str, Any], None, None]:

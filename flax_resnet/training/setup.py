@@ -14,6 +14,8 @@ from jax.sharding import Mesh
 from flax_resnet.data import MaskSource, Source, open_source, train_batches
 from flax_resnet.data.batches.in_memory import load_evaluation, load_training
 from flax_resnet.data.batches.mask_loading import train_loader
+from flax_resnet.data.sources.labels import balanced_members
+from flax_resnet.data.sources.source import pinned_name
 from flax_resnet.models import Network, create_model
 from flax_resnet.onednn.choice import choose_kernels
 from flax_resnet.steps.averages import Averaging, make_averaging
@@ -24,6 +26,7 @@ from flax_resnet.steps.tasks.table import TASKS, Loss
 from flax_resnet.steps.updates.groups import check_pattern
 from flax_resnet.steps.updates.optimizers import make_optimizer
 from flax_resnet.steps.updates.schedules import make_schedule
+from flax_resnet.training.balance import check_balance, weights_of_classes
 from flax_resnet.training.checks import (
     check_classes,
     check_pairs,
@@ -62,11 +65,18 @@ class Setup:
     def loss(self) -> Loss:
         """Return `(logits, batch) -> (loss, accuracy)` of the run's task."""
         task, distill = TASKS[self.config.task], self.config.distill
-        settings = {name: getattr(self.config, name) for name in task.settings}
+        settings: dict[str, Any] = {name: getattr(self.config, name) for name in task.settings}
+        if self.class_weights:
+            settings["class_weights"] = self.class_weights
         loss = functools.partial(task.loss, **settings)
         if distill.teacher is None:
             return loss
         return functools.partial(distilled_loss, loss=loss, config=distill)
+
+    @functools.cached_property
+    def class_weights(self) -> tuple[float, ...]:
+        """Return the weight of each output's class in the loss; () if all have the same."""
+        return weights_of_classes(self.config, self.train_source)
 
     @property
     def averaging(self) -> Averaging | None:
@@ -95,7 +105,8 @@ class Setup:
         config = self.config
         if self.training_device_data is not None:
             numbers = range(start, start + count)
-            return self.training_device_data.training(config.data, config.seed, numbers)
+            members = balanced_members(self.train_source, config.data)
+            return self.training_device_data.training(config.data, config.seed, numbers, members)
         return train_batches(
             self.train_source,
             config.data,
@@ -151,12 +162,14 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
 
 
 def _completed(config: TrainConfig, source: Source, mesh: Mesh) -> TrainConfig:
-    """Fill in what data and devices decide: classes, their values in masks, kernels on CPUs."""
+    """Fill in what data and devices decide: classes, values in masks, revisions, CPU kernels."""
     num_classes = config.model.num_classes or source.num_classes
     data = config.data
     if isinstance(source, MaskSource):
         masks = dataclasses.replace(data.masks, values=source.values)
         data = dataclasses.replace(data, masks=masks)
+    if pinned := pinned_name(source):
+        data = dataclasses.replace(data, source=pinned)
     model = dataclasses.replace(config.model, num_classes=num_classes)
     kernels = choose_kernels(mesh, config.cpu_kernels)
     return dataclasses.replace(config, model=model, data=data, cpu_kernels=kernels)
@@ -166,6 +179,7 @@ def _check(setup: Setup) -> None:
     config, model = setup.config, setup.model
     check_task(setup.train_source, config.task)
     check_several_classes(setup.train_source, config.task)
+    check_balance(config, setup.train_source)
     check_batch_size(config.data.batch_size, setup.mesh)
     for source in (setup.train_source, setup.eval_source):
         check_classes(source, config.model.num_classes or 0)

@@ -11,7 +11,7 @@ from flax_resnet.training.config import TrainConfig
 # other combinations as soon as they are made.
 READ_WHERE: tuple[tuple[str, Callable[[TrainConfig], object], str], ...] = (
     (
-        "loss label_smoothing",
+        "loss label_smoothing class_weights",
         lambda c: c.distill.teacher is None or c.distill.weight < 1,
         "config.distill.weight is below 1",
     ),
@@ -131,8 +131,8 @@ READ_WHERE: tuple[tuple[str, Callable[[TrainConfig], object], str], ...] = (
     ("data.max_errors", lambda c: c.data.on_error == "skip", "config.data.on_error is 'skip'"),
     (
         "data.data_dir",
-        lambda c: c.data.source.partition(":")[0] in ("tfds", "digits"),
-        "config.data.source is tfds:NAME or digits",
+        lambda c: c.data.source.partition(":")[0] in ("tfds", "hf", "digits"),
+        "config.data.source is tfds:NAME, hf:OWNER/NAME or digits",
     ),
     (
         "data.follow_links",

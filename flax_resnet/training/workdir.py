@@ -14,6 +14,7 @@ from typing import Any
 import filelock
 import jax
 
+from flax_resnet.data.sources.hub_files import is_commit_of
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text, writable
 from flax_resnet.onednn.choice import AUTO
@@ -87,11 +88,20 @@ def stored_config(workdir: Path) -> TrainConfig | None:
 
 
 def keep_choices(config: TrainConfig, workdir: Path) -> TrainConfig:
-    """Return the settings with `auto` replaced by what the run in the folder has chosen."""
+    """Return the settings with what the run in the folder has chosen where they leave a choice.
+
+    These are the kernels (`auto`) and the commit of a data set of the hub (no revision).
+    """
     path = workdir / CONFIG
-    if config.cpu_kernels != AUTO or not path.exists():
+    if not path.exists():
         return config
-    return dataclasses.replace(config, cpu_kernels=_read_config(path)["cpu_kernels"])
+    before = _read_config(path)
+    if config.cpu_kernels == AUTO:
+        config = dataclasses.replace(config, cpu_kernels=before["cpu_kernels"])
+    source = str(before.get("data", {}).get("source"))
+    if is_commit_of(source, config.data.source):
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, source=source))
+    return config
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import importlib.util
 from pathlib import Path
 
 from flax_resnet.errors import InputError
+from flax_resnet.hub import explained
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -109,10 +110,9 @@ def upload_folder(folder: Path, repository: str, private: bool = False) -> str:
 
 def _fetch(repository: str, name: str, revision: str | None, cached: bool = False) -> Path:
     """Return a file's path in the cache; raise `EntryNotFoundError` if the hub does not have it."""
-    from huggingface_hub import constants, errors, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
-    page = f"{constants.ENDPOINT}/{repository}"
-    try:
+    with explained(repository, name, revision):
         path = hf_hub_download(
             repository,
             name,
@@ -120,29 +120,7 @@ def _fetch(repository: str, name: str, revision: str | None, cached: bool = Fals
             library_name="flax_resnet",
             local_files_only=cached,
         )
-        return Path(path)
-    except errors.EntryNotFoundError:
-        raise
-    except errors.GatedRepoError as error:
-        reason = f"{page} is gated: ask for access on that page, then log in with `hf auth login`"
-        raise InputError(reason) from error
-    except errors.RepositoryNotFoundError as error:
-        reason = (
-            f"the repository {page} does not exist, or it is private: check its name "
-            "(owner/name), or log in with `hf auth login`"
-        )
-        raise InputError(reason) from error
-    except errors.RevisionNotFoundError as error:
-        reason = f"{page} has no revision {revision!r}: expected a branch, a tag or a commit of it"
-        raise InputError(reason) from error
-    except errors.HFValidationError as error:
-        reason = f"{repository!r} is not the name of a repository: expected owner/name"
-        raise InputError(reason) from error
-    except Exception as error:  # The client's HTTP library depends on its version.
-        reason = (
-            f"downloading {name} from {page} failed ({type(error).__name__}: {error}): try again"
-        )
-        raise InputError(reason) from error
+    return Path(path)
 
 
 def _unreachable(repository: str, error: Exception) -> str:

@@ -87,9 +87,10 @@ def test_a_finished_run_is_extended_and_other_options_are_refused(
     monkeypatch.chdir(tmp_path)
     assert finetune(Path("photos"), Path("run"), *short) == 0
     with pytest.raises(SystemExit, match="2"):
-        finetune(Path("photos"), Path("run"), *short, "--rate", "0.3")
+        finetune(Path("photos"), Path("run"), *short, "--rate", "0.3", "--balance", "weights")
     told = capsys.readouterr().err
-    assert "other settings:\n  --rate: the default before, 0.3 now\nUse another" in told
+    changed = "--balance: none before, weights now\n  --rate: the default before, 0.3 now"
+    assert f"other settings:\n  {changed}\nUse another" in told
     assert restore("run", "latest").step == 5
     # The same run, by other names.
     assert finetune(photos, tmp_path / "run", *long) == 0

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flax_resnet.data.positions import (
+    Members,
+    balanced_order,
     batch_places,
     example_rng,
     locate,
@@ -95,3 +97,60 @@ def test_every_example_has_its_own_random_choices(seed, epoch, index):
 def test_the_rows_of_all_processes_are_the_batch(batch_size, process_count):
     parts = [process_rows(batch_size, i, process_count) for i in range(process_count)]
     assert np.concatenate([np.asarray(part) for part in parts]).tolist() == list(range(batch_size))
+
+
+def members(*counts: int) -> Members:
+    """Return classes of these sizes, of which examples 0, 1, ... are in turn."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return Members(tuple(np.flatnonzero(labels == each) for each in range(len(counts))))
+
+
+sizes = st.lists(st.integers(1, 40), min_size=1, max_size=6)
+
+
+@given(seeds, st.integers(0, 1000), sizes)
+def test_a_balanced_epoch_visits_all_classes_equally_often(seed, epoch, counts):
+    length, labels = sum(counts), np.repeat(np.arange(len(counts)), counts)
+    examples, earlier = balanced_order(members(*counts), seed, epoch, length)
+    visits = np.bincount(labels[examples], minlength=len(counts))
+    assert len(examples) == length
+    assert visits.max() - visits.min() <= 1
+    # Each visit of an example has random choices of its own.
+    assert len(set(zip(examples.tolist(), earlier.tolist(), strict=True))) == length
+    for example in set(examples.tolist()):
+        assert earlier[examples == example].tolist() == list(range((examples == example).sum()))
+
+
+@given(seeds, st.lists(st.integers(1, 12), min_size=1, max_size=4))
+def test_balanced_epochs_visit_the_examples_of_a_class_equally_often(seed, counts):
+    length, epochs = sum(counts), 10
+    own = members(*counts)
+    visited = [balanced_order(own, seed, epoch, length)[0] for epoch in range(epochs)]
+    visits = np.bincount(np.concatenate(visited), minlength=length)
+    per_class = [visits[examples] for examples in own.examples]
+    totals = [part.sum() for part in per_class]
+    assert max(totals) - min(totals) <= 1
+    # A block that has begun is the only difference.
+    share = -(-length // len(counts))
+    for part in per_class:
+        assert part.max() - part.min() <= -(-share // len(part))
+
+
+def test_the_balanced_order_never_changes():
+    # A change here would break resuming every run that was started before it.
+    examples, earlier = balanced_order(members(6, 2), 0, 1, 8)
+    assert examples.tolist() == [4, 5, 3, 6, 6, 7, 7, 2]
+    assert earlier.tolist() == [0, 0, 0, 0, 1, 0, 1, 0]
+
+
+@given(seeds, st.integers(0, 99), st.integers(1, 40), sizes, st.integers(1, 4))
+def test_the_places_of_a_balanced_batch_are_those_of_its_rows(
+    seed, number, batch_size, counts, repeats
+):
+    length, own = sum(counts), members(*counts)
+    expected = [
+        locate(position_of_row(number, row, batch_size, repeats), seed, length, repeats, own)
+        for row in range(batch_size)
+    ]
+    found = batch_places(number, range(batch_size), batch_size, seed, length, repeats, own)
+    np.testing.assert_array_equal(found, expected)

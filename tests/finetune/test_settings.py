@@ -9,7 +9,13 @@ import pytest
 from flax import traverse_util
 
 from flax_resnet import InputError, create_model, restore, save_pretrained, train
-from flax_resnet.finetune.settings import Counts, finetune_config, fitting_batch
+from flax_resnet.finetune.settings import (
+    BALANCES,
+    Counts,
+    balance_of,
+    finetune_config,
+    fitting_batch,
+)
 from flax_resnet.models import variable_shapes
 from flax_resnet.models.variables import selected
 from flax_resnet.steps.mesh import data_mesh
@@ -60,6 +66,13 @@ def test_given_settings_are_used() -> None:
     assert (config.epochs, config.seed, config.data.batch_size) == (3, 7, 50)
     assert (config.data.image_size, config.data.test_split) == (96, "test")
     assert (config.schedule.learning_rate, config.schedule.scale_for) == (0.5, None)
+
+
+@pytest.mark.parametrize("balance", BALANCES)
+def test_classes_are_balanced_in_one_place(balance: str) -> None:
+    config = finetune_config("csv:x", Counts(100, 20), None, balance=balance)
+    assert balance_of(config) == balance
+    assert balance_of(finetune_config("csv:x", Counts(100, 20), None)) == "none"
 
 
 def test_published_weights_determine_network_and_preprocessing() -> None:

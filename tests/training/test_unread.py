@@ -17,7 +17,11 @@ from flax_resnet.training.unread import READ_WHERE, check_unread
 TEACHER = {"distill.teacher": "resnet18"}
 MASKS = {"task": "segmentation", "data.source": "masks:x"}
 CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
-    (TEACHER, TEACHER | {"distill.weight": 0.5}, {"loss": "sigmoid", "label_smoothing": 0.1}),
+    (
+        TEACHER,
+        TEACHER | {"distill.weight": 0.5},
+        {"loss": "sigmoid", "label_smoothing": 0.1, "class_weights": "balanced"},
+    ),
     (
         {},
         TEACHER,
@@ -49,6 +53,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ({"data.source": "synthetic"}, {}, {"data.on_error": "skip"}),
     ({}, {"data.on_error": "skip"}, {"data.max_errors": 3}),
     ({"data.source": "folder:x"}, {"data.source": "tfds:mnist"}, {"data.data_dir": "x"}),
+    ({"data.source": "folder:x"}, {"data.source": "hf:o/n"}, {"data.data_dir": "x"}),
     ({"data.source": "folder:x"}, {"data.source": "digits"}, {"data.data_dir": "x"}),
     ({"data.source": "tfds:mnist"}, {"data.source": "csv:x"}, {"data.follow_links": True}),
     ({"data.source": "synthetic"}, MASKS, {"data.follow_links": True}),
@@ -143,6 +148,7 @@ def test_every_entry_of_the_table_is_tested() -> None:
         {"target_threshold": 0.2},
         {"freeze_epochs": 1.0},
         {"task": "segmentation", "loss": "sigmoid"},
+        {"task": "segmentation", "class_weights": "balanced"},
         {"task": "segmentation", "mix.mixup": 0.2},
         {"task": "segmentation", "mix.cutmix": 0.2},
         {"task": "segmentation", "distill.teacher": "resnet18"},

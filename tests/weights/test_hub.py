@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from flax import traverse_util
 from flax_resnet import create_model, from_torch, to_torch
 from flax_resnet.models import variable_shapes
 from flax_resnet.weights import save_pretrained
+from tests.local_hub import Hub
 
 SMALL: dict[str, Any] = {"stage_sizes": (1, 1, 1, 1), "widths": (4, 8, 8, 8)}
 # Arguments of `load_pretrained`. The client prints a hash of the variables, or the error's message.
@@ -66,51 +67,6 @@ for key, (source, arguments) in json.loads(sys.argv[1]).items():
 print(json.dumps(answers))
 """
 HAS_TORCH = importlib.util.find_spec("torch") is not None
-
-
-class Hub(BaseHTTPRequestHandler):
-    """Answer `/OWNER/NAME/resolve/REVISION/FILE` as the hub does."""
-
-    # repository -> revision -> file -> content
-    repositories: dict[str, dict[str, dict[str, bytes]]]
-
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def do_GET(self) -> None:
-        self.wfile.write(self.answer())
-
-    def answer(self) -> bytes:
-        match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
-        repository, revision, name = match.groups() if match else ("", "", "")
-        revisions = self.repositories.get(repository, {})
-        if repository == "someone/gated":
-            return self.fail(403, "GatedRepo")
-        if not revisions:
-            return self.fail(404, "RepoNotFound")
-        if revision not in revisions:
-            return self.fail(404, "RevisionNotFound")
-        commit = hashlib.sha1(revision.encode()).hexdigest()
-        if name not in revisions[revision]:
-            return self.fail(404, "EntryNotFound", {"X-Repo-Commit": commit})
-        content = revisions[revision][name]
-        etag = f'"{hashlib.sha256(content).hexdigest()}"'
-        self.reply(200, {"X-Repo-Commit": commit, "ETag": etag}, len(content))
-        return content
-
-    def fail(self, status: int, code: str, headers: dict[str, str] | None = None) -> bytes:
-        self.reply(status, {"X-Error-Code": code, **(headers or {})}, 0)
-        return b""
-
-    def reply(self, status: int, headers: dict[str, str], length: int) -> None:
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(length))
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Log nothing."""
 
 
 def make_files(folder: Path, seed: int) -> tuple[dict[str, bytes], str]:

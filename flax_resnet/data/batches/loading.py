@@ -5,7 +5,7 @@ processes and a resumed run all make the same batch from the same number.
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -13,7 +13,13 @@ import numpy as np
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.images.decode import DecodeError
 from flax_resnet.data.images.transforms import eval_transform, train_transform
-from flax_resnet.data.positions import example_rng, locate, position_of_row, process_rows
+from flax_resnet.data.positions import (
+    Members,
+    example_rng,
+    locate,
+    position_of_row,
+    process_rows,
+)
 from flax_resnet.data.sources.open import decoded
 from flax_resnet.data.sources.source import Example, Source, has_several_labels
 from flax_resnet.errors import InputError
@@ -86,6 +92,7 @@ class TrainLoader:
     seed: int
     process_index: int = 0
     process_count: int = 1
+    members: Members | None = field(default=None, repr=False)
 
     def __call__(self, number: int) -> Batch:
         """Return this process's rows of global batch `number`."""
@@ -96,7 +103,7 @@ class TrainLoader:
         batch, repeats = self.empty(len(rows)), self.config.augment.repeats
         for at, row in enumerate(rows):
             position = position_of_row(number, row, self.config.batch_size, repeats)
-            place = locate(position, self.seed, len(self.source), repeats)
+            place = locate(position, self.seed, len(self.source), repeats, self.members)
             example, batch["skipped"][at] = self._decodable(place.example)
             self.put(batch, at, example, example_rng(self.seed, *place))
         return batch

@@ -8,6 +8,7 @@ from flax_resnet.data.batches.loading import Batch, EvalLoader, TrainLoader
 from flax_resnet.data.config import DataConfig, MaskConfig
 from flax_resnet.data.images.decode import MAX_PIXELS
 from flax_resnet.data.images.paired import border_weights, pad_to, paired_transform
+from flax_resnet.data.sources.labels import balanced_members
 from flax_resnet.data.sources.masks import MaskSource
 from flax_resnet.data.sources.source import Example, Source
 from flax_resnet.errors import InputError
@@ -63,7 +64,8 @@ def train_loader(
     if isinstance(source, MaskSource):
         _check_sides(source, config)
         return MaskTrainLoader(source, config, seed, process_index, process_count)
-    return TrainLoader(source, config, seed, process_index, process_count)
+    members = balanced_members(source, config)
+    return TrainLoader(source, config, seed, process_index, process_count, members)
 
 
 def eval_loader(

@@ -10,8 +10,15 @@ from flax_resnet.data.images.decode import decode_image, to_channels
 from flax_resnet.data.sources.csv import open_csv
 from flax_resnet.data.sources.digits import open_digits
 from flax_resnet.data.sources.folder import open_folder
+from flax_resnet.data.sources.hub import open_hub
+from flax_resnet.data.sources.labels import labels_of
 from flax_resnet.data.sources.masks import open_masks
-from flax_resnet.data.sources.source import Example, Source, has_several_labels
+from flax_resnet.data.sources.source import (
+    Example,
+    Source,
+    has_several_labels,
+    pinned_name,
+)
 from flax_resnet.data.sources.synthetic import open_synthetic
 from flax_resnet.data.sources.tfds import open_tfds
 from flax_resnet.errors import InputError, expected_names
@@ -33,6 +40,12 @@ class DecodedSource:
         self.class_names, self.named = source.class_names, source.named
         self.describe, self.place = source.describe, source.place
         self.several_labels = has_several_labels(source)
+        self.pinned = pinned_name(source)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Return the label of each example, which need not be decoded for it."""
+        return labels_of(self._source)
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -87,6 +100,7 @@ OPENERS: dict[str, Callable[[DataConfig, str, str], Source]] = {
     "csv": open_csv,
     "digits": open_digits,
     "folder": open_folder,
+    "hf": open_hub,
     "masks": open_masks,
     "synthetic": open_synthetic,
     "tfds": open_tfds,
@@ -99,8 +113,8 @@ def open_source(config: DataConfig, split: str) -> Source:
     if prefix not in OPENERS:
         raise InputError(
             f"config.data.source is {config.source!r}: {expected_names(prefix, OPENERS)} "
-            "The forms are digits, tfds:NAME, folder:PATH, csv:PATH, masks:PATH and "
-            "synthetic:CLASSES."
+            "The forms are digits, tfds:NAME, hf:OWNER/NAME, folder:PATH, csv:PATH, masks:PATH "
+            "and synthetic:CLASSES."
         )
     source = OPENERS[prefix](config, rest, split)
     if len(source) == 0:

@@ -64,6 +64,11 @@ def has_several_labels(source: Source) -> bool:
     return getattr(source, "several_labels", False)
 
 
+def pinned_name(source: Source) -> str | None:
+    """Return `config.data.source` with the revision of the data; None if they have none."""
+    return getattr(source, "pinned", None)
+
+
 _MANY = 10**9
 _SLICES = "https://www.tensorflow.org/datasets/splits"
 

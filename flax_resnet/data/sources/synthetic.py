@@ -35,6 +35,11 @@ class SyntheticSource:
         """Return the names of the classes, which contain their numbers."""
         return tuple(f"pattern {label}" for label in range(self.num_classes))
 
+    @property
+    def labels(self) -> np.ndarray:
+        """Return the label of each example."""
+        return self.positions % self.num_classes
+
     def __len__(self) -> int:
         """Return the number of examples."""
         return len(self.positions)

@@ -1,6 +1,7 @@
 """TFDS data sets, read from ArrayRecord without TensorFlow."""
 
 import contextlib
+import functools
 import io
 import os
 import sys
@@ -15,6 +16,7 @@ from tensorflow_datasets.core import units
 from tensorflow_datasets.proto import tf_example_pb2
 
 from flax_resnet.data.config import DataConfig
+from flax_resnet.data.sources.labels import read_labels
 from flax_resnet.data.sources.source import Example, resolve_split, split_size
 from flax_resnet.errors import InputError, expected_names, install_extra, require_local
 
@@ -44,6 +46,11 @@ class TfdsSource:
     def num_classes(self) -> int:
         """Return the number of classes of the label feature."""
         return len(self.class_names)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Return the label of each record; all are read, once."""
+        return read_labels(self)
 
     def __len__(self) -> int:
         """Return the number of records."""

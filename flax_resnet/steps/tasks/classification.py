@@ -1,6 +1,7 @@
 """Classification: one class for each image; its loss and its metrics."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from flax_resnet.steps.tasks.losses import (
 
 TOP_K = 5
 LOSSES = ("softmax", "sigmoid")
+EQUAL, BALANCED = "none", "balanced"  # besides numbers, as `config.class_weights`
 
 
 def classification_loss(
@@ -25,11 +27,15 @@ def classification_loss(
     label_smoothing: float = 0.0,
     loss: str = "softmax",
     target_threshold: float | None = None,
+    class_weights: tuple[float, ...] = (),
 ) -> tuple[jax.Array, jax.Array]:
     """Return the mean cross-entropy and the accuracy of a batch.
 
     Mixed images (see `mixing.mix`) have both labels as their target, weighted by `share`; the
     accuracy counts the label with the greater share as correct.
+
+    Args:
+      class_weights: of the targets; (): 1.
     """
     labels = batch["label"]
     if logits.ndim != labels.ndim + 1:
@@ -38,18 +44,52 @@ def classification_loss(
             "Set config.task to 'segmentation', or choose another config.model.name"
         )
     mixed = "share" in batch
-    if loss == "softmax" and not mixed:
+    weights = jnp.asarray(class_weights) if class_weights else None
+    if loss == "softmax" and not mixed and weights is None:
         value = cross_entropy(logits, labels, label_smoothing).mean()
     else:
         targets = soft_targets(batch, logits.shape[-1])
         if loss == "softmax":
-            losses = soft_cross_entropy(logits, targets, label_smoothing)
+            losses = soft_cross_entropy(logits, targets, label_smoothing, weights)
         else:
-            losses = binary_cross_entropy(logits, targets, label_smoothing, target_threshold)
+            losses = binary_cross_entropy(
+                logits, targets, label_smoothing, target_threshold, weights
+            )
         value = losses.mean()
     if mixed:
         labels = jnp.where(batch["share"] >= 0.5, labels, batch["partner"])
     return value, (logits.argmax(-1) == labels).mean()
+
+
+def parse_class_weights(text: str) -> tuple[float, ...]:
+    """Return the numbers of `config.class_weights`, such as `1,2.5,1`; () for its words.
+
+    Raises:
+      InputError: it is neither a word nor numbers that weights can be.
+    """
+    if text in (EQUAL, BALANCED):
+        return ()
+    try:
+        weights = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        weights = ()
+    usable = all(0 <= weight < float("inf") for weight in weights)
+    if len(weights) < 2 or not usable or max(weights) == min(weights):
+        raise InputError(
+            f"config.class_weights is {text!r}; expected {EQUAL!r}, {BALANCED!r}, or a number of "
+            "at least 0 for each class, which are not all the same, such as '1,2.5,1'"
+        )
+    return weights
+
+
+def check_class_weights(config: Any) -> None:
+    """Raise `InputError` unless a `TrainConfig` has class weights that can be used."""
+    parse_class_weights(config.class_weights)
+    if config.class_weights == BALANCED and config.data.sampling == BALANCED:
+        raise InputError(
+            "config.class_weights and config.data.sampling are both 'balanced'; expected one of "
+            "them, since each gives all classes the same share in the loss"
+        )
 
 
 def soft_targets(batch: Mapping[str, jax.Array], classes: int) -> Float[Array, "n classes"]:

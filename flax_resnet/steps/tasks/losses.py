@@ -37,10 +37,18 @@ def cross_entropy_of_any(
 
 
 def soft_cross_entropy(
-    logits: Float[Array, "*n classes"], targets: Float[Array, "*n classes"], smoothing: float = 0.0
+    logits: Float[Array, "*n classes"],
+    targets: Float[Array, "*n classes"],
+    smoothing: float = 0.0,
+    weights: Float[Array, " classes"] | None = None,
 ) -> Float[Array, "*n"]:
-    """Return the softmax cross-entropy with target probabilities, smoothed likewise."""
+    """Return the softmax cross-entropy with target probabilities, smoothed likewise.
+
+    Args:
+      weights: factors of the smoothed targets.
+    """
     targets = optax.smooth_labels(targets, smoothing) if smoothing else targets
+    targets = targets if weights is None else targets * _along(weights, targets)
     return optax.softmax_cross_entropy(at_least_float32(logits), targets)
 
 
@@ -49,6 +57,7 @@ def binary_cross_entropy(
     targets: Float[Array, "*n classes"],
     smoothing: float = 0.0,
     threshold: float | None = None,
+    weights: Float[Array, " classes"] | None = None,
 ) -> Float[Array, "*n"]:
     """Return the sigmoid cross-entropy, averaged over classes (as in RSB, arXiv:2110.00476).
 
@@ -56,12 +65,16 @@ def binary_cross_entropy(
 
     Args:
       threshold: after smoothing, targets above it become 1 and the others 0; None keeps them.
+      weights: factors of the targets, but not of their complements.
     """
     targets = optax.smooth_labels(targets, smoothing) if smoothing else targets
     logits = at_least_float32(logits)
     if threshold is not None:
         targets = (targets > threshold).astype(logits.dtype)
-    return optax.sigmoid_binary_cross_entropy(logits, targets).mean(-1)
+    if weights is None:
+        return optax.sigmoid_binary_cross_entropy(logits, targets).mean(-1)
+    positive = _along(weights, targets) * targets * jax.nn.log_sigmoid(logits)
+    return -(positive + (1 - targets) * jax.nn.log_sigmoid(-logits)).mean(-1)
 
 
 def soft_dice(
@@ -80,3 +93,7 @@ def soft_dice(
     found = (probabilities * counted[..., None]).sum(axes)
     both = (probabilities * truth).sum(axes)
     return jnp.where(present > 0, 2 * both / jnp.maximum(found + present, 1e-6), 1.0)
+
+
+def _along(weights: jax.Array, targets: jax.Array) -> jax.Array:
+    return weights.reshape((1,) * (targets.ndim - 1) + weights.shape).astype(targets.dtype)

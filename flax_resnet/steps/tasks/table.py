@@ -10,7 +10,9 @@ import numpy as np
 
 from flax_resnet.errors import InputError, require_known
 from flax_resnet.steps.tasks.classification import (
+    EQUAL,
     LOSSES,
+    check_class_weights,
     classification_loss,
     classification_metrics,
     classification_sums,
@@ -97,6 +99,7 @@ def check_learning(config: Any) -> None:
             f"config.dice_weight is {config.dice_weight}; expected a positive number, or 0 unless "
             "config.task is 'segmentation'"
         )
+    check_class_weights(config)
     if config.accumulate < 1:
         raise InputError(f"config.accumulate is {config.accumulate}; expected at least 1")
     threshold = config.target_threshold
@@ -112,6 +115,7 @@ def check_learning(config: Any) -> None:
 def _check_segmentation(config: Any) -> None:
     for name, value, expected in (
         ("loss", config.loss, "softmax"),
+        ("class_weights", config.class_weights, EQUAL),
         ("mix.mixup", config.mix.mixup, 0.0),
         ("mix.cutmix", config.mix.cutmix, 0.0),
         ("distill.teacher", config.distill.teacher, None),

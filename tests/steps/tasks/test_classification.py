@@ -48,6 +48,31 @@ def test_the_losses_take_the_targets(smoothing: float) -> None:
     np.testing.assert_allclose(asked, expected, rtol=1e-6)
 
 
+def test_class_weights_multiply_the_targets() -> None:
+    weights = (1.0, 2.0, 0.5, 0.0, 3.0)
+    chances = np.asarray(jax.nn.log_softmax(LOGITS))
+    plain, _ = classification_loss(LOGITS, PLAIN, class_weights=weights)
+    own = chances[range(4), PLAIN["label"]] * np.array(weights)[:4]
+    np.testing.assert_allclose(plain, -own.mean(), rtol=1e-6)
+    targets = optax.smooth_labels(soft_targets(MIXED, 5), 0.1) * np.array([weights])
+    softmax, _ = classification_loss(LOGITS, MIXED, 0.1, class_weights=weights)
+    np.testing.assert_allclose(softmax, -(targets * chances).sum(1).mean(), rtol=1e-6)
+    # torch calls them pos_weight.
+    sigmoid, _ = classification_loss(LOGITS, PLAIN, loss="sigmoid", class_weights=weights)
+    own = jax.nn.one_hot(PLAIN["label"], 5)
+    right = own * np.array([weights]) * jax.nn.log_sigmoid(LOGITS)
+    expected = -(right + (1 - own) * jax.nn.log_sigmoid(-LOGITS)).mean()
+    np.testing.assert_allclose(sigmoid, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_class_weights_of_one_change_nothing(loss: str) -> None:
+    for batch in (PLAIN, MIXED):
+        plain = classification_loss(LOGITS, batch, 0.1, loss)[0]
+        same = classification_loss(LOGITS, batch, 0.1, loss, class_weights=(1.0,) * 5)[0]
+        np.testing.assert_allclose(same, plain, rtol=1e-6)
+
+
 def test_sums_count_labels_that_rank_first_and_among_the_first_five() -> None:
     ranked = -jnp.arange(7.0)[None].repeat(5, 0)  # class 0 first, class 6 last
     batch = {"label": jnp.asarray([0, 1, 4, 5, 0]), "mask": jnp.asarray([1, 1, 1, 1, 0], bool)}
