@@ -11,6 +11,8 @@ from flax_resnet.errors import InputError
 from flax_resnet.version import VERSION
 
 if TYPE_CHECKING:
+    from flax_resnet.inference.classifier import Classifier
+    from flax_resnet.inference.preprocessing import preprocessing
     from flax_resnet.models import (
         DenseNet,
         EncoderUNet,
@@ -30,13 +32,13 @@ if TYPE_CHECKING:
         fold_batch_norm,
         from_torch,
         list_pretrained,
-        preprocessing,
         save_pretrained,
         to_torch,
     )
 
 __version__ = VERSION
 __all__ = [
+    "Classifier",
     "DenseNet",
     "EncoderUNet",
     "FeaturePyramid",
@@ -63,6 +65,7 @@ __all__ = [
 ]
 # Every public name that is not in this table is one of `flax_resnet.models`.
 _MODULES = {
+    "Classifier": "inference.classifier",
     "Run": "training.runs",
     "class_names": "training.networks",
     "evaluate_run": "training.runs",
@@ -70,7 +73,7 @@ _MODULES = {
     "from_torch": "weights",
     "list_pretrained": "weights",
     "load_pretrained": "training.networks",
-    "preprocessing": "weights",
+    "preprocessing": "inference.preprocessing",
     "restore": "training.runs",
     "save_pretrained": "weights",
     "to_torch": "weights",

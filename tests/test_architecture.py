@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "serving": INFERENCE,
     "commands": EVERYTHING,
     "__main__": {"allocator", "commands", "errors", "interrupts", "version"},
-    "__init__": TRAINING,
+    "__init__": INFERENCE,
 }
 
 
