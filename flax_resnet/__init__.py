@@ -11,6 +11,8 @@ from flax_resnet.errors import InputError
 from flax_resnet.version import VERSION
 
 if TYPE_CHECKING:
+    from flax_resnet.inference.classifier import Classifier
+    from flax_resnet.inference.preprocessing import preprocessing
     from flax_resnet.models import (
         DenseNet,
         EncoderUNet,
@@ -32,13 +34,13 @@ if TYPE_CHECKING:
         fold_batch_norm,
         from_torch,
         list_pretrained,
-        preprocessing,
         save_pretrained,
         to_torch,
     )
 
 __version__ = VERSION
 __all__ = [
+    "Classifier",
     "DenseNet",
     "EncoderUNet",
     "FeaturePyramid",
@@ -67,6 +69,7 @@ __all__ = [
 ]
 # Every public name that is not in this table is one of `flax_resnet.models`.
 _MODULES = {
+    "Classifier": "inference.classifier",
     "Run": "training.runs",
     "class_names": "training.networks",
     "evaluate_run": "training.runs",
@@ -75,7 +78,7 @@ _MODULES = {
     "list_pretrained": "weights",
     "load_pretrained": "training.networks",
     "load_recipe": "training.recipes",
-    "preprocessing": "weights",
+    "preprocessing": "inference.preprocessing",
     "push_to_hub": "report.publishing",
     "restore": "training.runs",
     "save_pretrained": "weights",

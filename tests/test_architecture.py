@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "serving": INFERENCE,
     "commands": EVERYTHING,
     "__main__": {"allocator", "commands", "errors", "interrupts", "version"},
-    "__init__": TRAINING | {"report"},
+    "__init__": INFERENCE | {"report"},
 }
 
 

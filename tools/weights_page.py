@@ -33,9 +33,25 @@ with a slash is a path: if it does not exist, nothing is looked up, and the erro
 near.
 
 `load_pretrained(name, num_classes=100)` gives the network a new head, `num_classes=0` removes it,
-and `in_channels=1` adapts the first convolution. `preprocessing(name)` returns size, crop,
-interpolation, mean and standard deviation. Evaluation, prediction, serving and export use the test
-size; `--train-size`, and `preprocessing(name, train_size=True)`, choose the input size of training.
+and `in_channels=1` adapts the first convolution.
+
+```python
+import flax_resnet
+
+model, variables = flax_resnet.load_pretrained("resnet18.a1_in1k")
+preprocess = flax_resnet.preprocessing("resnet18.a1_in1k")
+logits = model.apply(variables, preprocess(["photo.jpg", "photo.jpg"]))  # (2, 1000)
+names = flax_resnet.class_names("resnet18.a1_in1k")
+classifier = flax_resnet.Classifier("resnet18.a1_in1k")  # the four lines above, in batches
+assert classifier("photo.jpg", top=5)[0][0] in names
+```
+
+All of them take a published name, a file, a folder or a run. Images are paths, the bytes of files,
+Pillow images or uint8 arrays; one image is a batch of one for `preprocess`, and has one list of
+classes from `Classifier`. `preprocess` has its numbers under the names of `DataConfig`:
+`image_size`, `channels`, `eval_crop`, `interpolation`, `mean` and `std`. Heads of ImageNet-1k, -12k
+and -21k have class names. Evaluation, prediction, serving and export use the test size;
+`--train-size`, and `preprocessing(name, train_size=True)`, choose the input size of training.
 
 **Top-1** is in percent on ImageNet's 50,000 validation images, at the input and the test size. timm
 measured it, with the same crop and interpolation (`results/results-imagenet.csv` in

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
 from flax_resnet.data.config import DataConfig
-from flax_resnet.data.images.decode import decode_image, to_channels
+from flax_resnet.data.images.any_kind import AnImage, pixels_of
 from flax_resnet.data.images.transforms import eval_transform
 from flax_resnet.errors import InputError
 from flax_resnet.onednn.choice import for_inference
@@ -55,16 +55,16 @@ class Predictor:
         self.batch_size = -(-batch_size // self._mesh.size) * self._mesh.size
         self.variables = jax.device_put(dict(variables), replicated(self._mesh))
 
-    def prepare(self, image: bytes | UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "s s c"]:
+    def prepare(self, image: AnImage) -> UInt8[np.ndarray, "s s c"]:
         """Return an image decoded, resized and cropped as in the network's evaluation.
 
+        Args:
+          image: a path, the bytes of a file, a Pillow image or uint8 (height, width, channels).
+
         Raises:
-          DecodeError: the bytes are not an image, or a damaged one.
+          DecodeError, OSError: it is not an image, or a damaged one.
         """
-        channels = self.data.channels
-        if isinstance(image, bytes):
-            image = decode_image(image, channels)
-        return eval_transform(to_channels(image, channels), self.data)
+        return eval_transform(pixels_of(image, self.data.channels), self.data)
 
     def probabilities(self, pixels: Pixels) -> Float[np.ndarray, "n classes"]:
         """Return the probability of each class for prepared images.

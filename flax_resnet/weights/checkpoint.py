@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from flax_resnet.errors import InputError
+from flax_resnet.weights.transformers import with_torch_keys
 
 # Keys of the state dicts in the checkpoints of training scripts, in timm's order: the first that is
 # there is used.
@@ -33,8 +34,8 @@ def unwrap(
     It is taken from `state_dict_ema` or `model_ema`, or, if there is neither, from `state_dict` or
     `model`; a warning says so where there is a choice. Otherwise it is the only dict of arrays. The
     prefixes `module.`, `model.`, `_orig_mod.` and `model_ema.` are removed if all keys have them,
-    and torchvision's old names of DenseNet's layers are replaced by the new ones. torch's bfloat16
-    tensors are converted to float32; other dtypes are kept.
+    and torchvision's old names of DenseNet's layers and transformers' names of ResNets are replaced
+    by torchvision's. torch's bfloat16 tensors are converted to float32; other dtypes are kept.
 
     Args:
       key: the part of the checkpoint to take instead: a key, keys joined by dots, or a prefix.
@@ -59,7 +60,7 @@ def unwrap(
             f"expected a state dict of arrays, or one under {', '.join((*NESTED, *AVERAGES))}, but "
             f"found {shown or 'nothing'}{_choice(checkpoint)}"
         )
-    weights = _without_wrappers(weights)
+    weights = with_torch_keys(_without_wrappers(weights))
     return {OLD_DENSE_KEY.sub(r"\1\2", name): _array(value) for name, value in weights.items()}
 
 

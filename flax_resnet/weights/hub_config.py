@@ -12,6 +12,7 @@ from flax_resnet.errors import InputError
 from flax_resnet.models.variants import VARIANTS, create_model
 from flax_resnet.weights.json_fields import Fields
 from flax_resnet.weights.published import Preprocessing
+from flax_resnet.weights.transformers import architecture_of, is_of_transformers
 
 # Metadata key of a copy of config.json in a file of weights, in case the two are separated.
 METADATA = "flax_resnet"
@@ -74,11 +75,13 @@ class Description:
 
 
 def parse_config(config: Fields) -> Description:
-    """Return the description in a `config.json` of timm's format.
+    """Return the description in a `config.json` of timm's format, or of transformers' ResNets.
 
     Raises:
       InputError: a field has an invalid value, or arguments of timm change the architecture.
     """
+    if is_of_transformers(config):
+        return _of_transformers(config)
     details = config.section("pretrained_cfg")
     details = details if details.values else config
     arguments = config.section("model_args").values
@@ -103,6 +106,23 @@ def parse_config(config: Fields) -> Description:
         _preprocessing(details, "test_input_size", "test_crop_pct"),
         _class_names(config, details, classes),
         (config if "label_descriptions" in config.values else details).texts("label_descriptions"),
+    )
+
+
+def _of_transformers(config: Fields) -> Description:
+    """Return the description in a `config.json` of transformers, which has no preprocessing.
+
+    That of Microsoft's weights is the default: 224 pixels of 256, bicubic, ImageNet's colors.
+    """
+    labels = config.labels("id2label", _MOST_CLASSES)
+    names = tuple(labels.get(number, str(number)) for number in range(len(labels)))
+    images, classes = Preprocessing(), len(labels) or None
+    return Description(
+        architecture_of(config),
+        classes,
+        preprocessing=images,
+        test_preprocessing=images,
+        class_names=names,
     )
 
 

@@ -134,16 +134,33 @@ def imagenet_class(name: str) -> int | None:
 
 def published_classes(source: str, count: int) -> tuple[str, ...]:
     """Return the names of the `count` classes of published weights; () where they are not known."""
-    published = source.removeprefix(OWNER) in _table()
-    return imagenet_classes() if published and count == len(imagenet_classes()) else ()
+    if source.removeprefix(OWNER) not in _table():
+        return ()
+    if count == len(imagenet_classes()):
+        return imagenet_classes()
+    # No two sets of classes that weights were trained on have the same number of them.
+    return next((names for names in _larger_imagenets() if len(names) == count), ())
 
 
 @functools.cache
 def _imagenet() -> list[tuple[str, str]]:
     """Return the WordNet number and the words of each class."""
-    file = importlib.resources.files("flax_resnet.weights").joinpath("imagenet_classes.txt")
-    rows = (line.partition("\t") for line in file.read_text("utf-8").splitlines())
-    return [(number, words) for number, _, words in rows]
+    return [(number, words) for number, words in _rows("imagenet_classes.txt")]
+
+
+@functools.cache
+def _larger_imagenets() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the words of each class of Google's ImageNet-21k, and of its part ImageNet-12k.
+
+    Numbers, words and the part are those of timm's lists (Apache-2.0), in order of the numbers.
+    """
+    rows = _rows("imagenet21k_classes.txt")
+    return tuple(row[1] for row in rows), tuple(row[1] for row in rows if row[2:] == ["12k"])
+
+
+def _rows(file: str) -> list[list[str]]:
+    text = importlib.resources.files("flax_resnet.weights").joinpath(file).read_text("utf-8")
+    return [line.split("\t") for line in text.splitlines()]
 
 
 @functools.cache
