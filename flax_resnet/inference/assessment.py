@@ -33,7 +33,7 @@ def assess(
       InputError: the split does not exist, or no temperature fits it.
     """
     model, names = network.model, network.class_names
-    fitted = {}
+    fitted: dict[str, Any] = {}
     if fitted_on is not None:
         fitted = {"temperature": _temperature(network, data, fitted_on), "fitted_on": fitted_on}
     batches = scored_batches(model, network.variables, source, data)

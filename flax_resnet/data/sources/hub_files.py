@@ -234,7 +234,7 @@ def _features(card: Mapping[str, Any], config: str) -> dict[str, Any]:
     described = card.get("dataset_info") or []
     described = [described] if isinstance(described, Mapping) else described
     entries = [each for each in described if each.get("config_name", DEFAULT) == config]
-    features = {}
+    features: dict[str, Any] = {}
     for feature in (entries or [{}])[0].get("features") or ():
         kind = feature.get("dtype")
         if kind == "image":

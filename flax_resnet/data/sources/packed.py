@@ -169,7 +169,9 @@ def _copy(
     label: str | None,
 ) -> tuple[list[int], list[Any], tuple[str, ...] | None]:
     """Write the images of all files; return where each ends, the labels and names of classes."""
-    ends, labels, columns = [], [], None
+    ends: list[int] = []
+    labels: list[Any] = []
+    columns: Columns | None = None
     for file in files:
         table = _open(file, source)
         found = _columns(table.schema_arrow, features, source, label)
@@ -183,7 +185,7 @@ def _copy(
             images.write(image)
             ends.append(images.tell())
             labels.append(value)
-    return ends, labels, columns and columns.names
+    return ends, labels, None if columns is None else columns.names
 
 
 def _open(file: Path, source: str) -> Any:
