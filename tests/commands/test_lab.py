@@ -27,7 +27,7 @@ def test_an_experiment_writes_files_and_prints_their_paths(
 ) -> None:
     assert main(["lab", "walk", "--out", str(tmp_path), "blocks=3"]) == 0
     printed = capsys.readouterr().out
-    assert "claims hold" in printed
+    assert "of 14 claims in introductory texts" in printed.lower()
     assert f"plot: {tmp_path / 'walk.png'}" in printed
     assert '"blocks": 3' in (tmp_path / "walk.json").read_text()
 

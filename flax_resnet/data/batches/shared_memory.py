@@ -11,11 +11,12 @@ does not matter. They exist on Linux only; other systems use Grain's shared memo
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,15 +35,45 @@ def has_memory_files() -> bool:
     return hasattr(os, "memfd_create") and Path(f"/proc/{os.getpid()}/fd").is_dir()
 
 
+class _Opened:
+    """A file that is closed with this object, unless it was taken."""
+
+    def __init__(self, process: int, file: int) -> None:
+        self._file: int | None = None
+        with contextlib.suppress(FileNotFoundError):  # The process has ended.
+            self._file = os.open(f"/proc/{process}/fd/{file}", os.O_RDWR | os.O_CLOEXEC)
+
+    def take(self) -> int | None:
+        """Return the file; None if the process had ended before."""
+        file, self._file = self._file, None
+        return file
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+
 @dataclass(frozen=True)
 class BatchLocation:
-    """The location of a batch: the first `size` bytes of an open file of a process."""
+    """The location of a batch: the first `size` bytes of an open file of a process.
+
+    A location that is unpickled in the training process opens the file at once. Grain receives the
+    last batches ahead of their use, and then ends the worker, with which its files vanish.
+    """
 
     process: int
     file: int
     size: int
     arrays: dict[str, tuple[str, tuple[int, ...], int]]
     """The dtype, shape and byte offset of each array."""
+    opened: _Opened | None = field(default=None, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self.process, self.file, self.size, self.arrays)
+
+
+def _arrived(process: int, file: int, *rest: Any) -> BatchLocation:
+    return BatchLocation(process, file, *rest, _Opened(process, file))
 
 
 class BlockWriter:
@@ -95,7 +126,14 @@ class BlockReader:
     def _opened(self, location: BatchLocation) -> _Block:
         key = location.process, location.file
         if key not in self._blocks:
-            self._blocks[key] = _Block(_open_of(location.process, location.file))
+            opened = location.opened or _Opened(*key)
+            if (file := opened.take()) is None:
+                raise InputError(
+                    f"worker process {location.process} of the loader has ended, perhaps because "
+                    "memory ran out: use fewer workers (config.data.workers), or 0 for threads, "
+                    "and start again"
+                )
+            self._blocks[key] = _Block(file)
         block = self._blocks[key]
         if len(block.memory) < location.size:
             block.map()
@@ -120,17 +158,6 @@ class _Block:
 
     def __del__(self) -> None:
         os.close(self.file)
-
-
-def _open_of(process: int, file: int) -> int:
-    """Open a file that another process has open."""
-    try:
-        return os.open(f"/proc/{process}/fd/{file}", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise InputError(
-            f"worker process {process} of the loader has ended, perhaps because memory ran out: "
-            "use fewer workers (config.data.workers), or 0 for threads, and start again"
-        ) from None
 
 
 def _layout(batch: dict[str, np.ndarray]) -> tuple[dict[str, Any], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -76,6 +77,29 @@ def test_a_worker_that_has_ended_is_named() -> None:
     lost = BatchLocation(int(gone.stdout), location.file, location.size, location.arrays)
     with pytest.raises(InputError, match=rf"worker process {lost.process} .* has ended"):
         BlockReader()(lost)
+
+
+def test_a_batch_that_has_arrived_can_be_read_after_its_worker_has_ended() -> None:
+    program = """
+        import pickle, sys
+        from flax_resnet.data.batches.shared_memory import BlockWriter
+        from tests.data.batches.test_shared_memory import batch
+        writer = BlockWriter(batch)
+        sys.stdout.buffer.write(pickle.dumps(writer(4)))
+        sys.stdout.flush()
+        sys.stdin.read()
+    """
+    worker = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert worker.stdout is not None
+    location = pickle.load(worker.stdout)
+    worker.communicate(timeout=60)
+    assert worker.returncode == 0
+    assert same(BlockReader()(location), 4)
 
 
 @pytest.mark.slow
