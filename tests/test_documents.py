@@ -151,9 +151,8 @@ def images(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
 
 
-@pytest.mark.parametrize(
-    "name", ["README.md", pytest.param("docs/finetune.md", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["README.md", "docs/finetune.md"])
 def test_commands_run_in_order(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline_hub: None, images: None
 ) -> None:

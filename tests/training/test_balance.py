@@ -90,6 +90,7 @@ def test_balanced_batches_show_all_classes_equally_often(
     assert np.bincount(labels).tolist() == [16, 16, 16]
 
 
+@pytest.mark.slow
 def test_a_balanced_run_resumes_exactly(uneven: str, tiny_config: Configs, tmp_path: Path) -> None:
     settings = {"data__source": uneven, "data__eval_split": "train", "data__sampling": "balanced"}
     settings |= {"data__batch_size": 8, "class_weights": "1,2,6", "data__flip": True}

@@ -45,6 +45,7 @@ def test_without_patience_a_run_goes_on() -> None:
     assert stopping_step(EarlyStoppingConfig(), evaluations(*[0.1] * 99)) is None
 
 
+@pytest.mark.slow
 def test_a_stopped_run_stops_early_at_the_same_step(
     tiny_config: Configs, devices: Meshes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

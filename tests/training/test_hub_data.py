@@ -47,6 +47,7 @@ def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return newest.append
 
 
+@pytest.mark.slow
 def test_a_run_resumes_on_the_commit_with_which_it_began(
     publish: Callable[[str], None], tiny_config: Configs, tmp_path: Path
 ) -> None:

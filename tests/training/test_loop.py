@@ -131,6 +131,7 @@ def test_a_finished_run_can_be_made_longer_and_a_stopped_one_not(
         train(short, tmp_path, mesh=devices(1))
 
 
+@pytest.mark.slow
 def test_the_same_settings_with_absolute_paths_are_the_same(
     tiny_config: Configs, devices: Meshes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ def traced_steps(trace: Path) -> list[int]:
     ]
 
 
+@pytest.mark.slow
 def test_the_named_steps_are_traced_and_the_run_stays_the_same(
     tiny_config: Configs, devices: Meshes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,8 +72,8 @@ class BatchLocation:
         return _arrived, (self.process, self.file, self.size, self.arrays)
 
 
-def _arrived(process: int, file: int, *rest: Any) -> BatchLocation:
-    return BatchLocation(process, file, *rest, _Opened(process, file))
+def _arrived(process: int, file: int, size: int, arrays: dict[str, Any]) -> BatchLocation:
+    return BatchLocation(process, file, size, arrays, _Opened(process, file))
 
 
 class BlockWriter:

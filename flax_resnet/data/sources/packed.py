@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from flax_resnet.data.sources.source import Example
-from flax_resnet.errors import InputError, expected_names
+from flax_resnet.errors import InputError, expected_names, install_extra
 
 IMAGES, INDEX, INFO = "images", "index.npz", "info.json"
 # Rows that are read at a time.
@@ -146,8 +146,7 @@ def pack(
     """
     if importlib.util.find_spec("pyarrow") is None:
         raise InputError(
-            f"reading {source} needs pyarrow, which is not installed: "
-            "pip install 'flax-resnet[parquet]'"
+            f"reading {source} needs pyarrow, which is not installed: {install_extra('parquet')}"
         )
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         target = Path(temporary) / folder.name
