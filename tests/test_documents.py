@@ -141,9 +141,9 @@ def images(tmp_path: Path) -> None:
     """Make the images that documents name: two classes of noise, one of them brighter."""
     rng = np.random.default_rng(0)
     for folder in ("photos", "new_photos"):
-        for name, low in (("ant", 0), ("bee", 120)):
+        for name, low, images in (("ant", 0, 8), ("bee", 120, 12)):
             (tmp_path / folder / name).mkdir(parents=True)
-            for number in range(8):
+            for number in range(images):
                 pixels = rng.integers(low, low + 128, (12, 12, 3), np.uint8)
                 Image.fromarray(pixels).save(tmp_path / folder / name / f"{number}.png")
     shutil.copytree(tmp_path / "photos" / "ant", tmp_path / "holiday")

@@ -77,6 +77,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_extended_and_other_options_are_refused(
     photos: Path,
     tmp_path: Path,
@@ -98,6 +99,7 @@ def test_a_finished_run_is_extended_and_other_options_are_refused(
     assert finetune(photos, tmp_path / "run", *long, "--rate", "0.3", "--allow_config_change") == 0
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_wherever_it_is(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

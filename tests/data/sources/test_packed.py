@@ -128,5 +128,5 @@ def test_pyarrow_is_asked_for_before_anything_is_downloaded(
         raise AssertionError
         yield
 
-    with pytest.raises(InputError, match=r"needs pyarrow, .* pip install 'flax-resnet\[parquet\]'"):
+    with pytest.raises(InputError, match=r"needs pyarrow, .* pip install '\.\[parquet\]'"):
         pack(downloads(), tmp_path / "x", source="hf:o/n train", features={})
