@@ -97,32 +97,14 @@ def finetune_config(
       InputError: the weights or the network are unknown or for another task.
     """
     start = _SCRATCH if weights is None else _PRETRAINED
-    if weights is None and key is not None:
-        raise InputError(f"key is {key!r}, but there are no weights that it could be a part of")
-    network, images = (
-        _from_scratch(model) if weights is None else _from_weights(weights, model, key)
-    )
+    network, images = _network(weights, model, key)
     if image_size is not None:
         images["image_size"] = image_size
     batch = fitting_batch(counts.train, batch_size, devices)
     if epochs is None:
         least, most = start.epochs
         epochs = float(min(max(math.ceil(start.pictures / counts.train), least), most))
-    data = DataConfig(
-        source=source,
-        # The table lists images that the user named, wherever they are.
-        follow_links=True,
-        train_split="train",
-        eval_split="validation",
-        test_split="test" if counts.test else None,
-        batch_size=batch,
-        eval_batch_size=min(counts.validation, 64),
-        sampling=BALANCED if balance == "sampling" else SHUFFLED,
-        crop_scale=(0.35, 1.0),
-        # All were readable when they were split; one that is damaged later need not end the run.
-        on_error="skip",
-        **images,
-    )
+    images |= {"sampling": BALANCED if balance == "sampling" else SHUFFLED}
     return TrainConfig(
         seed=seed,
         epochs=epochs,
@@ -133,22 +115,54 @@ def finetune_config(
         freeze_norms=start.freeze_norms,
         eval_every_epochs=max(epochs / _EVALUATIONS, 1.0),
         average=AverageConfig(
-            precise_batches=min(_MEASURED, math.ceil(counts.train / batch)) if not weights else 0
+            precise_batches=0 if weights else min(_MEASURED, math.ceil(counts.train / batch))
         ),
         log_every=max(min(counts.train // batch, 50), 1),
         model=network,
-        data=data,
-        optimizer=OptimizerConfig(
-            nesterov=True,
-            weight_decay=start.weight_decay,
-            decay_norms=False,
-            layer_decay=start.layer_decay,
-        ),
+        data=_data(source, counts, batch, images),
+        optimizer=_optimizer(start),
         schedule=ScheduleConfig(
             learning_rate=start.rate if rate is None else rate,
             scale_for=32 if rate is None else None,
             warmup=start.warmup * epochs,
         ),
+    )
+
+
+def _optimizer(start: Start) -> OptimizerConfig:
+    return OptimizerConfig(
+        nesterov=True,
+        weight_decay=start.weight_decay,
+        decay_norms=False,
+        layer_decay=start.layer_decay,
+    )
+
+
+def _network(
+    weights: str | None, model: str | None, key: str | None
+) -> tuple[ModelConfig, dict[str, Any]]:
+    """Return the settings of the network, and those of its images."""
+    if weights is not None:
+        return _from_weights(weights, model, key)
+    if key is not None:
+        raise InputError(f"key is {key!r}, but there are no weights that it could be a part of")
+    return _from_scratch(model)
+
+
+def _data(source: str, counts: Counts, batch: int, others: dict[str, Any]) -> DataConfig:
+    return DataConfig(
+        source=source,
+        # The table lists images that the user named, wherever they are.
+        follow_links=True,
+        train_split="train",
+        eval_split="validation",
+        test_split="test" if counts.test else None,
+        batch_size=batch,
+        eval_batch_size=min(counts.validation, 64),
+        crop_scale=(0.35, 1.0),
+        # All were readable when they were split; one that is damaged later need not end the run.
+        on_error="skip",
+        **others,
     )
 
 

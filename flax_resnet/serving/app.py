@@ -43,8 +43,7 @@ def make_app(predictor: Predictor, limits: Limits) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        side, channels = predictor.data.test_size, predictor.data.channels
-        blank = np.zeros((side, side, channels), np.uint8)
+        blank = np.zeros((predictor.data.test_size,) * 2 + (predictor.data.channels,), np.uint8)
         predictor.probabilities(blank[None])
         if explain is not None:
             explain(blank, 0)
@@ -52,9 +51,8 @@ def make_app(predictor: Predictor, limits: Limits) -> FastAPI:
         yield
         task.cancel()
 
-    app = FastAPI(
-        title="flax_resnet", version=VERSION, description=predictor.name, lifespan=lifespan
-    )
+    name = predictor.name
+    app = FastAPI(title="flax_resnet", version=VERSION, description=name, lifespan=lifespan)
 
     @app.middleware("http")
     async def headers(

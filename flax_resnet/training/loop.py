@@ -54,17 +54,14 @@ def train(
     """Train what `config` describes, or resume the run in `workdir`.
 
     A run that was stopped or killed resumes from its newest undamaged checkpoint, with the batches
-    that it would have seen next. A finished one continues if it is made longer (`epochs` or
-    `steps`), on the learning rates of the longer schedule. On SIGINT and SIGTERM it finishes the
-    step, saves, and raises `Stopped`.
+    that it would have seen next. A finished one continues if `epochs` or `steps` are increased, on
+    the longer schedule. On SIGINT and SIGTERM it finishes the step, saves, and raises `Stopped`.
 
     Args:
       stop_after: stop and save after this step, as if interrupted.
-      allow_config_change: resume even if the folder's run had other settings. If its optimizer
-        differs, the optimizer state is initialized again.
+      allow_config_change: resume with other settings; another optimizer starts with a new state.
       mesh: the devices to train on; None takes all.
-      profile: the first and the last step, from 1, that jax's profiler traces into the folder's
-        `tensorboard`; None traces none.
+      profile: the first and the last step, from 1, that are traced into `tensorboard`.
 
     Returns:
       The run at its last step; `flax_resnet.restore(workdir)` gives the best one.
@@ -89,9 +86,9 @@ def train(
         with store.writing(workdir, setup.config.checkpoint) as manager:
             restored, damaged = _start(setup, workdir, manager)
             start = restored.run["position"]["next_batch"]
-            main_process = jax.process_index() == 0
-            display = Display(setup.steps, start, main_process)
-            writers = Writers(workdir, setup.config, start, restored.history, main_process)
+            main = jax.process_index() == 0
+            display = Display(setup.steps, start, main)
+            writers = Writers(workdir, setup.config, start, restored.history, main)
             session = Session(setup, workdir, manager, writers, display, request, tracer)
             try:
                 session.greet(start)

@@ -201,24 +201,8 @@ def make_config(
     config = {
         "architecture": architecture,
         "num_classes": model.num_classes,
-        "pretrained_cfg": {
-            "input_size": [channels, images.image_size, images.image_size],
-            "num_classes": model.num_classes,
-            "crop_pct": images.crop_fraction,
-            "crop_mode": "center",
-            "interpolation": images.interpolation,
-            "mean": list(images.mean),
-            "std": list(images.std),
-            "first_conv": model.first_conv,
-            "classifier": model.head_name,
-        },
+        "pretrained_cfg": _pretrained_cfg(model, images, test_preprocessing or images),
     }
-    if test_preprocessing is not None and test_preprocessing != images:
-        size = test_preprocessing.image_size
-        config["pretrained_cfg"] |= {
-            "test_input_size": [channels, size, size],
-            "test_crop_pct": test_preprocessing.crop_fraction,
-        }
     if class_names:
         config["label_names"] = list(class_names)
     if class_descriptions:
@@ -228,6 +212,24 @@ def make_config(
     if arguments:
         config[OURS] = arguments
     return config
+
+
+def _pretrained_cfg(model: Any, images: Preprocessing, test: Preprocessing) -> dict[str, Any]:
+    found = {
+        "input_size": [model.in_channels, images.image_size, images.image_size],
+        "num_classes": model.num_classes,
+        "crop_pct": images.crop_fraction,
+        "crop_mode": "center",
+        "interpolation": images.interpolation,
+        "mean": list(images.mean),
+        "std": list(images.std),
+        "first_conv": model.first_conv,
+        "classifier": model.head_name,
+    }
+    if test != images:
+        found["test_input_size"] = [model.in_channels, test.image_size, test.image_size]
+        found["test_crop_pct"] = test.crop_fraction
+    return found
 
 
 def _find_row(model: Any, architecture: str | None) -> tuple[str, dict[str, Any]]:
