@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -75,3 +79,20 @@ def commit_of(files: dict[str, bytes]) -> str:
     """Return the name of a commit, which depends on the files."""
     named = [name.encode() + hashlib.sha256(data).digest() for name, data in sorted(files.items())]
     return hashlib.sha1(b"".join(named)).hexdigest()
+
+
+def ask(client: str, calls: Any, home: Path, endpoint: str, **settings: str) -> dict[str, Any]:
+    """Run a program that prints JSON as a client of the hub, and return that and its `stderr`.
+
+    The hub's client reads its settings from the environment when it is imported.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "NO_PROXY": "127.0.0.1"}
+    answer = subprocess.run(
+        [sys.executable, "-c", client, json.dumps(calls)],
+        env=environment | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"} | settings,
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return {"stderr": answer.stderr, **json.loads(answer.stdout)}

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from flax_resnet.commands.networks import named_predictor
 from flax_resnet.commands.predict import add_image_arguments, print_error
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError, install_extra, printable
 from flax_resnet.files import replace_text, replacing, writable
 from flax_resnet.inference.inputs import find_images
-from flax_resnet.inference.predictor import open_predictor
 from flax_resnet.inference.stream import Output, outputs
 
 EXAMPLE = "embed resnet50.a1_in1k holiday/ --out features.npy"
@@ -42,14 +42,7 @@ def run(args: argparse.Namespace) -> Done:
         )
     write = _write_npy if args.out.suffix == ".npy" else _parquet_writer()
     files = find_images(args.images, sys.stdin)
-    predictor = open_predictor(
-        args.run,
-        args.step,
-        not args.raw,
-        args.batch_size,
-        key=args.key,
-        train_size=args.train_size,
-    )
+    predictor = named_predictor(args)
     apply = functools.partial(predictor.features, stage=args.stage)
     found: list[Output] = []
     failed = 0

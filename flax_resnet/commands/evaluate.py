@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flax_resnet.commands.networks import add_network_arguments
-from flax_resnet.commands.predict import add_train_size
+from flax_resnet.commands.networks import add_network_arguments, add_train_size
 from flax_resnet.commands.reporting import Done
 from flax_resnet.data import DataConfig
 from flax_resnet.data.sources.folder import canonical_split

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from flax_resnet.commands.networks import add_network_arguments
-from flax_resnet.commands.predict import add_train_size
+from flax_resnet.commands.networks import add_network_arguments, add_train_size
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError, printable, require_known
 from flax_resnet.export.formats import write_hub, write_savedmodel, write_stablehlo

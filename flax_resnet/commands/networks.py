@@ -1,6 +1,8 @@
-"""The arguments that name a network: a run or weights, and which of those that it has."""
+"""The arguments that name a network and the size of its images, and the network that they name."""
 
 import argparse
+
+from flax_resnet.inference.predictor import Predictor, open_predictor
 
 
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,4 +23,26 @@ def add_key_argument(parser: argparse.ArgumentParser) -> None:
         "--key",
         metavar="NAME",
         help="the part of a file of weights to use, such as state_dict (default: the average)",
+    )
+
+
+def add_train_size(parser: argparse._ActionsContainer) -> None:
+    """Declare the flag that chooses between the two sizes of a network's images."""
+    parser.add_argument(
+        "--train-size",
+        action="store_true",
+        help="prepare images at the size of training, not at the test size, which is usually "
+        "larger and more accurate",
+    )
+
+
+def named_predictor(args: argparse.Namespace) -> Predictor:
+    """Open the network that the arguments name."""
+    return open_predictor(
+        args.run,
+        args.step,
+        not args.raw,
+        args.batch_size,
+        key=args.key,
+        train_size=args.train_size,
     )

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from flax_resnet.commands.networks import add_network_arguments
+from flax_resnet.commands.networks import (
+    add_network_arguments,
+    add_train_size,
+    named_predictor,
+)
 from flax_resnet.commands.reporting import Done, progress_report
 from flax_resnet.errors import printable
 from flax_resnet.files import replacing, writable
 from flax_resnet.inference.inputs import find_images
-from flax_resnet.inference.predictor import open_predictor
 from flax_resnet.inference.shards import Job, write_shards
 from flax_resnet.inference.stream import Output, TopClasses, output_to_json, outputs, top_classes
 
@@ -57,29 +60,12 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     add_train_size(parser)
 
 
-def add_train_size(parser: argparse._ActionsContainer) -> None:
-    """Declare the flag that chooses between the two sizes of a network's images."""
-    parser.add_argument(
-        "--train-size",
-        action="store_true",
-        help="prepare images at the size of training, not at the test size, which is usually "
-        "larger and more accurate",
-    )
-
-
 def run(args: argparse.Namespace) -> Done:
     """Write one row per image; the status is 1 if some could not be read."""
     files = find_images(args.images, sys.stdin)
     if args.shards is not None:
         return _shards(args, list(files))
-    predictor = open_predictor(
-        args.run,
-        args.step,
-        not args.raw,
-        args.batch_size,
-        key=args.key,
-        train_size=args.train_size,
-    )
+    predictor = named_predictor(args)
     top = max(1, min(args.top, predictor.model.num_classes))
     told, failed = [], 0
     with _writer(args, top) as write:

@@ -9,13 +9,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from flax_resnet.commands.evaluate import check_other_images
-from flax_resnet.commands.networks import add_network_arguments
-from flax_resnet.commands.predict import add_train_size
+from flax_resnet.commands.networks import (
+    add_network_arguments,
+    add_train_size,
+    named_predictor,
+)
 from flax_resnet.commands.reporting import Done
 from flax_resnet.data import DataConfig, Source, open_source
 from flax_resnet.errors import InputError, printable
 from flax_resnet.inference.measures import intervals, measures
-from flax_resnet.inference.predictor import open_predictor
 from flax_resnet.inference.probes import (
     NEIGHBORS,
     Features,
@@ -76,14 +78,7 @@ def run(args: argparse.Namespace) -> Done:
     check_other_images("--train-split", args.train_split, args.split)
     if args.neighbors < 1:
         raise InputError(f"--neighbors is {args.neighbors}; expected at least 1")
-    predictor = open_predictor(
-        args.run,
-        args.step,
-        not args.raw,
-        args.batch_size,
-        key=args.key,
-        train_size=args.train_size,
-    )
+    predictor = named_predictor(args)
     changes = dict(source=args.data, data_dir=args.data_dir, eval_batch_size=args.batch_size)
     data = replace_data(predictor.data, **changes)
     source, tested = _sources(data, args)

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flax_resnet.commands.networks import add_network_arguments
-from flax_resnet.commands.predict import add_train_size
+from flax_resnet.commands.networks import (
+    add_network_arguments,
+    add_train_size,
+    named_predictor,
+)
 from flax_resnet.commands.reporting import Done
 from flax_resnet.errors import InputError, install_extra
-from flax_resnet.inference.predictor import open_predictor
 
 if TYPE_CHECKING:
     import uvicorn
@@ -62,14 +64,7 @@ def run(args: argparse.Namespace) -> Done:
             raise
         raise InputError(f"serve needs FastAPI: {install_extra('serve')}") from None
     with _listening(args.host, args.port) as listener:
-        predictor = open_predictor(
-            args.run,
-            args.step,
-            not args.raw,
-            args.batch_size,
-            key=args.key,
-            train_size=args.train_size,
-        )
+        predictor = named_predictor(args)
         predictor.name = _without_folders(predictor.name, args.run)
         app = make_app(predictor, Limits(args.max_bytes, args.max_pixels))
         config = uvicorn.Config(

@@ -5,6 +5,7 @@ from typing import Any
 
 from flax_resnet.data import DataConfig, Source
 from flax_resnet.data.sources.sample import Sample
+from flax_resnet.data.sources.subsets import competing_outputs
 from flax_resnet.inference.calibration import (
     FITTED_IMAGES,
     calibration_error,
@@ -22,8 +23,9 @@ def assess(
     """Return the measures of a network on a split, as JSON values.
 
     They are count, skipped and the `measures`; `intervals` of the measures; `ece` and the bins
-    of the `reliability` diagram; precision, recall and f1 of each of the `classes` that occur; and
-    `calibrated`, loss and ece at a temperature, if one is fitted.
+    of the `reliability` diagram; precision, recall and f1 of each of the `classes` that occur;
+    `competing_classes` as in `evaluate_model`; and `calibrated`, loss and ece at a temperature, if
+    one is fitted.
 
     Args:
       source: what `open_labeled` returns.
@@ -49,6 +51,8 @@ def assess(
         "classes": class_rows(scores, names or tuple(map(str, range(model.num_classes)))),
         "reliability": [each._asdict() for each in bins if each.images],
     }
+    if competing := competing_outputs(source, data.source, model.num_classes):
+        found["competing_classes"] = float(len(competing))
     if fitted:
         fitted["loss"] = measures(calibrated, model.num_classes)["loss"]
         found["calibrated"] = fitted | {"ece": calibration_error(reliability(calibrated))}

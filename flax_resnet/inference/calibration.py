@@ -1,4 +1,4 @@
-"""Whether a network's probabilities can be believed, and the temperature that mends them."""
+"""The calibration of a network's probabilities, and temperature scaling."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -18,7 +18,7 @@ _WIDEST, _HALVINGS = np.log(50.0), 40
 
 
 class NoTemperatureError(InputError):
-    """No temperature is the best for some predictions."""
+    """No temperature minimizes the cross-entropy of these predictions."""
 
 
 class Bin(NamedTuple):

@@ -1,28 +1,20 @@
 """The confusion matrix of a classification run over a split, and its largest errors."""
 
 import csv
-import dataclasses
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Int
 
-from flax_resnet.data import DataConfig, eval_batches, open_source
-from flax_resnet.data.sources.subsets import competing_outputs
+from flax_resnet.data import DataConfig
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text
-from flax_resnet.steps.mesh import data_mesh, device_rows, put_batch, replicated
-from flax_resnet.steps.step import make_eval_step
-from flax_resnet.steps.tasks.confusion import count_confusion
-from flax_resnet.steps.tasks.table import CLASSIFICATION
+from flax_resnet.inference.scores import Scores, open_labeled, score, scored_batches
 from flax_resnet.training.checks import check_task
-from flax_resnet.training.classes import for_outputs
-from flax_resnet.training.evaluation import divisible_eval_batch
 from flax_resnet.training.runs import Run, default_split
 
 Confusion = Int[np.ndarray, "classes classes"]
@@ -57,38 +49,25 @@ def confusion_matrix(
       InputError: the run or the data are for another task, or the data have a class
         that the run does not know.
     """
-    data, mesh = data or run.config.data, mesh or data_mesh()
+    data = data or run.config.data
     if run.config.task != "classification":
         raise InputError(f"{run.workdir} is a run of {run.config.task}; expected classification")
-    source = open_source(data, split or default_split(data))
+    split, name = split or default_split(data), str(run.workdir)
+    source = open_labeled(data, split, run.class_names, run.model, name)
     check_task(source, run.config.task)
-    source = for_outputs(source, run.class_names, run.model.num_classes, str(run.workdir))
-    task = dataclasses.replace(CLASSIFICATION, sums=_confusion_sums)
-    step = make_eval_step(
-        run.model,
-        mesh,
-        mean=data.mean,
-        std=data.std,
-        task=task,
-        flip=data.eval_flip,
-        outputs=competing_outputs(source, data.source, run.model.num_classes),
-    )
-    variables = jax.device_put(dict(run.variables), replicated(mesh))
     total = np.zeros((run.model.num_classes,) * 2, np.int64)
-    batches = eval_batches(
-        source,
-        divisible_eval_batch(data, mesh),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    try:
-        for batch in batches:
-            sums = step(variables, put_batch(device_rows(batch), mesh))
-            total += np.asarray(sums["confusion"])
-            on_batch()
-    finally:
-        batches.close()
+    for batch in scored_batches(run.model, run.variables, source, data, mesh):
+        answers = score(batch.logits[batch.counted], batch.truth[batch.counted])
+        total += count_pairs(answers, len(total))
+        on_batch()
     return total
+
+
+def count_pairs(answers: Scores, classes: int) -> Confusion:
+    """Return the confusion matrix of answers."""
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (answers.truth, answers.predicted), 1)
+    return confusion
 
 
 def read_confusion(path: Path) -> Confusion:
@@ -115,13 +94,3 @@ def write_confusion(path: Path, confusion: Confusion, names: tuple[str, ...]) ->
     for name, row in zip(names, confusion.tolist(), strict=True):
         writer.writerow([name, *row])
     replace_text(path, text.getvalue())
-
-
-def _confusion_sums(
-    logits: Float[Array, "n classes"], batch: Mapping[str, jax.Array]
-) -> dict[str, jax.Array]:
-    # Ranked as in the evaluation, so that the diagonal adds up to its accuracy.
-    predicted = jax.lax.top_k(logits, 1)[1][:, 0]
-    counted = batch["mask"].astype(bool)
-    confusion = count_confusion(batch["label"], predicted, counted, logits.shape[-1])
-    return {"confusion": confusion}

@@ -1,4 +1,4 @@
-"""What a network answers for each image of a split: the raw material of every measure."""
+"""The predictions of a network for each image of a split, from which measures are computed."""
 
 import contextlib
 import dataclasses

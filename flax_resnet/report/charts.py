@@ -93,7 +93,7 @@ def charts(runs: Sequence[tuple[str, list[Row]]], best: int | None = None) -> li
 
 
 def reliability_chart(curves: Sequence[tuple[str, Sequence[Bin]]]) -> Chart:
-    """Return a reliability diagram: accuracy over confidence, and the diagonal of honesty.
+    """Return a reliability diagram: accuracy over confidence, and the ideal diagonal.
 
     Args:
       curves: the name and the bins of each; bins without images are left out.

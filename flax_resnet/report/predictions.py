@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from flax_resnet.data import Source
 from flax_resnet.data.sources.sample import Sample
 from flax_resnet.inference.calibration import FITTED_IMAGES, NoTemperatureError, fit_temperature
-from flax_resnet.inference.confusion import Confusion
+from flax_resnet.inference.confusion import Confusion, count_pairs
 from flax_resnet.inference.measures import measures
 from flax_resnet.inference.scores import (
     ScoredBatch,
@@ -103,12 +103,10 @@ def predict_split(run: Run, max_images: int = MAX_IMAGES, shown: int = SHOWN) ->
 
     batches = scored_batches(run.model, run.variables, sample, run.config.data, outputs_of=source)
     scores, calibrated = score_split(batches, temperature or 1.0, look)
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (scores.truth, scores.predicted), 1)
     return SplitPredictions(
         split,
         measures(scores, classes),
-        confusion,
+        count_pairs(scores, classes),
         mistakes,
         len(source),
         sample,

@@ -51,7 +51,7 @@ def check_sizes(model: Network, data: DataConfig, source: Source) -> None:
 
 
 def check_several_classes(source: Source, task: str) -> None:
-    """Raise `InputError` if a network would learn to tell one class from nothing else."""
+    """Raise `InputError` if the data have only one class."""
     if task == "classification" and source.num_classes < 2:
         raise InputError(
             f"{source.name} has the class {shortened(source.class_names)} alone; expected two or "

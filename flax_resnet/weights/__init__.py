@@ -11,7 +11,6 @@ from flax_resnet.weights.locate import describe
 from flax_resnet.weights.pretrained import (
     known_preprocessing,
     open_weights,
-    preprocessing,
     read_pretrained,
     save_pretrained,
     to_variables,
@@ -42,7 +41,6 @@ __all__ = [
     "known_preprocessing",
     "list_pretrained",
     "open_weights",
-    "preprocessing",
     "published_classes",
     "read_pretrained",
     "read_state_dict",

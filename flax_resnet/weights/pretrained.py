@@ -17,7 +17,7 @@ from flax_resnet.weights.checkpoint import strip_prefix
 from flax_resnet.weights.files import read_state_dict, write_state_dict
 from flax_resnet.weights.hub import CONFIG, WEIGHTS
 from flax_resnet.weights.hub_config import METADATA, Description, make_config
-from flax_resnet.weights.locate import describe, locate
+from flax_resnet.weights.locate import locate
 from flax_resnet.weights.published import Preprocessing
 from flax_resnet.weights.torch_keys import check_finite, first_key, from_torch, to_torch
 
@@ -116,22 +116,6 @@ def read_pretrained(
     path, found = locate(source, revision)
     state_dict = read_state_dict(path, key, average)
     return {name: _float32(value) for name, value in state_dict.items()}, found
-
-
-def preprocessing(
-    source: str | os.PathLike[str], *, train_size: bool = False, revision: str | None = None
-) -> Preprocessing:
-    """Return how to prepare images for published weights, a folder or a hub repository.
-
-    Args:
-      source: as in `load_pretrained`.
-      train_size: use the size and the crop of training instead of those of testing, at which the
-        weights do best and which evaluation, prediction and export use.
-
-    Raises:
-      InputError: the weights do not exist, or do not say how their images were prepared.
-    """
-    return known_preprocessing(describe(source, revision), source, train_size)
 
 
 def known_preprocessing(

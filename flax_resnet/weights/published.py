@@ -152,7 +152,7 @@ def _imagenet() -> list[tuple[str, str]]:
 def _larger_imagenets() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the words of each class of Google's ImageNet-21k, and of its part ImageNet-12k.
 
-    Numbers, words and the part are those of timm's lists (Apache-2.0), in order of the numbers.
+    Numbers, words and the part follow timm's lists (Apache-2.0), in order of the numbers.
     """
     rows = _rows("imagenet21k_classes.txt")
     return tuple(row[1] for row in rows), tuple(row[1] for row in rows if row[2:] == ["12k"])

@@ -12,6 +12,7 @@ from PIL import Image
 from flax_resnet import evaluate_run, restore, save_pretrained
 from flax_resnet.__main__ import main
 from flax_resnet.data import open_source
+from flax_resnet.data.sources import subsets
 from flax_resnet.inference import calibration
 from flax_resnet.inference.confusion import confusion_matrix
 from flax_resnet.weights import Preprocessing
@@ -140,6 +141,15 @@ def test_classes_intervals_and_calibration_are_told_and_are_in_the_json(
     printed = capsys.readouterr().out
     for word in (f"F1 {facts['f1']:.2%} (", f"ECE {facts['ece']:.4f} in 15 bins", "pattern 3 "):
         assert word in printed
+
+
+def test_eval_says_among_which_classes_predictions_are_chosen(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = restore(run).config.data.source
+    monkeypatch.setitem(subsets._OCCURRING, source, tuple(range(10)))
+    assert main(["eval", str(run), "--split", "test[:20]"]) == 0
+    assert "predictions are chosen among the 10 classes of the data" in capsys.readouterr().out
 
 
 def test_a_temperature_is_fitted_on_other_images(

@@ -1,7 +1,6 @@
 """The test size of weights is every command's default; `--train-size` chooses that of training."""
 
 import dataclasses
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 
 from flax_resnet import InputError, evaluate_run, preprocessing, restore, save_pretrained
 from flax_resnet.__main__ import main
+from flax_resnet.commands import export, networks
 from flax_resnet.data import DataConfig
 from flax_resnet.inference.predictor import open_predictor
 from flax_resnet.inference.shards import Job, write_shards
@@ -75,6 +75,7 @@ def test_a_size_is_given_once(weights: Path) -> None:
     [
         ["predict", "RUN", "IMAGES"],
         ["embed", "RUN", "IMAGES", "--out", "f.npy"],
+        ["probe", "RUN", "synthetic:10"],
         ["serve", "RUN", "--port", "0"],
         ["export", "RUN"],
     ],
@@ -92,8 +93,8 @@ def test_every_command_opens_the_network_at_this_size(
     def opened(*args: Any, **named: Any) -> None:
         raise InputError(f"{open_predictor(*args, **named).data.test_size} pixels")
 
-    module = importlib.import_module(f"flax_resnet.commands.{words[0]}")
-    monkeypatch.setattr(module, "open_predictor", opened)
+    for module in (export, networks):
+        monkeypatch.setattr(module, "open_predictor", opened)
     given = {"RUN": str(weights), "IMAGES": str(pictures)}
     with pytest.raises(SystemExit, match="2"):
         main([given.get(word, word) for word in words] + flag)

@@ -10,19 +10,7 @@ import pytest
 from flax_resnet import InputError
 from flax_resnet.weights import unwrap
 from flax_resnet.weights.checkpoint import strip_prefix
-
-WEIGHTS = {
-    "conv1.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
-    "bn1.num_batches_tracked": np.asarray(7),
-}
-
-
-def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    return first.keys() == second.keys() and all(
-        (first[k].dtype, first[k].shape) == (second[k].dtype, second[k].shape)
-        and np.array_equal(first[k], second[k])
-        for k in first
-    )
+from tests.weights.arrays import WEIGHTS, same
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.model."])

@@ -15,19 +15,7 @@ import pytest
 from flax_resnet import InputError
 from flax_resnet.weights import read_state_dict, write_state_dict
 from flax_resnet.weights.files import read_metadata
-
-WEIGHTS = {
-    "conv1.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
-    "bn1.num_batches_tracked": np.asarray(7),
-}
-
-
-def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    return first.keys() == second.keys() and all(
-        (first[k].dtype, first[k].shape) == (second[k].dtype, second[k].shape)
-        and np.array_equal(first[k], second[k])
-        for k in first
-    )
+from tests.weights.arrays import WEIGHTS, same
 
 
 @pytest.fixture

@@ -8,11 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
-import json
-import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
@@ -27,7 +23,7 @@ from flax import traverse_util
 from flax_resnet import create_model, from_torch, to_torch
 from flax_resnet.models import variable_shapes
 from flax_resnet.weights import save_pretrained
-from tests.local_hub import Hub
+from tests.local_hub import Hub, ask
 
 SMALL: dict[str, Any] = {"stage_sizes": (1, 1, 1, 1), "widths": (4, 8, 8, 8)}
 # Arguments of `load_pretrained`. The client prints a hash of the variables, or the error's message.
@@ -90,20 +86,6 @@ def make_files(folder: Path, seed: int) -> tuple[dict[str, bytes], str]:
     return files, hashlib.sha256(b"".join(leaf.tobytes() for _, leaf in leaves)).hexdigest()
 
 
-def ask(calls: dict[str, Any], home: Path, endpoint: str, **settings: str) -> dict[str, Any]:
-    """Run a client that loads weights; return its answers by key."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "NO_PROXY": "127.0.0.1"}
-    answer = subprocess.run(
-        [sys.executable, "-c", CLIENT, json.dumps(calls)],
-        env=environment | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"} | settings,
-        capture_output=True,
-        text=True,
-    )
-    assert answer.returncode == 0, answer.stderr
-    return json.loads(answer.stdout)
-
-
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
     """Return the answers of clients: online, set to work offline, and without the server."""
@@ -124,14 +106,14 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         endpoint = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        online = ask(ONLINE, home, endpoint)
+        online = ask(CLIENT, ONLINE, home, endpoint)
         server.shutdown()
     calls = CACHED | UNCACHED
     yield {
         "expected": {"saved": expected, "tagged": tagged, "published": expected},
         "online": online,
-        "offline": ask(calls, home, endpoint, HF_HUB_OFFLINE="1"),
-        "unreachable": ask(calls, home, endpoint),
+        "offline": ask(CLIENT, calls, home, endpoint, HF_HUB_OFFLINE="1"),
+        "unreachable": ask(CLIENT, calls, home, endpoint),
     }
 
 

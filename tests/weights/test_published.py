@@ -7,7 +7,7 @@ import re
 import pytest
 
 from flax_resnet import InputError, list_models
-from flax_resnet.weights import find_published, list_pretrained, preprocessing
+from flax_resnet.weights import find_published, list_pretrained
 from tools import weights_page
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -86,8 +86,8 @@ def test_an_unknown_name_is_an_error_with_similar_ones() -> None:
 
 
 def test_preprocessing_for_training_and_for_the_best_accuracy() -> None:
-    test = preprocessing("resnet50.a1_in1k")
-    own = preprocessing("resnet50.a1_in1k", train_size=True)
+    weights = find_published("resnet50.a1_in1k")
+    test, own = weights.preprocessing(), weights.preprocessing(train_size=True)
     assert (own.image_size, own.crop_fraction) == (224, 0.95)
     assert (test.image_size, test.crop_fraction) == (288, 1.0)
     assert own.interpolation == test.interpolation == "bicubic"
@@ -95,7 +95,7 @@ def test_preprocessing_for_training_and_for_the_best_accuracy() -> None:
 
 
 def test_missing_test_preprocessing_equals_that_of_training() -> None:
-    own = preprocessing("resnet50.tv_in1k", train_size=True)
-    assert preprocessing("resnet50.tv_in1k") == own
-    found = preprocessing("resnetrs50.tf_in1k")
+    weights = find_published("resnet50.tv_in1k")
+    assert weights.preprocessing() == weights.preprocessing(train_size=True)
+    found = find_published("resnetrs50.tf_in1k").preprocessing()
     assert (found.image_size, found.crop_fraction) == (224, 0.91)

@@ -20,7 +20,7 @@ def without_fraction(name: str) -> str:
 
 
 def same_name(name: str) -> str:
-    """Return what names have in common that a person takes for one: `Café` and `café`, 1 and 1.0.
+    """Return a form in which similar names are equal: `Café` and `café`, 1 and 1.0.
 
     Systems store accents in different Unicode forms, and some do not tell cases apart.
     """
@@ -32,7 +32,7 @@ def _folded(name: str) -> str:
 
 
 def check_distinct(names: Iterable[str], where: str) -> None:
-    """Raise `InputError` if two classes have names that a person takes for one.
+    """Raise `InputError` if the names of two classes differ only in case or Unicode form.
 
     Args:
       where: the names are from, for the error.

@@ -5,21 +5,17 @@ The hub's client reads its settings from the environment when it is imported.
 
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.local_hub import Hub, commit_of
+from tests.local_hub import Hub, ask, commit_of
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -116,20 +112,6 @@ REPOSITORIES = {
 }
 
 
-def ask(calls: Any, home: Path, endpoint: str, **settings: str) -> dict[str, Any]:
-    """Run a client that opens sources; return its answers by key."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "NO_PROXY": "127.0.0.1"}
-    answer = subprocess.run(
-        [sys.executable, "-c", CLIENT, json.dumps(calls)],
-        env=environment | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"} | settings,
-        capture_output=True,
-        text=True,
-    )
-    assert answer.returncode == 0, answer.stderr
-    return {"stderr": answer.stderr, **json.loads(answer.stdout)}
-
-
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
     """Return the answers of clients: online, after a change of the hub, and without it."""
@@ -139,13 +121,13 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         endpoint = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        online = ask(FOUND | ERRORS, home, endpoint)
+        online = ask(CLIENT, FOUND | ERRORS, home, endpoint)
         Hub.repositories |= {"datasets/someone/ants": {"main": LATER}}
         pinned = online["train"]["pinned"]
-        changed = ask({"new": FOUND["train"], "pinned": (pinned, "train")}, home, endpoint)
+        changed = ask(CLIENT, {"new": FOUND["train"], "pinned": (pinned, "train")}, home, endpoint)
         server.shutdown()
     calls = {**FOUND, "other": ("hf:someone/other", "train")}
-    unreachable = ask(calls, home, endpoint)
+    unreachable = ask(CLIENT, calls, home, endpoint)
     yield {"online": online, "changed": changed, "unreachable": unreachable}
 
 
