@@ -10,11 +10,13 @@ demo: $(VENV)/installed ## train on real handwritten digits, restore the best, e
 	@$(BIN)/python train.py --config configs/digits.py --workdir $(RUN)
 	@$(BIN)/python -m flax_resnet eval $(RUN)
 
+PYTEST := -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/installed-dev ## the quick tests, a process for each core
-	@$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile $(ARGS)
+	@$(BIN)/python $(PYTEST) $(ARGS)
 
 test-slow: $(VENV)/installed-dev ## the tests marked slow, a process for each core
-	@$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile -m slow $(ARGS)
+	@$(BIN)/python $(PYTEST) -m slow $(ARGS)
 
 test-exhaustive: $(VENV)/installed-dev ## every row of every table
 	@$(BIN)/python -m pytest -m exhaustive $(ARGS)
@@ -49,6 +51,8 @@ QUICK := benchmarks.peers.compile_time benchmarks.peers.memory benchmarks.peers.
   tests.endurance.kill tests.endurance.soak
 
 bench: $(QUICK:%=bench-%) bench-train bench-inference bench-gpu ## every benchmark in its quick mode
+# Only to check that they work, so compiling takes longer than running.
+bench: export XLA_FLAGS := --xla_backend_optimization_level=0
 
 bench-train bench-inference: bench-%: $(VENV)/installed-dev
 	@$(BIN)/python -m benchmarks.peers.steps $* --quick
@@ -76,9 +80,9 @@ $(BIN)/python:
 
 $(VENV)/installed: $(BIN)/python pyproject.toml $(CONSTRAINTS)
 	@echo "installing into $(VENV) (about a minute)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c $(CONSTRAINTS) -e .
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c $(CONSTRAINTS) -e '.[dev]'
 	@touch $@

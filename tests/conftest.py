@@ -23,6 +23,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 
 import functools
+import gc
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,6 +52,19 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 GOLDENS = Path(__file__).parent / "goldens"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, so that no process works on one while the others wait."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage rarely: tracing makes many objects, and hardly any is garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(autouse=True)

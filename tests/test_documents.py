@@ -14,10 +14,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import jax
-import nbformat
 import numpy as np
 import pytest
-from nbclient import NotebookClient
 from PIL import Image
 
 import flax_resnet
@@ -35,7 +33,6 @@ from tools import weights_page
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
-NOTEBOOKS = sorted(ROOT.glob("docs/notebooks/*.ipynb"))
 
 
 def by_name(path: Path) -> str:
@@ -47,7 +44,7 @@ def python_blocks(path: Path) -> list[str]:
 
 
 # Documents that compile large networks; the functions have quick tests elsewhere.
-QUICK = ("README.md", "CONTRIBUTING.md", "measuring.md", "new_variant.md")
+QUICK = ("CONTRIBUTING.md", "measuring.md", "new_variant.md")
 WITH_BLOCKS = [
     pytest.param(path, id=by_name(path), marks=[pytest.mark.slow] * (path.name not in QUICK))
     for path in DOCUMENTS
@@ -229,19 +226,6 @@ def test_every_page_is_in_the_navigation() -> None:
     docs = ROOT / "docs"
     written = {str(page.relative_to(docs)) for page in docs.rglob("*.md")}
     assert sorted(pages(project["nav"])) == sorted(written)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_run_and_are_kept_without_outputs(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("XLA_FLAGS")  # they train
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    notebook = nbformat.read(path, as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells)
-    settings = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=300, resources=settings).execute()
 
 
 class Page(HTMLParser):

@@ -88,6 +88,7 @@ def test_damaged_weights_are_an_error_of_the_command_line(
     assert capsys.readouterr().err.startswith(message)
 
 
+@pytest.mark.slow
 def test_training_skips_and_counts_unreadable_images(tmp_path: Path) -> None:
     folder = made.image_folder(tmp_path / "images") / "ant"
     (folder / "2.jpg").symlink_to("gone.jpg")

@@ -71,7 +71,7 @@ def test_any_function_of_images_has_fields() -> None:
     }
 
 
-exhaustive = pytest.mark.exhaustive
+slow, exhaustive = pytest.mark.slow, pytest.mark.exhaustive
 # Layers that weight channels by means of whole maps: with kernels of zeros, weights are constant.
 GATES = ("fc2", "fc_select", "se")
 POOLED = dict(stage_sizes=(1, 1), widths=(4, 4), num_classes=2)
@@ -106,10 +106,9 @@ NETWORKS = {
     ),
     "7x7 stem of a dense network": DenseNet((1, 1), 4, bottleneck=2, num_classes=2),
 }
-QUICK = ("7x7 stem and max pooling", "dilated kernels", "dense")
+MARKS = {"dense": (), "7x7 stem and max pooling": slow, "dilated kernels": slow}
 cases = pytest.mark.parametrize(
-    "name",
-    [name if name in QUICK else pytest.param(name, marks=exhaustive) for name in NETWORKS],
+    "name", [pytest.param(name, marks=MARKS.get(name, exhaustive)) for name in NETWORKS]
 )
 
 

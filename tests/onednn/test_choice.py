@@ -80,6 +80,7 @@ def test_where_onednn_is_missing_xlas_kernels_compute(
         choose_kernels(one, ONEDNN)
 
 
+@pytest.mark.slow
 @available
 def test_models_load_without_the_optional_packages() -> None:
     program = (

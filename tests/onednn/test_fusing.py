@@ -51,7 +51,17 @@ def counts(function: Any, *arguments: Any) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("folded", [False, True])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cifar_resnet20",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in NETWORKS
+            if name != "cifar_resnet20"
+        ),
+    ],
+)
 def test_a_fused_network_has_the_same_logits(name: str, folded: bool) -> None:
     model, variables, images = network(name)
     if folded:

@@ -193,7 +193,10 @@ def rewrite(workdir: Path, lines: list[str]) -> None:
             [json.dumps(dict(kind="train", step=1, loss=None, accuracy=None))],
             marks=pytest.mark.slow,
         ),
-        [json.dumps(dict(kind="train", step=1, loss=1.0)), '{"kind": "train", "st'],
+        pytest.param(
+            [json.dumps(dict(kind="train", step=1, loss=1.0)), '{"kind": "train", "st'],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["none", "not finite", "torn"],
 )

@@ -171,12 +171,8 @@ OTHER: dict[str, tuple[Any, ...]] = {
     "logging.histograms": (True,),
     "logging.wandb": ("project",),
 }
-SOURCES = [
-    "synthetic:10",
-    "folder",
-    "masks",
-    *(pytest.param(source, marks=pytest.mark.slow) for source in ("digits", "tfds:digits", "csv")),
-]
+SLOW = ("synthetic:10", "masks", "digits", "tfds:digits", "csv")
+SOURCES = ["folder", *(pytest.param(source, marks=pytest.mark.slow) for source in SLOW)]
 # Choices that decide what else is read. Each row covers one value of several of them.
 CHOICES: list[Settings] = [
     {"optimizer.name": "adamw", "schedule.name": "linear", "data.augment.policy": "auto"}

@@ -53,6 +53,7 @@ def test_other_kernels_are_a_change_of_settings(
     assert train(changed, tmp_path, allow_config_change=True, mesh=devices(1)).step == 8
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_continues_with_xlas_kernels(
     tiny_config: Configs, devices: Meshes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,13 +122,26 @@ def save(
         return
     trees = stored(state)
     run = run | {"arrays": array_digests(trees), "history": text_digest(history)}
-    items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()} | {
+    items = {name: ocp.args.StandardSave(_one_copy(tree)) for name, tree in trees.items()} | {
         "run": ocp.args.JsonSave(run | {"digest": text_digest(run)}),
         "history": ocp.args.JsonSave({"lines": history}),
     }
     trim_heap()  # after the last save
     with _explained(manager):
         manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+
+
+def _one_copy(tree: Any) -> Any:
+    """Return the replicated arrays of a single process as the first device has them.
+
+    Orbax would cut each of them into slices, one for each device, which only makes sense where the
+    devices belong to several processes: saving a small network of 8 devices took 2.5 times as long.
+    """
+    if jax.process_count() > 1:
+        return tree
+    return jax.tree.map(
+        lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, tree
+    )
 
 
 def wait(manager: ocp.CheckpointManager) -> None:

@@ -52,7 +52,7 @@ def test_a_restart_sees_what_an_uninterrupted_run_sees(source, uninterrupted, st
     assert digest(batches) == uninterrupted[start:]
 
 
-@pytest.mark.parametrize("process_count", [2, 4])
+@pytest.mark.parametrize("process_count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_restart_with_more_processes_sees_the_same_batches(source, uninterrupted, process_count):
     parts = [
         train_batches(

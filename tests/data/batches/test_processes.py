@@ -40,7 +40,8 @@ batches.close()
 """
 
 
-@pytest.mark.parametrize("way", ["-", pytest.param("script.py", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["-", "script.py"])
 def test_a_script_needs_no_guard_and_workers_survive_signals(way: str, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run(

@@ -175,8 +175,7 @@ def random_like(shapes: Any, seed: int) -> Any:
 @pytest.mark.parametrize("decay_norms", [pytest.param(True, marks=pytest.mark.slow), False])
 @pytest.mark.parametrize(
     "name",
-    # These two look at whole arrays.
-    [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("lars", "muon"))) for n in OPTIMIZERS],
+    [pytest.param(n, marks=[pytest.mark.slow] * (n != "muon")) for n in OPTIMIZERS],
 )
 def test_scanned_blocks_are_updated_as_single_ones(name: str, decay_norms: bool) -> None:
     config = OptimizerConfig(

@@ -79,6 +79,7 @@ def test_a_histogram_counts_every_value_and_skips_arrays_that_are_not_finite(
     assert (step, value.tag, value.histo.num, value.histo.max) == (5, "kernel", 6, 5)
 
 
+@pytest.mark.slow
 def test_a_run_shows_its_first_images_and_its_parameters(tmp_path: Path) -> None:
     train(parse(TINY | {"logging": {"histograms": True, "images": 3}}), tmp_path)
     found = {value.tag: step for step, value in events(tmp_path / "tensorboard")}
