@@ -92,13 +92,15 @@ def said(number: float) -> float | str:
     return number if math.isfinite(number) else str(number)
 
 
-def child_main(run_case: Callable[[Case, float], dict[str, Any]]) -> None:
+def child_main(
+    run_case: Callable[[Any, float], dict[str, Any]], kind: Callable[..., Case] = Case
+) -> None:
     """Run the case in the first argument (JSON) and write its outcome to the second (a path).
 
-    `run_case` receives the case and its start time.
+    `run_case` receives the case, which is of this kind, and its start time.
     """
     began = time.perf_counter()
-    outcome = run_case(Case(**json.loads(sys.argv[1])), began)
+    outcome = run_case(kind(**json.loads(sys.argv[1])), began)
     text = json.dumps(outcome, default=_plain, allow_nan=False)
     Path(sys.argv[2]).write_text(text)
 

@@ -36,7 +36,7 @@ def create_network(case: Case) -> nn.Module:
     """Return the peer of the case's network, with the same number of parameters."""
     cifar = re.fullmatch(r"cifar_resnet(\d+)", case.model)
     if cifar:
-        return CifarResNet(int(cifar[1]), case.num_classes, case.remat)
+        return CifarResNet(int(cifar[1]), case.num_classes, remat=case.remat)
     shallow = dict(layers=(1,) * 4, channels=(64,) * 4) if case.shallow else {}
     create_model = import_timm().create_model
     model: nn.Module = create_model(case.model, num_classes=case.num_classes, **shallow)
@@ -46,25 +46,28 @@ def create_network(case: Case) -> nn.Module:
 
 
 class CifarResNet(nn.Module):
-    """The CIFAR network of He et al. 2015, section 4.2: three stages of basic blocks, option A."""
+    """The CIFAR network of He et al. 2015, section 4.2: three stages of basic blocks, option A.
 
-    def __init__(self, depth: int, num_classes: int, remat: bool = False) -> None:
+    Its keys are those that `flax_resnet.to_torch` writes.
+    """
+
+    def __init__(
+        self, depth: int, num_classes: int, channels: int = 3, remat: bool = False
+    ) -> None:
         super().__init__()
         self.remat = remat
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        blocks, channels = [], 16
-        for width in (16, 32, 64):
-            for _ in range((depth - 2) // 6):
-                blocks.append(CifarBlock(channels, width))
-                channels = width
-        self.blocks = nn.ModuleList(blocks)
+        count = (depth - 2) // 6
+        self.layer1 = nn.Sequential(*(CifarBlock(16, 16) for _ in range(count)))
+        self.layer2 = nn.Sequential(*(CifarBlock(16 if i == 0 else 32, 32) for i in range(count)))
+        self.layer3 = nn.Sequential(*(CifarBlock(32 if i == 0 else 64, 64) for i in range(count)))
         self.linear = nn.Linear(64, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits of images (n, 3, h, w)."""
         x = F.relu(self.bn1(self.conv1(x)))
-        for block in self.blocks:
+        for block in (*self.layer1, *self.layer2, *self.layer3):
             remat = self.remat and self.training
             x = checkpoint(block, x, use_reentrant=False) if remat else block(x)
         return self.linear(x.mean((2, 3)))
