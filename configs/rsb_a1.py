@@ -1,6 +1,7 @@
 """ResNet-50 by procedure A1 of "ResNet strikes back" (Wightman et al. 2021).
 
-It is the only one of the three that smooths labels (from memory).
+It smooths labels, which the threshold of the targets leaves without effect except for images whose
+share of a mix is between 0.2 and 0.222; a public copy of the procedure (mmpretrain's) does not.
 
 Command: python train.py --config configs/rsb_a1.py   (:resnet18 and so on)
 Source: arXiv:2110.00476, table 2

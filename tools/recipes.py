@@ -10,7 +10,7 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,14 @@ PAGE = ROOT / "docs" / "recipes.md"
 _INTRODUCTION = """# Recipes
 
 What each recipe in `configs/` sets, where that comes from, what it is expected to
-reach and what it has reached here. `python -m tools.recipes` generates this page. Many recipes
+reach and what it has reached here. Settings are verified where tests compare rates, weight decay,
+augmentation and the loss of mixed labels with what the reference implementation computes
+(`python -m tools.recipe_goldens`). `python -m tools.recipes` generates this page. Many recipes
 take the model after a colon: `--config configs/rsb_a3.py:resnet18`; those for CIFAR-10 also take a
 data set: `--config configs/cifar10_wrn_28_10.py:cifar100/wrn_40_4`.
 """
+GOLDENS = ROOT / "tests" / "goldens" / "recipes.json"
+VERIFIED = "settings verified, accuracy not measured"
 # Settings of how data is read and reported, not of how a network learns.
 _LEFT_OUT = {"train_split", "eval_split", "test_split", "mean", "std", "channels"}
 _LEFT_OUT |= {"test_when_done", "eval_every_epochs", "log_every"}
@@ -47,11 +51,14 @@ def load_recipes() -> list[Recipe]:
     return [_load(path) for path in sorted((ROOT / "configs").glob("*.py"))]
 
 
-def page(recipes: Sequence[Recipe], measured: dict[str, str]) -> str:
+def page(
+    recipes: Sequence[Recipe], measured: Mapping[str, str], verified: Collection[str] = ()
+) -> str:
     """Return the page, in Markdown.
 
     Args:
       measured: the measured accuracies of each trained recipe, in words.
+      verified: recipes whose settings tests compare with their reference implementation.
     """
     accuracies = [["recipe", "model", "expected", "measured by us", "source"]]
     settings = [["recipe", "what it sets"]]
@@ -62,7 +69,8 @@ def page(recipes: Sequence[Recipe], measured: dict[str, str]) -> str:
                 name,
                 f"`{recipe.config.model.name}`",
                 promise["Expected"],
-                measured.get(recipe.name, ""),
+                measured.get(recipe.name)
+                or ("settings verified, accuracy not measured" if recipe.name in verified else ""),
                 promise["Source"],
             ]
         )
@@ -71,6 +79,11 @@ def page(recipes: Sequence[Recipe], measured: dict[str, str]) -> str:
     parts = [_INTRODUCTION, "## What they reach\n", _markdown(accuracies)]
     heading = "\n## What they set\n\nLearning settings that differ from the defaults.\n"
     return "\n".join([*parts, heading, _markdown(settings), ""])
+
+
+def verified_recipes(path: Path = GOLDENS) -> list[str]:
+    """Return the recipes that `tests/configs/test_published_settings.py` compares."""
+    return list(json.loads(path.read_text())["recipes"])
 
 
 def differences(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
@@ -130,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page."""
     if arguments if arguments is not None else sys.argv[1:]:
         raise SystemExit(__doc__)
-    PAGE.write_text(page(load_recipes(), measurements()))
+    PAGE.write_text(page(load_recipes(), measurements(), verified_recipes()))
     return 0
 
 

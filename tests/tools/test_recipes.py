@@ -2,13 +2,29 @@ import json
 
 import pytest
 
-from tools.recipes import PAGE, differences, load_recipes, measurements, page, summary
+from tools.recipes import (
+    PAGE,
+    differences,
+    load_recipes,
+    measurements,
+    page,
+    summary,
+    verified_recipes,
+)
 
 
 def test_the_page_is_up_to_date():
-    assert PAGE.read_text() == page(load_recipes(), measurements()), (
+    assert PAGE.read_text() == page(load_recipes(), measurements(), verified_recipes()), (
         "docs/recipes.md is not up to date: python -m tools.recipes"
     )
+
+
+def test_a_recipe_has_its_accuracy_or_what_is_verified_of_it():
+    recipes = {recipe.name: recipe for recipe in load_recipes()}
+    chosen = [recipes[name] for name in ("digits", "rsb_a1", "finetune")]
+    rows = page(chosen, {"digits": "99 %"}, ["digits", "rsb_a1"]).splitlines()
+    cells = [row.split("|")[4].strip() for row in rows if row.count("|") == 6][2:]
+    assert cells == ["99 %", "settings verified, accuracy not measured", ""]
 
 
 def test_changed_settings_are_listed_with_their_section():
