@@ -21,9 +21,11 @@ from flax_resnet.errors import require_known
 
 EXPERIMENTS = {
     "degradation": "plain networks train worse as they grow deeper, residual ones do not",
+    "shallow": "the gain of shortcuts at every depth from four layers up, and what depth costs",
     "gradients": "gradient norms by layer, and how blocks amplify a small change in their input",
     "identity": "how close blocks are to the identity, and adding blocks of zeros to a network",
     "shortcuts": "accuracy and gradient flow of every kind of shortcut and order of layers",
+    "stream": "what linear probes read from the maps after every block, with and without skips",
     "lesion": "the error after deleting or exchanging blocks of a trained network",
     "paths": "how many paths of each length a network has, and how much gradient they carry",
     "landscape": "the loss around a trained network, along filter-normalized directions",

@@ -24,3 +24,17 @@ def deep_network(settings: Training, depth: int, shortcut: str, **arguments: Any
         raise InputError(f"depth is {depth}; expected 6 n + 2 layers, such as 20, 32 or 56")
     stages = ((depth - 2) // 6,) * 3
     return small_network(settings, stage_sizes=stages, shortcut=shortcut, **arguments)
+
+
+def even_network(
+    settings: Training, depth: int, shortcut: str, width: int, **arguments: Any
+) -> Network:
+    """Return a network of `depth` = 2 n + 2 layers whose n blocks all have the same shape.
+
+    Nothing but the number of its blocks changes with depth, so that even four layers are a network
+    of this kind.
+    """
+    if depth < 4 or depth % 2:
+        raise InputError(f"depth is {depth}; expected 2 n + 2 layers, such as 4, 6 or 20")
+    stage = dict(stage_sizes=((depth - 2) // 2,), widths=(width,))
+    return small_network(settings, **stage, shortcut=shortcut, **arguments)
