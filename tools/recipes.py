@@ -32,8 +32,8 @@ data set: `--config configs/cifar10_wrn_28_10.py:cifar100/wrn_40_4`.
 GOLDENS = ROOT / "tests" / "goldens" / "recipes.json"
 VERIFIED = "settings verified, accuracy not measured"
 # Settings of how data is read and reported, not of how a network learns.
-_LEFT_OUT = {"train_split", "eval_split", "test_split", "mean", "std", "channels"}
-_LEFT_OUT |= {"test_when_done", "eval_every_epochs", "log_every"}
+LEFT_OUT = {"train_split", "eval_split", "test_split", "mean", "std", "channels"}
+LEFT_OUT |= {"test_when_done", "eval_every_epochs", "log_every"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def differences(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[
     for key, value in values.items():
         if isinstance(value, Mapping):
             found += [f"`{key}.{rest[1:]}" for rest in differences(value, defaults[key])]
-        elif value != defaults.get(key) and key not in _LEFT_OUT:
+        elif value != defaults.get(key) and key not in LEFT_OUT:
             shown = ", ".join(map(str, value)) if isinstance(value, tuple) else value
             found.append(f"`{key}` {shown}")
     return found
@@ -135,7 +135,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, tuple[float, floa
 def _changed(result: Mapping[str, Any]) -> str:
     """Return the settings that all runs changed in the recipe, in parentheses."""
     names = {each: each.partition("=")[0].rpartition(".")[2] for each in result["shared"]}
-    told = [f"`{each}`" for each, name in names.items() if name not in _LEFT_OUT]
+    told = [f"`{each}`" for each, name in names.items() if name not in LEFT_OUT]
     return f" ({', '.join(told)})" if told else ""
 
 
