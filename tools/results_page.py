@@ -84,8 +84,7 @@ def readme_table(results: dict[str, Result]) -> str:
         faults = sum(len(result["faults"]) for result in kills)
         lost = f"{faults} faults" if faults else "no update lost"
         rows.append((f"{count} kills at random moments, {saving} of them during a save", lost))
-    lines = [markdown(cells) for cells in (("what", "result"), ("---", "---"), *rows)]
-    return "\n".join([*lines, "", "[Results](docs/results.md) has commands, seeds and machines."])
+    return _table(("what", "result"), rows)
 
 
 def _variants(results: dict[str, Result]) -> Iterator[Result]:
