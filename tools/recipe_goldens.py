@@ -96,7 +96,7 @@ def rand_arguments(magnitude: float) -> dict[str, list[float]]:
     """Return the arguments, of both signs, that timm gives each operation at a magnitude."""
     from timm.data import auto_augment
 
-    found = {}
+    found: dict[str, list[float]] = {}
     for name in auto_augment._RAND_INCREASING_TRANSFORMS:
         level_to_argument = auto_augment.LEVEL_TO_ARG[name]
         if level_to_argument is None:

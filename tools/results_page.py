@@ -119,21 +119,18 @@ def _variants(results: dict[str, Result]) -> Iterator[Result]:
 def _accuracies(results: dict[str, Result]) -> Iterator[str]:
     variants = list(_variants(results))
     yield "## Accuracy\n"
-    header = ("recipe", "changed", "metric", "mean", "deviation", "lowest to highest", "seeds")
-    header += ("s/epoch", "minutes a run", "machine", "commit", "file")
+    header = ["recipe", "changed", "metric", "mean", "deviation", "lowest to highest", "seeds"]
+    header += ["s/epoch", "minutes a run", "machine", "commit", "file"]
     rows = []
     for each in variants:
-        changed = _changes(each) or "nothing"
-        for key, values in (
-            (each["key"], each["values"]),
-            (f"ema_{each['key']}", each["averaged"]),
-        ):
+        times = (_number(each["epoch_s"], 1), _number(each["run_s"], 60))
+        averaged = f"ema_{each['key']}"
+        for key, values in ((each["key"], each["values"]), (averaged, each["averaged"])):
             if values:
+                changed = _changes(each) or "nothing"
                 cells = (f"`{each['recipe']}`", changed, f"{key}, {each['split']} images")
-                times = (_number(each["epoch_s"], 1), _number(each["run_s"], 60))
-                rows.append(
-                    (*cells, *_spread(values), *times, *_origin(each["file"], each["result"]))
-                )
+                origin = _origin(each["file"], each["result"])
+                rows.append((*cells, *_spread(values), *times, *origin))
     yield _table(header, rows)
     yield "\nThe commands, for the first seed (the others differ in `--config.seed`):\n\n```"
     yield "\n".join(_command(each) for each in variants)
@@ -141,8 +138,15 @@ def _accuracies(results: dict[str, Result]) -> Iterator[str]:
 
 
 def _beside_torch(results: dict[str, Result]) -> Iterator[str]:
-    steps = [(f, r) for f, r in results.items() if "differences" in r]
-    runs = [(f, r) for f, r in results.items() if "summary" in r and "interval" in r["summary"]]
+    kinds = ("steps", "runs")
+    steps, runs = (
+        [
+            each
+            for each in results.items()
+            if each[1]["benchmark"] == f"accuracy_beside_torch_{kind}"
+        ]
+        for kind in kinds
+    )
     if not steps and not runs:
         return
     yield "## Beside torch\n"
@@ -151,31 +155,34 @@ def _beside_torch(results: dict[str, Result]) -> Iterator[str]:
         "optimizer (`python -m benchmarks.peers.accuracy`). Step by step, each number is the norm\n"
         "of the difference from our training in float64, relative to its norm.\n"
     )
-    names = ("jax-float32", "torch-float32", "torch-float64")
     for file, result in steps:
-        header = (
-            "step",
-            "loss",
-            *(f"{kind}, {name}" for name in names for kind in ("loss", "gradient")),
-        )
-        rows = []
-        for at, step in enumerate(result["kept_steps"]):
-            loss = result["losses"]["jax-float64"][step]
-            pairs = (result["differences"][name] for name in names)
-            cells = (f"{pair[kind][at]:.1e}" for pair in pairs for kind in ("loss", "gradient"))
-            rows.append((str(step), f"{loss:.4f}", *cells))
-        yield f"{_title(result)}: {', '.join(_origin(file, result))}.\n\n{_table(header, rows)}\n"
+        yield f"{_title(result)}: {', '.join(_origin(file, result))}.\n\n{_steps(result)}\n"
     if runs:
-        header = ("recipe", "seeds", "flax_resnet", "torch", "ours minus torch's", "95 % interval")
-        rows = []
-        for file, result in runs:
-            found = result["summary"]
-            low, high = found["interval"]["from"], found["interval"]["to"]
-            means = [f"{found[name]['mean']:.2%}" for name in ("jax", "torch")]
-            difference = f"{found['difference']['mean']:+.2%}"
-            cells = (_title(result), str(found["seeds"]), *means, difference)
-            rows.append((*cells, f"{low:+.2%} to {high:+.2%}", *_origin(file, result)))
-        yield _table((*header, "machine", "commit", "file"), rows) + "\n"
+        header = ["recipe", "seeds", "flax_resnet", "torch", "ours minus torch's", "95 % interval"]
+        header += ["machine", "commit", "file"]
+        yield _table(header, [_run_cells(file, result) for file, result in runs]) + "\n"
+
+
+def _steps(result: Result) -> str:
+    """Return the table of a comparison step by step."""
+    names = ("jax-float32", "torch-float32", "torch-float64")
+    columns = [(name, kind) for name in names for kind in ("loss", "gradient")]
+    rows = []
+    for at, step in enumerate(result["kept_steps"]):
+        cells = [f"{result['differences'][name][kind][at]:.1e}" for name, kind in columns]
+        rows.append([str(step), f"{result['losses']['jax-float64'][step]:.4f}", *cells])
+    return _table(["step", "loss", *(f"{kind}, {name}" for name, kind in columns)], rows)
+
+
+def _run_cells(file: str, result: Result) -> list[str]:
+    """Return the row of a comparison of whole runs."""
+    found = result["summary"]
+    means = [f"{found[name]['mean']:.2%}" for name in ("jax", "torch")]
+    interval = found.get("interval")
+    ends = f"{interval['from']:+.2%} to {interval['to']:+.2%}" if interval else ""
+    difference = f"{found['difference']['mean']:+.2%}"
+    cells = [_title(result), str(found["seeds"]), *means, difference, ends]
+    return [*cells, *_origin(file, result)]
 
 
 def _stored(results: dict[str, Result]) -> Iterator[str]:

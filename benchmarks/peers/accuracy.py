@@ -211,7 +211,7 @@ def summarized(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     weights and batches.
     """
     ours, peer = (np.asarray([run[name]["accuracy"] for run in runs]) for name in ("jax", "torch"))
-    differences, found = ours - peer, {"seeds": len(runs)}
+    differences, found = ours - peer, dict[str, Any](seeds=len(runs))
     for name, values in (("jax", ours), ("torch", peer), ("difference", differences)):
         deviation = float(values.std(ddof=1)) if len(values) > 1 else None
         found[name] = {"mean": float(values.mean()), "deviation": deviation}

@@ -36,5 +36,5 @@ def even_network(
     """
     if depth < 4 or depth % 2:
         raise InputError(f"depth is {depth}; expected 2 n + 2 layers, such as 4, 6 or 20")
-    stage = dict(stage_sizes=((depth - 2) // 2,), widths=(width,))
+    stage: dict[str, Any] = dict(stage_sizes=((depth - 2) // 2,), widths=(width,))
     return small_network(settings, **stage, shortcut=shortcut, **arguments)
