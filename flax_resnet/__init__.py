@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         to_layout,
     )
     from flax_resnet.report.publishing import push_to_hub
+    from flax_resnet.training.averaging import average_checkpoints
+    from flax_resnet.training.learning_rates import find_learning_rate
     from flax_resnet.training.loop import train
     from flax_resnet.training.networks import class_names, load_pretrained
     from flax_resnet.training.recipes import load_recipe
@@ -49,9 +51,11 @@ __all__ = [
     "ResNet",
     "Run",
     "UNet",
+    "average_checkpoints",
     "class_names",
     "create_model",
     "evaluate_run",
+    "find_learning_rate",
     "fold_batch_norm",
     "from_torch",
     "list_models",
@@ -71,8 +75,10 @@ __all__ = [
 _MODULES = {
     "Classifier": "inference.classifier",
     "Run": "training.runs",
+    "average_checkpoints": "training.averaging",
     "class_names": "training.networks",
     "evaluate_run": "training.runs",
+    "find_learning_rate": "training.learning_rates",
     "fold_batch_norm": "weights",
     "from_torch": "weights",
     "list_pretrained": "weights",

@@ -33,6 +33,7 @@ from flax_resnet.version import VERSION
 
 # A command's module loads when its name is on the command line; `--help` prints these lines alone.
 COMMANDS = {
+    "average": "average a run's last checkpoints, and write the mean as weights",
     "doctor": "print versions, devices, memory, cores and data folders, and what is wrong with "
     "them",
     "embed": "write an image's features at a stage of a network, averaged over the image: .npy or "
@@ -42,7 +43,7 @@ COMMANDS = {
     "finetune": "train on a folder of images, starting from weights; print the confusion matrix",
     "lab": "run an experiment on skip connections: numbers, a plot and a sentence (no name: list "
     "them)",
-    "models": "list networks: parameters, multiply-adds, input size, published weights",
+    "models": "list networks, or published weights with accuracies: sizes, multiply-adds, licenses",
     "predict": "classify images, with probabilities: a table, CSV or JSON lines",
     "prepare": "prepare a data set: pack the ImageNet archives, or download and convert one of "
     "TFDS",
@@ -61,7 +62,7 @@ _STATUS = """\
 exit status: 0 done, 1 done in part, 2 bad input, 69 another process was lost, 70 internal error,
 75 interrupted: the same command continues or starts again"""
 # Commands that may work for minutes and print only a result.
-_SILENT = ("embed", "eval", "export", "report", "segment")
+_SILENT = ("average", "embed", "eval", "export", "report", "segment")
 # Accepted after the command's name as well.
 _EVERYWHERE = {
     "--debug": "show where an error comes from",

@@ -148,21 +148,11 @@ def _start(
     setup: Setup, workdir: Path, manager: ocp.CheckpointManager
 ) -> tuple[Restored, dict[int, str]]:
     """Return the initial or the newest undamaged state, and the damage of newer ones by step."""
-    data = setup.config.data
-    shape = (data.image_size, data.image_size, data.channels)
-    state = init_state(
-        setup.model,
-        setup.optimizer,
-        setup.config.seed,
-        shape,
-        setup.mesh,
-        setup.config.average.kind,
-    )
     steps = sorted(manager.all_steps(), reverse=True)
     if not steps:
-        if setup.config.model.pretrained is not None:
-            state = state.starting_from(starting_variables(setup))
+        state = initial_state(setup)
         return Restored(state, {"position": FIRST_POSITION}, [], fresh_optimizer=False), {}
+    state = _random_state(setup)
     restored, damaged = fallback.first_whole(
         steps, lambda step: restore_state(manager, step, state, setup.mesh)
     )
@@ -174,6 +164,22 @@ def _start(
         meet("damaged checkpoints are set aside")
         manager.reload()
     return restored, damaged
+
+
+def initial_state(setup: Setup) -> TrainState:
+    """Return the state of a new run: random, or with the weights that it starts from."""
+    state = _random_state(setup)
+    if setup.config.model.pretrained is None:
+        return state
+    return state.starting_from(starting_variables(setup))
+
+
+def _random_state(setup: Setup) -> TrainState:
+    config, data = setup.config, setup.config.data
+    shape = (data.image_size, data.image_size, data.channels)
+    return init_state(
+        setup.model, setup.optimizer, config.seed, shape, setup.mesh, config.average.kind
+    )
 
 
 def _warn(session: Session, damaged: dict[int, str], restored: Restored) -> None:
@@ -223,7 +229,7 @@ def _steps(
     Returns:
       The state, its step and metrics, and whether the evaluations ended the run.
     """
-    setup, request, step_fn = session.setup, session.request, _train_step(session)
+    setup, request, step_fn = session.setup, session.request, train_step(session.setup)
     log = TrainingLog(
         session.writers,
         session.display,
@@ -267,8 +273,9 @@ def _steps(
     return state, step, metrics, stopped
 
 
-def _train_step(session: Session) -> Callable[..., Any]:
-    setup, config = session.setup, session.config
+def train_step(setup: Setup) -> Callable[..., Any]:
+    """Return the jitted update `(state, batch) -> (state, metrics)` of a run."""
+    config = setup.config
     parts = StepParts(
         setup.model,
         setup.optimizer,
