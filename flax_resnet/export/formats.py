@@ -97,7 +97,7 @@ def write_savedmodel(network: Exported, folder: Path) -> float:
             difference = checked_error(
                 network, lambda images: serve(images=tf.constant(images))["logits"].numpy(), folder
             )
-        _write_description(network, folder)
+        write_description(network, folder)
     return difference
 
 
@@ -162,7 +162,7 @@ def write_file(network: Exported, path: Path, data: bytes, read: Callable[[Path]
         with replacing(path) as part:
             part.write_bytes(data)
             difference = checked_error(network, read(part), path)
-        _write_description(network, path)
+        write_description(network, path)
     return difference
 
 
@@ -207,6 +207,7 @@ def _logits(network: Exported) -> Logits:
     return lambda images: np.asarray(compiled(images))
 
 
-def _write_description(network: Exported, path: Path) -> None:
+def write_description(network: Exported, path: Path) -> None:
+    """Write how to prepare images and read the logits to `path.json`."""
     text = json.dumps(network.describe(), indent=1, ensure_ascii=False)
     replace_text(path.with_name(f"{path.name}.json"), text + "\n")
