@@ -2,19 +2,21 @@
 
     python -m tools.weights_page
 
-Names, sizes and licenses come from `flax_resnet/weights/published.tsv`, accuracies from
-`tools/imagenet_top1.tsv`.
+Names, sizes, origins and licenses come from `flax_resnet/weights/published.tsv`, accuracies from
+`flax_resnet/weights/accuracies.tsv`, and counts from `flax_resnet/models/counts.tsv`.
 """
 
 import csv
 import functools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from flax_resnet.commands.models import COUNTS
+from flax_resnet.weights.accuracies import Accuracy
 from flax_resnet.weights.published import Published, find_published, list_pretrained
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "weights.md"
-TOP1 = ROOT / "tools" / "imagenet_top1.tsv"
 _INTRODUCTION = """# Weights
 
 All {count} published weights that `load_pretrained` knows by name. `python -m tools.weights_page`
@@ -23,6 +25,7 @@ client; each repository's page has the authoritative license.
 
 ```
 python -m flax_resnet models 'resnet50*'            # names, parameters, multiply-adds
+python -m flax_resnet models --weights resnet50     # the tables below; --json for programs
 python -m flax_resnet predict resnet50.a1_in1k photo.jpg
 python -m flax_resnet eval resnet50.a1_in1k --data tfds:imagenet2012
 ```
@@ -53,15 +56,33 @@ classes from `Classifier`. `preprocess` has its numbers under the names of `Data
 and -21k have class names. Evaluation, prediction, serving and export use the test size;
 `--train-size`, and `preprocessing(name, train_size=True)`, choose the input size of training.
 
-**Top-1** is in percent on ImageNet's 50,000 validation images, at the input and the test size. timm
-measured it, with the same crop and interpolation (`results/results-imagenet.csv` in
-[its repository](https://github.com/huggingface/pytorch-image-models), Apache-2.0, copied on
-2026-11-28); we have not repeated it. "-" means that the classes are not ImageNet's 1,000, or that
-no result is published for the size. **Papers** are those of the network and, after the semicolon,
-of its training.
+## Size, origin, license
 
+Parameters and multiply-adds (GMACs, of convolutions and matrices) are those of the network with its
+usual head, for an image of the pixels in brackets; `summary NAME --image-size 288` counts them for
+another. **Input** and **test** are the sizes of images in training and evaluation. **Papers** are
+those of the network and, after the semicolon, of its training.
+
+{facts}
+
+## Accuracy
+
+In percent, on images of the input size of training and of the test size. timm measured all of it,
+with the crop and the interpolation that evaluation uses at this size
+(`results/results-imagenet*.csv` in
+[its repository](https://github.com/huggingface/pytorch-image-models), Apache-2.0, copied on
+2026-11-28); we have not repeated it. **Top-1** and **top-5** are those of ImageNet's 50,000
+validation images. The others are top-1: [ReaL](https://arxiv.org/abs/2006.07159) has other labels
+for the same images, [V2](https://arxiv.org/abs/1902.10811) new images,
+[A](https://arxiv.org/abs/1907.07174) images that a ResNet-50 gets wrong,
+[R](https://arxiv.org/abs/2006.16241) art and toys, and
+[Sketch](https://arxiv.org/abs/1905.13549) drawings. A and R have 200 of the classes. Weights whose
+classes are not ImageNet's 1,000 are missing here; "-" means that no result is published.
+
+{accuracies}
 """
-_HEADER = ("name", "input", "test", "top-1 at input", "top-1 at test", "license", "papers (arXiv)")
+_FACTS = ("name", "parameters", "GMACs", "input", "test", "origin", "license", "papers (arXiv)")
+_ACCURACIES = ("name", "pixels", "top-1", "top-5", "ReaL", "V2", "A", "R", "Sketch")
 # The first prefix that fits counts.
 _NETWORKS = {
     "resnetv2_50d_evos": "2004.02967",
@@ -99,32 +120,12 @@ _TRAININGS = {
 
 def page() -> str:
     """Return the page, in Markdown."""
-    rows = [_row(find_published(name)) for name in list_pretrained()]
-    table = [_HEADER, ("---",) * len(_HEADER), *rows]
-    lines = [f"| {' | '.join(cells)} |" for cells in table]
-    return _INTRODUCTION.format(count=len(rows)) + "\n".join(lines) + "\n"
-
-
-@functools.cache
-def load_accuracies(path: Path = TOP1) -> dict[tuple[str, int, float, str], float]:
-    """Return top-1 in percent for each name, image size, crop fraction and interpolation."""
-    with path.open(newline="") as file:
-        return {
-            (
-                row["name"],
-                int(row["image_size"]),
-                float(row["crop_fraction"]),
-                row["interpolation"],
-            ): float(row["top1"])
-            for row in csv.DictReader(file, delimiter="\t")
-        }
-
-
-def measured(weights: Published, train_size: bool = False) -> float | None:
-    """Return the top-1 that was measured with this preprocessing of the weights; None: not yet."""
-    images = weights.preprocessing(train_size)
-    key = (weights.name, images.image_size, images.crop_fraction, images.interpolation)
-    return load_accuracies().get(key)
+    weights = [find_published(name) for name in list_pretrained()]
+    return _INTRODUCTION.format(
+        count=len(weights),
+        facts=_table(_FACTS, map(_facts, weights)),
+        accuracies=_table(_ACCURACIES, (row for each in weights for row in _accuracies(each))),
+    )
 
 
 def papers(name: str) -> str:
@@ -138,16 +139,42 @@ def _first(table: dict[str, str], name: str) -> str:
     return next((paper for prefix, paper in table.items() if name.startswith(prefix)), "")
 
 
-def _row(weights: Published) -> tuple[str, ...]:
-    sizes = (True, False)
-    accuracies = (measured(weights, train_size) for train_size in sizes)
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    return "\n".join(
+        f"| {' | '.join(cells)} |" for cells in (header, ("---",) * len(header), *rows)
+    )
+
+
+def _facts(weights: Published) -> tuple[str, ...]:
+    counts = _counts()[weights.architecture]
     return (
         f"`{weights.name}`",
-        *(str(weights.preprocessing(train_size).image_size) for train_size in sizes),
-        *("-" if top1 is None else f"{top1:.2f}" for top1 in accuracies),
+        f"{int(counts['parameters']) / 1e6:.2f} M",
+        f"{int(counts['macs']) / 1e9:.2f} ({counts['image_size']})",
+        *(str(weights.preprocessing(train_size).image_size) for train_size in (True, False)),
+        weights.origin,
         weights.license or "not stated",
         papers(weights.name),
     )
+
+
+@functools.cache
+def _counts() -> dict[str, dict[str, str]]:
+    rows = csv.DictReader(COUNTS.read_text("utf-8").splitlines(), delimiter="\t")
+    return {row["name"]: row for row in rows}
+
+
+def _accuracies(weights: Published) -> Iterator[tuple[str, ...]]:
+    """Yield the accuracies at the input size of training and at the test size."""
+    for found in dict.fromkeys(weights.accuracy(train_size) for train_size in (True, False)):
+        if found is not None:
+            yield f"`{weights.name}`", str(found.image_size), *_percentages(found)
+
+
+def _percentages(found: Accuracy) -> Iterator[str]:
+    for key in ("top1", "top5", "real", "v2", "a", "r", "sketch"):
+        percent = getattr(found, key)
+        yield "-" if percent is None else f"{percent:.2f}"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from flax_resnet.errors import InputError, require_known
+from flax_resnet.weights.accuracies import Accuracy, accuracies_of
 
 TABLE = "published.tsv"
 # The account on the hub that has all of them.
@@ -50,9 +51,7 @@ class Published:
       crop_fraction: the center crop's share of the resized image, at `image_size`.
       test_crop_fraction: the same at `test_image_size`; None: as at `image_size`.
       license: license that the authors state; None if they state none.
-      top1: accuracy in % on ImageNet's validation images, prepared as `preprocessing()` describes;
-        None: not measured. timm's figures (results/results-imagenet.csv of its repository,
-        2026-11-28), which tools/imagenet_top1.tsv has with their sizes and crops.
+      origin: who trained the weights.
     """
 
     name: str
@@ -65,7 +64,7 @@ class Published:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     license: str | None
-    top1: float | None
+    origin: str
 
     @property
     def architecture(self) -> str:
@@ -93,6 +92,12 @@ class Published:
         if not train_size:
             size, crop = self.test_image_size or size, self.test_crop_fraction or crop
         return Preprocessing(size, crop, self.interpolation, self.mean, self.std)
+
+    def accuracy(self, train_size: bool = False) -> Accuracy | None:
+        """Return the accuracies on images prepared by `preprocessing`; None: not measured."""
+        images = self.preprocessing(train_size)
+        prepared = (images.image_size, images.crop_fraction, images.interpolation)
+        return accuracies_of(self.name).get(prepared)
 
 
 def list_pretrained(pattern: str = "*") -> list[str]:
@@ -196,7 +201,7 @@ def _published(row: dict[str, str]) -> Published:
         mean=_numbers(row["mean"]),
         std=_numbers(row["std"]),
         license=row["license"] or None,
-        top1=float(row["top1"]) if row["top1"] else None,
+        origin=row["origin"],
     )
 
 

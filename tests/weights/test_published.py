@@ -8,7 +8,7 @@ import pytest
 
 from flax_resnet import InputError, list_models
 from flax_resnet.weights import find_published, list_pretrained
-from tools import weights_page
+from flax_resnet.weights.accuracies import Accuracy, accuracies_of
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 EVERY = list_pretrained()
@@ -34,7 +34,7 @@ def test_every_row_is_plausible(name: str) -> None:
     assert row.interpolation in ("bicubic", "bilinear")
     assert (row.mean, row.std) in (IMAGENET, ((0.5,) * 3, (0.5,) * 3))
     assert row.license in ("apache-2.0", "bsd-3-clause", "cc-by-nc-4.0", None)
-    assert row.top1 is None or (40 < row.top1 < 90 and row.num_classes == 1000)
+    assert row.origin
 
 
 @pytest.mark.parametrize(
@@ -44,19 +44,34 @@ def test_every_row_is_plausible(name: str) -> None:
         ("resnet50.tv2_in1k", 80.846),  # 224, where 176 has 79.434
         ("resnet50.a1_in1k", 81.240),  # 288, where 224 has 80.382
         ("resnet50.a3_in1k", 78.052),  # 224, where 160 has less
-        ("resnet50.bamboo", None),  # without a head
-        ("resnetv2_50x1_bit.goog_in21k", None),  # of other classes
     ],
 )
-def test_known_accuracies(name: str, top1: float | None) -> None:
-    assert find_published(name).top1 == top1
+def test_known_accuracies(name: str, top1: float) -> None:
+    accuracy = find_published(name).accuracy()
+    assert accuracy is not None
+    assert accuracy.top1 == top1
+
+
+def test_accuracies_of_the_other_test_sets() -> None:
+    found = find_published("resnet50.tv_in1k").accuracy()
+    assert found == Accuracy(224, 76.156, 92.866, 82.969, 63.190, None, 36.157, 24.064)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_accuracy_was_measured_with_the_preprocessing_of_evaluation(name: str) -> None:
     row = find_published(name)
-    assert row.top1 == weights_page.measured(row)
-    assert (row.top1 is None) == (row.num_classes != 1000)
+    found = {row.accuracy(train_size) for train_size in (False, True)} - {None}
+    # None of the table is left over, and only other classes have none.
+    assert found == set(accuracies_of(name).values())
+    assert bool(found) == (row.accuracy() is not None) == (row.num_classes == 1000)
+    for accuracy in found:
+        assert accuracy.image_size in (row.image_size, row.test_image_size)
+        assert 40 < accuracy.top1 < accuracy.top5 < 100
+        assert accuracy.sketch < accuracy.v2 < accuracy.top1 < accuracy.real
+
+
+def test_nothing_is_known_of_other_names() -> None:
+    assert accuracies_of("resnet50.mine") == {}
 
 
 def test_names_are_selected_by_shell_patterns() -> None:
