@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flax_resnet.commands.networks import add_network_arguments, add_train_size
 from flax_resnet.commands.reporting import Done
@@ -15,6 +15,7 @@ from flax_resnet.export.network import Exported, as_function
 from flax_resnet.export.onnx import write_onnx
 from flax_resnet.inference.predictor import Predictor, open_predictor
 from flax_resnet.inference.scores import open_labeled
+from flax_resnet.models import Network
 from flax_resnet.training.networks import find_network
 from flax_resnet.training.runs import default_split, replace_data
 
@@ -93,7 +94,7 @@ def _function(args: argparse.Namespace, predictor: Predictor, path: Path) -> dic
 
 def _int8(args: argparse.Namespace, predictor: Predictor, path: Path) -> dict[str, Any]:
     network, source = as_function(predictor, not args.no_fold, args.preprocess), args.int8 or None
-    data, model = replace_data(predictor.data, source=source), predictor.model
+    data, model = replace_data(predictor.data, source=source), cast(Network, predictor.model)
     names = find_network(args.run).description.names_of(model.num_classes)
     judged = default_split(data)
     calibration, evaluation = (
@@ -131,8 +132,8 @@ def _print_interface(network: Exported, path: Path) -> None:
     )
 
 
-def _weights(args: argparse.Namespace, predictor: Predictor, folder: Path) -> dict[str, Any]:
+def _weights(args: argparse.Namespace, predictor: Predictor, path: Path) -> dict[str, Any]:
     known = find_network(args.run).description
-    difference = write_hub(as_function(predictor, fold=False), folder, known)
-    print(f"{printable(folder)}: model.safetensors, config.json; load_pretrained and timm read it")
+    difference = write_hub(as_function(predictor, fold=False), path, known)
+    print(f"{printable(path)}: model.safetensors, config.json; load_pretrained and timm read it")
     return {"difference": difference}
