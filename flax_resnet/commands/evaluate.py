@@ -8,7 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flax_resnet.commands.networks import add_network_arguments, add_train_size
+from flax_resnet.commands.networks import (
+    add_network_arguments,
+    add_threshold,
+    add_train_size,
+)
 from flax_resnet.commands.reporting import Done
 from flax_resnet.data import DataConfig
 from flax_resnet.data.sources.folder import canonical_split
@@ -42,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fit a temperature on this split, such as validation, and print the calibration that "
         "it gives the split that is evaluated",
     )
+    add_threshold(parser)
     parser.add_argument(
         "--batch-size", type=int, help="images at a time; does not change the result"
     )
@@ -59,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Done:
-    """Print a table of the metrics of the task: loss, top-1 and top-5, or loss, Dice and others."""
+    """Print a table of the metrics of the task: loss, top-1 and top-5, or loss, mAP and others."""
     origin = find_network(args.run)
     if origin.config is None and args.data is None:
         raise InputError(
@@ -69,7 +74,7 @@ def run(args: argparse.Namespace) -> Done:
     task = origin.task
     network = open_network(args.run, step=args.step, average=not args.raw, key=args.key)
     title, where = _titles(network, args)
-    if task == "classification":
+    if task != "segmentation":
         where += f", {data.test_size} pixels, crop {data.eval_crop:g}"
     metrics = _evaluate(network, data, args)
     columns = {"data": "{data}", "images": "{count:,.0f}"}
@@ -81,10 +86,12 @@ def run(args: argparse.Namespace) -> Done:
     table.add_row(*(text.format_map(values) for text in columns.values()))
     console = Console()
     console.print(table)
-    for line in [*class_lines(metrics), *measure_lines(metrics)]:
+    for line in [*class_lines(metrics), *measure_lines(metrics), *threshold_lines(metrics)]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if "classes" in metrics:
         console.print(class_table(metrics["classes"]))
+    if task == "multilabel":
+        console.print(labels_table(metrics))
     if metrics["skipped"]:
         console.print(f"{metrics['skipped']:.0f} records could not be decoded and were left out")
     if competing := metrics.get("competing_classes"):
@@ -99,6 +106,7 @@ def _evaluate(
     network: TrainedNetwork, data: DataConfig, args: argparse.Namespace
 ) -> dict[str, Any]:
     """Return the metrics of the task, and the measures of classification where they apply."""
+    threshold = network.threshold(args.threshold)
     if network.origin.task == "classification":
         found = open_labeled(
             data, default_split(data), network.class_names, network.model, args.run
@@ -119,6 +127,7 @@ def _evaluate(
         task=network.origin.task,
         class_names=network.class_names,
         name=args.run,
+        threshold=threshold or 0.5,
     )
 
 
@@ -143,6 +152,31 @@ def class_lines(metrics: Mapping[str, float]) -> list[str]:
         f"{name}: Dice {metrics[f'dice/{name}']:.4f}, IoU {metrics[f'iou/{name}']:.4f}"
         for name in names
     ]
+
+
+def threshold_lines(metrics: Mapping[str, float]) -> list[str]:
+    """Return what the table says where an image can have several classes."""
+    if "threshold" not in metrics:
+        return []
+    return [
+        f"at the threshold {metrics['threshold']:.3f}: precision {metrics['precision']:.2%}, "
+        f"recall {metrics['recall']:.2%}; each class counts alike in both, in F1 and in mAP. "
+        f"On these images micro F1 is the best at {metrics['best_threshold']:.3f}"
+    ]
+
+
+def labels_table(metrics: Mapping[str, float]) -> Table:
+    """Return a table of the classes that are found worst, where an image can have several."""
+    names = [key.removeprefix("ap/") for key in metrics if key.startswith("ap/")]
+    worst = sorted(names, key=lambda name: metrics[f"ap/{name}"])[:_WORST]
+    rest = f"; --json has all {len(names):,}" if len(names) > len(worst) else ""
+    table = Table(title=f"classes by average precision, the worst first{rest}")
+    for column in ("class", "AP", "F1"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for name in worst:
+        shares = (f"{metrics[f'{key}/{name}']:.2%}" for key in ("ap", "f1"))
+        table.add_row(escape(printable(name)), *shares)
+    return table
 
 
 def measure_lines(metrics: Mapping[str, Any]) -> list[str]:

@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flax_resnet.commands.evaluate import labels_table
 from flax_resnet.commands.networks import add_key_argument
 from flax_resnet.commands.report import report_when_done
 from flax_resnet.commands.reporting import Done, progress_report
-from flax_resnet.data.sources.csv import Row
+from flax_resnet.data.sources.csv import Row, classes_of, has_several
 from flax_resnet.errors import printable
 from flax_resnet.finetune.pictures import single_classes
 from flax_resnet.finetune.resuming import resumed_config
@@ -33,10 +34,11 @@ from flax_resnet.inference.confusion import (
     worst_mistakes,
     write_confusion,
 )
+from flax_resnet.steps.tasks.table import TASKS
 from flax_resnet.training.checkpoints.store import newest_step
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.loop import train
-from flax_resnet.training.runs import default_split, restore
+from flax_resnet.training.runs import Run, default_split, evaluate_run, restore
 
 EXAMPLE = "finetune photos --weights timm/resnet50.a1_in1k"
 _WEIGHTS = "timm/resnet50.a1_in1k"
@@ -53,7 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "photos", type=Path, help="PHOTOS/CLASS/*.jpg, or PHOTOS/train/CLASS and PHOTOS/val/CLASS"
     )
     parser.add_argument(
-        "--csv", type=Path, help="a table with the columns file, label and, optionally, split"
+        "--csv",
+        type=Path,
+        help="a table with the columns file, label and, optionally, split; or labels, for images "
+        "with any number of classes, as in 'cat;dog'",
     )
     parser.add_argument(
         "--follow-links", action="store_true", help="include images that links point to"
@@ -110,13 +115,15 @@ def run(args: argparse.Namespace) -> Done:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     workdir = args.workdir or _default_workdir(args)
     config = _config(args, workdir, _split(args, workdir, console))
-    before, table = newest_step(workdir), workdir / CONFUSION
+    before = newest_step(workdir)
     with warnings.catch_warnings():
         # The head is meant to be replaced.
         warnings.filterwarnings("ignore", message=".*its head is initialized at random")
         trained = train(config, workdir, allow_config_change=args.allow_config_change)
     best = restore(workdir)
-    split = default_split(best.config.data)
+    if best.config.task == "multilabel":
+        return _done_several(console, best, trained.step > before)
+    split, table = default_split(best.config.data), workdir / CONFUSION
     if trained.step == before and table.exists():
         confusion = read_confusion(table)
     else:
@@ -126,6 +133,23 @@ def run(args: argparse.Namespace) -> Done:
     accuracy = float(confusion.trace() / max(confusion.sum(), 1))
     facts = {"run": str(workdir), "step": best.step, "split": split, "accuracy": accuracy}
     return Done({**facts, "classes": best.class_names, "confusion": confusion.tolist()})
+
+
+def _done_several(console: Console, best: Run, is_new: bool) -> Done:
+    """Print the metrics of a run whose images can have several classes, and what to do next."""
+    split = default_split(best.config.data)
+    metrics = evaluate_run(best)
+    if is_new:
+        console.print(labels_table(metrics))
+        line = TASKS["multilabel"].line.format_map(metrics)
+        console.print(
+            f"{line}: {metrics['count']:.0f} images (step {best.step}, {split}; "
+            f"threshold {metrics['threshold']:.3f}, best {metrics['best_threshold']:.3f})"
+        )
+        console.print(f"run: {best.workdir}")
+        _next(console, best.workdir)
+    facts = {"run": str(best.workdir), "step": best.step, "split": split}
+    return Done({**facts, "classes": best.class_names, **metrics})
 
 
 def _default_workdir(args: argparse.Namespace) -> Path:
@@ -148,7 +172,7 @@ def _split(args: argparse.Namespace, workdir: Path, console: Console) -> list[Ro
     counts = Counter(row.split for row in rows)
     known = ("train", "validation", "test")
     parts = ", ".join(f"{counts[name]:,} {name}" for name in known if counts[name])
-    classes, table = len({row.label for row in rows}), printable(workdir / TABLE)
+    classes, table = len(classes_of(rows)), printable(workdir / TABLE)
     console.print(f"{len(rows):,} images of {classes} classes: {parts} ({table})")
     bad = [f"{printable(file)}: {reason}" for file, reason in reasons.items()]
     _warn("images that cannot be read are left out", bad)
@@ -178,6 +202,7 @@ def _config(args: argparse.Namespace, workdir: Path, rows: list[Row]) -> TrainCo
         key=args.key,
         seed=args.seed,
         devices=jax.device_count(),
+        several_labels=has_several(rows),
     )
     return resumed_config(workdir, asked, **given, allow_change=args.allow_config_change)
 
@@ -189,6 +214,11 @@ def _report(
     console.print(confusion_table(console, confusion, names))
     console.print(f"accuracy {right / max(total, 1):.2%}: {right} of {total} images ({what})")
     console.print(f"run: {workdir}\nconfusion matrix: {workdir / CONFUSION}")
+    _next(console, workdir)
+
+
+def _next(console: Console, workdir: Path) -> None:
+    """Write the report, and print the commands that a person needs next."""
     report_when_done(workdir, shlex.join(["python", "-m", "flax_resnet", *sys.argv[1:]]))
     folder = shlex.quote(str(workdir))
     console.print(

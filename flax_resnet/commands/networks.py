@@ -36,6 +36,17 @@ def add_train_size(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_threshold(parser: argparse._ActionsContainer) -> None:
+    """Declare the flag of networks that find several classes in an image."""
+    parser.add_argument(
+        "--threshold",
+        metavar="P",
+        help="for networks that find several classes in an image: the probability from which a "
+        "class counts as predicted, or best, the one with the best F1 on the evaluation split "
+        "(default: config.threshold of the run)",
+    )
+
+
 def named_predictor(args: argparse.Namespace) -> Predictor:
     """Open the network that the arguments name."""
     return open_predictor(
@@ -45,4 +56,5 @@ def named_predictor(args: argparse.Namespace) -> Predictor:
         args.batch_size,
         key=args.key,
         train_size=args.train_size,
+        threshold=getattr(args, "threshold", None),
     )

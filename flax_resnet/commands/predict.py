@@ -11,15 +11,26 @@ from typing import TextIO
 
 from flax_resnet.commands.networks import (
     add_network_arguments,
+    add_threshold,
     add_train_size,
     named_predictor,
 )
 from flax_resnet.commands.reporting import Done, progress_report
+from flax_resnet.data.sources.csv import join_labels
 from flax_resnet.errors import printable
 from flax_resnet.files import replacing, writable
 from flax_resnet.inference.inputs import find_images
+from flax_resnet.inference.predictor import Predictor
 from flax_resnet.inference.shards import Job, write_shards
-from flax_resnet.inference.stream import Output, TopClasses, output_to_json, outputs, top_classes
+from flax_resnet.inference.stream import (
+    TOP,
+    Output,
+    TopClasses,
+    output_to_json,
+    outputs,
+    top_classes,
+)
+from flax_resnet.training.networks import find_network
 
 EXAMPLE = "predict runs/photos holiday/ --top 3 --csv found.csv"
 Write = Callable[[Output, TopClasses], None]
@@ -29,8 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_image_arguments(parser)
     parser.add_argument(
-        "--top", type=int, default=5, metavar="N", help="classes per image (default: 5)"
+        "--top",
+        type=int,
+        metavar="N",
+        help="classes per image (default: 5; all above the threshold where it can have several)",
     )
+    add_threshold(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", metavar="FILE", help="write a CSV table; - is standard output")
     form.add_argument("--jsonl", metavar="FILE", help="write one JSON object per line; - likewise")
@@ -66,27 +81,35 @@ def run(args: argparse.Namespace) -> Done:
     if args.shards is not None:
         return _shards(args, list(files))
     predictor = named_predictor(args)
-    top = max(1, min(args.top, predictor.model.num_classes))
+    top, least = _top(args), predictor.threshold
     told, failed = [], 0
-    with _writer(args, top) as write:
+    with _writer(args, predictor) as write:
         for output in outputs(predictor, files, predictor.probabilities):
             failed += print_error(output)
-            found = top_classes(output.values, predictor.class_names, top)
+            found = top_classes(output.values, predictor.class_names, top, least)
             write(output, found)
             if args.json:
                 told.append(output_to_json(output, found))
     return Done({"images": told}, bool(failed))
 
 
+def _top(args: argparse.Namespace) -> int | None:
+    return None if args.top is None else max(1, args.top)
+
+
 def _shards(args: argparse.Namespace, files: list[str]) -> Done:
+    top = _top(args)
+    if top is None and find_network(args.run).task == "classification":
+        top = TOP
     job = Job(
         args.run,
         args.step,
         not args.raw,
         args.batch_size,
-        max(1, args.top),
+        top,
         key=args.key,
         train_size=args.train_size,
+        threshold=args.threshold,
     )
     with progress_report() as report:
         failed = write_shards(
@@ -125,10 +148,11 @@ def written(path: str) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def _writer(args: argparse.Namespace, top: int) -> Iterator[Write]:
+def _writer(args: argparse.Namespace, predictor: Predictor) -> Iterator[Write]:
     if args.csv is not None:
         with written(args.csv) as file:
-            yield _csv_rows(file, top)
+            top = min(_top(args) or TOP, predictor.model.num_classes)
+            yield _csv_labels(file) if predictor.threshold else _csv_rows(file, top)
     elif args.jsonl is not None:
         with written(args.jsonl) as file:
             yield _json_lines(file)
@@ -149,6 +173,19 @@ def _csv_rows(file: TextIO, top: int) -> Write:
     return write
 
 
+def _csv_labels(file: TextIO) -> Write:
+    """Return the writer of a table that can be trained on, with all classes in one column."""
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(["file", "labels", "scores", "error"])
+
+    def write(output: Output, found: TopClasses) -> None:
+        names, scores = zip(*found, strict=True) if found else ((), ())
+        shown = join_labels(f"{score:.6f}" for score in scores)
+        table.writerow([output.file, join_labels(names), shown, output.error or ""])
+
+    return write
+
+
 def _json_lines(file: TextIO) -> Write:
     return lambda output, found: print(json.dumps(output_to_json(output, found)), file=file)
 
@@ -158,3 +195,5 @@ def _print(output: Output, found: TopClasses) -> None:
         print(printable(output.file))
         for name, score in found:
             print(f"  {score:7.2%}  {printable(name)}", flush=True)
+        if not found:
+            print("  no class reaches the threshold", flush=True)

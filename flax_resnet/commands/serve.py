@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from flax_resnet.commands.networks import (
     add_network_arguments,
+    add_threshold,
     add_train_size,
     named_predictor,
 )
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_network_arguments(parser)
     add_train_size(parser)
+    add_threshold(parser)
     parser.add_argument(
         "--host",
         default="127.0.0.1",

@@ -138,6 +138,7 @@ def write_hub(network: Exported, folder: Path, known: Description) -> float:
             test_preprocessing=testing,
             class_names=known.names_of(model.num_classes),
             class_descriptions=known.class_descriptions,
+            threshold=network.threshold or None,
         )
         loaded, variables, _ = open_weights(part)
         same = dataclasses.replace(

@@ -22,6 +22,7 @@ class Exported:
     Attributes:
       preprocess: take uint8 images and normalize them, instead of normalized float32 images.
       original: the network before its batch norms were folded; None: it is this one.
+      threshold: that of its `Predictor`.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Exported:
     class_names: tuple[str, ...]
     preprocess: bool = False
     original: "Exported | None" = None
+    threshold: float = 0.0
 
     def __call__(self, images: Array) -> Array:
         """Return the logits of images as `preprocess` defines them, in float32."""
@@ -74,6 +76,8 @@ class Exported:
             "mean_of_0_to_1": list(data.mean),
             "std_of_0_to_1": list(data.std),
             "classes": list(self.class_names),
+            # An image can have several classes: those whose probability reaches the threshold.
+            **({"activation": "sigmoid", "threshold": self.threshold} if self.threshold else {}),
         }
 
 
@@ -87,7 +91,15 @@ def as_function(predictor: Predictor, fold: bool = True, preprocess: bool = Fals
     model: Any = predictor.model
     variables = jax.device_get(predictor.variables)
     names = predictor.class_names
-    network = Exported(predictor.name, model, variables, predictor.data, names, preprocess)
+    network = Exported(
+        predictor.name,
+        model,
+        variables,
+        predictor.data,
+        names,
+        preprocess,
+        threshold=predictor.threshold,
+    )
     if not fold or model.norm != "batch":
         return network
     folded, variables = fold_batch_norm(model, variables)

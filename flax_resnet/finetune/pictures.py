@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,13 +11,21 @@ from flax_resnet.data.config import DataConfig
 from flax_resnet.data.images.decode import DecodeError, decode_image, read_file
 from flax_resnet.data.positions import permutation
 from flax_resnet.data.sources.classes import check_distinct
-from flax_resnet.data.sources.csv import Row, read_table, table_folder
+from flax_resnet.data.sources.csv import (
+    Row,
+    classes_of,
+    has_several,
+    labels_of,
+    read_table,
+    table_folder,
+)
 from flax_resnet.data.sources.folder import LAYOUT, open_folder, split_folders
 from flax_resnet.data.sources.listing import open_tree
 from flax_resnet.errors import InputError, printable, shortened
 
 # (number checked, total): for a progress bar.
 Report = Callable[[int, int], None]
+_NO_CLASS = ""
 
 
 def find_labeled_images(
@@ -46,7 +54,7 @@ def find_labeled_images(
             Row(os.path.join(root, file), label, split)  # noqa: PTH118, fast for a million
             for file, label in zip(files, labels, strict=True)
         ]
-    _check_several({row.label for row in rows})
+    _check_several(classes_of(rows))
     return sorted(rows)
 
 
@@ -60,10 +68,10 @@ def leave_out_unreadable(
     """
     reasons = unreadable(rows, report)
     good = [row for row in rows if row.file not in reasons]
-    lost = {row.label for row in rows} - {row.label for row in good if row.split == "train"}
+    lost = classes_of(rows) - classes_of(row for row in good if row.split == "train")
     if lost:
         label = min(lost)
-        bad = [row.file for row in rows if row.label == label and row.file in reasons]
+        bad = [row.file for row in rows if label in labels_of(row) and row.file in reasons]
         example = f"; {printable(bad[0])}: {reasons[bad[0]]}" if bad else ""
         raise InputError(
             f"the class {label!r} has no readable image to train with{example}. Repair them, or "
@@ -90,28 +98,23 @@ def unreadable(rows: list[Row], report: Report = lambda done, total: None) -> di
 def hold_out(rows: list[Row], fraction: float, seed: int) -> list[Row]:
     """Move a fraction of every class from train to validation, unless there is a validation split.
 
-    Every class keeps at least one training image; a class of two or more gives up at least one.
-    Files that are listed more than once stay, so that none is in both splits.
+    Every class keeps at least one training image; a class of two or more gives up at least one,
+    unless its images are the only ones of other classes. Files that are listed more than once stay,
+    so that none is in both splits.
 
     Raises:
       InputError: there are fewer than two classes, or nothing can be held out.
     """
     if not 0 < fraction < 1:
         raise InputError(f"the validation fraction is {fraction:g}; expected one between 0 and 1")
-    members = defaultdict(list)
-    for at, row in enumerate(rows):
-        if row.split == "train":
-            members[row.label].append(at)
-    _check_several(members)
+    if not has_several(rows):
+        _check_several(classes_of(row for row in rows if row.split == "train"))
     if any(row.split == "validation" for row in rows):
         return rows
-    split, listed = list(rows), Counter(row.file for row in rows)
-    for number, label in enumerate(sorted(members)):
-        places = members[label]
-        free = [at for at in places if listed[rows[at].file] == 1]
-        count = min(max(round(fraction * len(places)), 1), len(places) - 1, len(free))
-        for turn in permutation(seed, number, len(free))[:count].tolist():
-            split[free[turn]] = rows[free[turn]]._replace(split="validation")
+    held = _held_of_several if has_several(rows) else _held_of_each
+    split = list(rows)
+    for at in held(rows, fraction, seed):
+        split[at] = rows[at]._replace(split="validation")
     if split == rows:
         raise InputError(
             "no class has a second image, so none can be held out; expected two or more images in "
@@ -120,9 +123,54 @@ def hold_out(rows: list[Row], fraction: float, seed: int) -> list[Row]:
     return split
 
 
+def _held_of_each(rows: list[Row], fraction: float, seed: int) -> Iterator[int]:
+    """Yield the rows to hold out where an image has one class."""
+    members, listed = _members(rows), Counter(row.file for row in rows)
+    for number, label in enumerate(sorted(members)):
+        places = members[label]
+        free = [at for at in places if listed[rows[at].file] == 1]
+        count = min(max(round(fraction * len(places)), 1), len(places) - 1, len(free))
+        yield from (free[turn] for turn in permutation(seed, number, len(free))[:count].tolist())
+
+
+def _held_of_several(rows: list[Row], fraction: float, seed: int) -> Iterator[int]:
+    """Yield the rows to hold out where an image can have several classes, or none.
+
+    Each class gives up its share in turn, the rarest first, as in iterative stratification
+    (Sechidis et al., 2011): frequent classes fill up what is missing. Images without a class count
+    as one more.
+    """
+    members, listed = _members(rows), Counter(row.file for row in rows)
+    left = {label: len(places) for label, places in members.items()}
+    held: set[int] = set()
+    for number, label in enumerate(sorted(members, key=lambda label: (left[label], label))):
+        places = members[label]
+        wanted = max(round(fraction * len(places)), 1) - sum(at in held for at in places)
+        for turn in permutation(seed, number, len(places)).tolist():
+            at = places[turn]
+            own = labels_of(rows[at]) or (_NO_CLASS,)
+            last = any(left[each] == 1 for each in own)
+            if wanted > 0 and at not in held and not last and listed[rows[at].file] == 1:
+                wanted -= 1
+                held.add(at)
+                for each in own:
+                    left[each] -= 1
+                yield at
+
+
+def _members(rows: list[Row]) -> dict[str, list[int]]:
+    """Return the training rows of each class."""
+    members = defaultdict(list)
+    for at, row in enumerate(rows):
+        if row.split == "train":
+            for label in labels_of(row) or (_NO_CLASS,):
+                members[label].append(at)
+    return members
+
+
 def single_classes(rows: list[Row]) -> list[str]:
     """Return the classes with only one image, which cannot be validated."""
-    counts = Counter(row.label for row in rows)
+    counts = Counter(label for row in rows for label in labels_of(row))
     return sorted(label for label, count in counts.items() if count == 1)
 
 
@@ -141,8 +189,9 @@ def _of_table(table: Path, photos: Path, follow_links: bool) -> list[Row]:
         return path
 
     rows = [row._replace(file=absolute(row.file)) for row in read_table(table)]
-    check_distinct({row.label for row in rows}, str(table))
-    _check_several({row.label for row in rows if row.split == "train"})
+    check_distinct(classes_of(rows), str(table))
+    if not has_several(rows):
+        _check_several(classes_of(row for row in rows if row.split == "train"))
     return list(dict.fromkeys(rows))
 
 

@@ -81,6 +81,7 @@ def finetune_config(
     balance: str | None = None,
     seed: int = 0,
     devices: int = 1,
+    several_labels: bool = False,
 ) -> TrainConfig:
     """Return the settings of a run that starts from `weights`; arguments of None are chosen.
 
@@ -92,6 +93,7 @@ def finetune_config(
       rate: peak learning rate of the head, not scaled with the batch.
       balance: how classes of different sizes are balanced, one of `BALANCES`; None: not.
       devices: a chosen batch size is a multiple of this number.
+      several_labels: an image can have any number of classes.
 
     Raises:
       InputError: the weights or the network are unknown or for another task.
@@ -106,9 +108,12 @@ def finetune_config(
         epochs = float(min(max(math.ceil(start.pictures / counts.train), least), most))
     images |= {"sampling": BALANCED if balance == "sampling" else SHUFFLED}
     return TrainConfig(
+        task="multilabel" if several_labels else "classification",
         seed=seed,
         epochs=epochs,
-        label_smoothing=0.1,
+        loss="sigmoid" if several_labels else "softmax",
+        # Smoothing binary targets moves probabilities, and so the decisions at a threshold.
+        label_smoothing=0.0 if several_labels else 0.1,
         class_weights=BALANCED if balance == "weights" else EQUAL,
         freeze=_BODY if start.head_first else "",
         freeze_epochs=start.head_first * epochs if start.head_first else None,
@@ -189,7 +194,7 @@ def _from_weights(
 ) -> tuple[ModelConfig, dict[str, Any]]:
     """Return the network that weights are for, and how their images are prepared."""
     origin = find_network(weights)
-    if origin.task != "classification":
+    if origin.task == "segmentation":
         raise InputError(f"{weights} is a run of {origin.task}; expected a run of classification")
     if origin.config is None:
         network = ModelConfig(model or origin.architecture, pretrained=weights, pretrained_key=key)

@@ -24,6 +24,7 @@ class Classifier:
         batch_size: int = 32,
         key: str | None = None,
         train_size: bool = False,
+        threshold: str | float | None = None,
     ) -> None:
         """Load the network onto every device.
 
@@ -33,12 +34,20 @@ class Classifier:
           batch_size: images at a time.
           key: the part of a file to take, as in `load_pretrained`.
           train_size: prepare images at the size of training instead of the test size.
+          threshold: for a network that finds several classes in an image, the probability from
+            which a class is named, or `best`, the one with the best F1 on a run's evaluation split;
+            default: as the run or the weights say.
 
         Raises:
           InputError: the source cannot be used, or does not classify images.
         """
         self.predictor = open_predictor(
-            source, step, batch_size=batch_size, key=key, train_size=train_size
+            source,
+            step,
+            batch_size=batch_size,
+            key=key,
+            train_size=train_size,
+            threshold=None if threshold is None else str(threshold),
         )
 
     @property
@@ -47,14 +56,15 @@ class Classifier:
         return self.predictor.class_names
 
     def __call__(
-        self, images: AnImage | Iterable[AnImage], top: int = 5
+        self, images: AnImage | Iterable[AnImage], top: int | None = None
     ) -> TopClasses | list[TopClasses]:
         """Return the most probable classes, the best first, as (name, probability).
 
         Args:
           images: one image or several: each a path, the bytes of a file, a Pillow image or uint8
             (height, width, channels).
-          top: the number of classes for an image.
+          top: the most classes for an image; default: five, or all that reach the threshold where
+            an image can have several.
 
         Returns:
           One such list for one image; for several images, a list of them, in order.
@@ -62,12 +72,13 @@ class Classifier:
         Raises:
           InputError: something is not an image, or cannot be read; the message says which.
         """
-        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 1):
             raise InputError(f"top is {top!r}; expected a number of classes, at least 1")
         found: list[TopClasses] = []
         remaining = each_image(images)
         while batch := list(itertools.islice(remaining, self.predictor.batch_size)):
             pixels = np.stack([prepared(each, self.predictor.data, name) for name, each in batch])
             rows = self.predictor.probabilities(pixels)
-            found += [top_classes(row, self.class_names, top) for row in rows]
+            least = self.predictor.threshold
+            found += [top_classes(row, self.class_names, top, least) for row in rows]
         return found[0] if is_one(images) else found

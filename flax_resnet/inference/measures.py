@@ -1,29 +1,14 @@
 """Precision, recall and F1 of classes, and how far chance could have moved each measure."""
 
-from typing import NamedTuple
-
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 
 from flax_resnet.inference.scores import Scores
+from flax_resnet.steps.tasks.retrieval import ClassMeasures, measures_of_counts
 
 RESAMPLES = 1_000
 # Of the interval: 95 % of the resamples lie in it.
 _OUTSIDE = (2.5, 97.5)
-
-
-class ClassMeasures(NamedTuple):
-    """How well each class is recognized. A share of nothing, such as of no predictions, is 0."""
-
-    images: Int[np.ndarray, " classes"]
-    precision: Float[np.ndarray, " classes"]
-    """The share of the images predicted as the class that are of it."""
-    recall: Float[np.ndarray, " classes"]
-    """The share of the images of the class that are predicted as it."""
-    f1: Float[np.ndarray, " classes"]
-    """The harmonic mean of both."""
-    occurs: Bool[np.ndarray, " classes"]
-    """Whether the class is in the labels or in the predictions: the others count in no mean."""
 
 
 def class_measures(
@@ -33,13 +18,7 @@ def class_measures(
     right = np.bincount(truth[truth == predicted], minlength=classes)
     images = np.bincount(truth, minlength=classes)
     guesses = np.bincount(predicted, minlength=classes)
-    return ClassMeasures(
-        images,
-        right / np.maximum(guesses, 1),
-        right / np.maximum(images, 1),
-        2 * right / np.maximum(images + guesses, 1),
-        images + guesses > 0,
-    )
+    return measures_of_counts(right, images, guesses)
 
 
 def measures(scores: Scores, classes: int) -> dict[str, float]:

@@ -32,6 +32,8 @@ class Predictor:
       name: what tables and plots call it.
       data: how images are prepared.
       class_names: the name of each output; its number where the names are not known.
+      threshold: the probability from which a class counts as predicted, where an image can have
+        several; 0 where it has one, and classes are ranked.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Predictor:
         class_names: tuple[str, ...] = (),
         batch_size: int = 32,
         mesh: Mesh | None = None,
+        threshold: float = 0.0,
     ) -> None:
         """Put the variables on every device.
 
@@ -50,6 +53,7 @@ class Predictor:
           batch_size: images at a time, rounded up to a multiple of the number of devices.
         """
         self.name, self.model, self.data = name, model, data
+        self.threshold = threshold
         self.class_names = class_names or tuple(map(str, range(model.num_classes)))
         self._mesh = mesh or data_mesh()
         self.batch_size = -(-batch_size // self._mesh.size) * self._mesh.size
@@ -68,6 +72,8 @@ class Predictor:
 
     def probabilities(self, pixels: Pixels) -> Float[np.ndarray, "n classes"]:
         """Return the probability of each class for prepared images.
+
+        They sum to 1 where an image has one class, and are independent where it can have several.
 
         Raises:
           InputError: a probability is not finite.
@@ -105,7 +111,8 @@ class Predictor:
         def classify(variables: dict[str, Any], pixels: Array) -> Array:
             images = normalize(pixels, self.data.mean, self.data.std)
             logits = cast(Array, self.model.apply(variables, images, train=False))
-            return jax.nn.softmax(logits.astype(jnp.float32))
+            activation = jax.nn.sigmoid if self.threshold else jax.nn.softmax
+            return activation(logits.astype(jnp.float32))
 
         return jit_over(self._mesh, for_inference(classify))
 
@@ -135,24 +142,34 @@ def open_predictor(
     mesh: Mesh | None = None,
     key: str | None = None,
     train_size: bool = False,
+    threshold: str | None = None,
 ) -> Predictor:
     """Return a predictor of whatever `load_pretrained` takes.
 
     Args:
       step, average, key: see `open_network`.
       train_size: prepare images at the size of training instead of the test size.
+      threshold: see `TrainedNetwork.threshold`.
 
     Raises:
-      InputError: the source cannot be used, or the run's task is not classification.
+      InputError: the source cannot be used, or does not classify images, or has no such threshold.
     """
     found = open_network(source, step=step, average=average, mesh=mesh, key=key)
-    if found.origin.task != "classification":
+    if found.origin.task == "segmentation":
         raise InputError(
             f"{source} is a run of {found.origin.task}; expected a run of classification "
             "(python -m flax_resnet segment takes segmentation)"
         )
-    data, names = found.origin.data(train_size), found.class_names
-    return Predictor(found.name, found.model, found.variables, data, names, batch_size, mesh)
+    return Predictor(
+        found.name,
+        found.model,
+        found.variables,
+        found.origin.data(train_size),
+        found.class_names,
+        batch_size,
+        mesh,
+        found.threshold(threshold),
+    )
 
 
 def _batches(pixels: Pixels, size: int) -> Iterator[Pixels]:

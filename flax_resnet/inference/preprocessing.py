@@ -91,7 +91,7 @@ def preprocessing(
       InputError: the source does not exist, or does not say how its images were prepared.
     """
     origin = find_network(source, revision)
-    if origin.task != "classification":
+    if origin.task == "segmentation":
         raise InputError(
             f"{source} is a run of {origin.task}, whose images are not resized; expected a run of "
             "classification"

@@ -17,7 +17,7 @@ from flax_resnet.data.batches.workers import start_worker
 from flax_resnet.errors import InputError
 from flax_resnet.files import replace_text, writable
 from flax_resnet.inference.predictor import Predictor, open_predictor
-from flax_resnet.inference.stream import output_to_json, outputs, top_classes
+from flax_resnet.inference.stream import TOP, output_to_json, outputs, top_classes
 
 MANIFEST = "shards.json"
 
@@ -30,9 +30,10 @@ class Job:
     step: str = "best"
     average: bool = True
     batch_size: int = 32
-    top: int = 5
+    top: int | None = TOP
     key: str | None = None
     train_size: bool = False
+    threshold: str | None = None
 
 
 class Shard(NamedTuple):
@@ -82,8 +83,10 @@ def _claim(folder: Path, job: Job, files: list[str], size: int) -> None:
     names = "\n".join(files).encode("utf-8", "surrogateescape")
     asked = asdict(job) | {"size": size, "pictures": len(files)}
     asked |= {"digest": hashlib.sha256(names).hexdigest()}
-    # The batch size does not change the results.
+    # The batch size does not change the results; a job without a threshold is as it always was.
     del asked["batch_size"]
+    if job.threshold is None:
+        del asked["threshold"]
     manifest = folder / MANIFEST
     if not manifest.is_file():
         replace_text(manifest, json.dumps(asked, indent=1) + "\n")
@@ -134,15 +137,16 @@ def _open(job: Job) -> None:
         job.batch_size,
         key=job.key,
         train_size=job.train_size,
+        threshold=job.threshold,
     )
     _OPENED[:] = [(job, predictor)]
 
 
 def _write(shard: Shard) -> Path:
     ((job, predictor),) = _OPENED
-    top = min(job.top, len(predictor.class_names))
+    names, least = predictor.class_names, predictor.threshold
     lines = [
-        json.dumps(output_to_json(output, top_classes(output.values, predictor.class_names, top)))
+        json.dumps(output_to_json(output, top_classes(output.values, names, job.top, least)))
         for output in outputs(predictor, shard.files, predictor.probabilities)
     ]
     replace_text(shard.path, "".join(f"{line}\n" for line in lines))

@@ -67,15 +67,25 @@ def _applied(batch: list[tuple[str, Prepared]], apply: Apply) -> Iterator[Output
             yield Output(file, next(rows), None)
 
 
+TOP = 5
 TopClasses = list[tuple[str, float]]
 
 
-def top_classes(probabilities: np.ndarray | None, names: Sequence[str], count: int) -> TopClasses:
-    """Return the `count` most probable classes, the best first; [] for a file without output."""
+def top_classes(
+    probabilities: np.ndarray | None, names: Sequence[str], count: int | None, least: float = 0.0
+) -> TopClasses:
+    """Return the most probable classes, the best first; [] for a file without output.
+
+    Args:
+      count: at most so many; None: five of those that exclude each other, and all others.
+      least: the probability from which a class is returned, as in `Predictor.threshold`.
+    """
     if probabilities is None:
         return []
+    if count is None:
+        count = len(names) if least else TOP
     order = (-probabilities).argsort(kind="stable")[:count]
-    return [(names[at], float(probabilities[at])) for at in order]
+    return [(names[at], float(probabilities[at])) for at in order if probabilities[at] >= least]
 
 
 def classes_to_json(classes: TopClasses) -> list[dict[str, Any]]:

@@ -17,12 +17,17 @@ from flax_resnet.training.runs import Run
 from flax_resnet.version import VERSION
 
 CARD, CURVES = "README.md", "curves.png"
-_PIPELINES = {"classification": "image-classification", "segmentation": "image-segmentation"}
-_METRICS = {"top1": "accuracy", "dice": "dice"}
+_PIPELINES = {
+    "classification": "image-classification",
+    "multilabel": "image-classification",
+    "segmentation": "image-segmentation",
+}
+_METRICS = {"top1": "accuracy", "map": "mAP", "dice": "dice"}
 # The kind and key in `metrics.jsonl` of each curve, by panel.
 _PANELS = {
     "loss": (("train", "loss", "training"), ("eval", "loss", "validation")),
     "accuracy": (("train", "accuracy", "training"), ("eval", "top1", "validation")),
+    "mAP": (("eval", "map", "validation"),),
     "Dice": (("eval", "dice", "validation"),),
 }
 

@@ -34,6 +34,7 @@ def _evaluated(key: str) -> Kinds:
 _CHARTS: tuple[tuple[str, Kinds], ...] = (
     ("loss", (("train", "loss", "training"), *_evaluated("loss"))),
     ("accuracy", (("train", "accuracy", "training"), *_evaluated("top1"))),
+    ("mAP", _evaluated("map")),
     ("Dice", _evaluated("dice")),
     ("learning rate", (("train", "learning_rate", "training"),)),
     ("gradient norm", (("train", "gradient_norm", "training"),)),

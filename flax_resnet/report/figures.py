@@ -21,6 +21,14 @@ MATRIX = 100
 _UNEVEN = 1.5
 
 
+# What the score and the cells of a `ClassFigures` are, by task.
+CLASS_COLUMNS = {
+    "classification": ("Recall", ("Errors", "Images", "Precision", "F1", "Mostly taken for")),
+    "multilabel": ("Average precision", ("F1",)),
+    "segmentation": ("Dice", ("IoU",)),
+}
+
+
 class Figure(NamedTuple):
     """A key figure."""
 
@@ -34,7 +42,7 @@ class ClassFigures(NamedTuple):
 
     name: str
     score: float
-    """Its recall, or its Dice coefficient where pixels are classified: 0 to 1."""
+    """The first of its `CLASS_COLUMNS`: 0 to 1."""
     cells: tuple[str, ...]
     """Further columns of the table."""
 
@@ -99,6 +107,28 @@ def _tempered(predictions: SplitPredictions) -> str:
     error = calibration_error(reliability(predictions.calibrated))
     fitted = f"{predictions.temperature:.3f}, fitted on the validation images"
     return f"{note}; {error:.4f} at temperature {fitted}"
+
+
+def multilabel_figures(run: Run, metrics: Mapping[str, float]) -> list[Figure]:
+    """Return the figures of a run with several classes an image; none if it was never evaluated."""
+    if "map" not in metrics:
+        return []
+    tested = run.config.data.test_split is not None
+    kind = "Test" if tested else "Validation"
+    figures = [Figure(f"{kind} mAP", percent(metrics["map"]), "mean over the classes")]
+    best = reported_metrics(run)
+    if tested and "map" in best:
+        note = "of the images that chose the checkpoint"
+        figures.append(Figure("Validation mAP", percent(best["map"]), note))
+    at = f"at the threshold {metrics['threshold']:.3f}"
+    return [
+        *figures,
+        Figure("F1", percent(metrics["f1"]), f"mean over the classes, {at}"),
+        Figure("Micro F1", percent(metrics["f1_micro"]), f"over all decisions, {at}"),
+        Figure("Precision", percent(metrics["precision"]), f"mean over the classes, {at}"),
+        Figure("Recall", percent(metrics["recall"]), f"mean over the classes, {at}"),
+        Figure("Loss", f"{metrics['loss']:.4f}", f"binary cross-entropy, {kind.lower()}"),
+    ]
 
 
 def segmentation_figures(run: Run, metrics: Mapping[str, float]) -> list[Figure]:
@@ -173,6 +203,16 @@ def recognized_classes(confusion: Confusion, names: Sequence[str]) -> list[Class
         cells = (f"{errors:,}", f"{images:,}", precision, f1, taken)
         found.append((recall, -errors, ClassFigures(names[at], recall, cells)))
     return [figures for *_, figures in sorted(found, key=lambda each: each[:2])]
+
+
+def labeled_classes(metrics: Mapping[str, float]) -> list[ClassFigures]:
+    """Return the classes of images with several, the lowest average precision first."""
+    names = [key.removeprefix("ap/") for key in metrics if key.startswith("ap/")]
+    found = [
+        ClassFigures(name, metrics[f"ap/{name}"], (percent(metrics[f"f1/{name}"], 0),))
+        for name in names
+    ]
+    return sorted(found, key=lambda each: each.score)
 
 
 def segmented_classes(metrics: Mapping[str, float]) -> list[ClassFigures]:

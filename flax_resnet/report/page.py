@@ -28,10 +28,13 @@ from flax_resnet.inference.predictor import Predictor
 from flax_resnet.inference.suspects import suspects, write_suspects
 from flax_resnet.report.charts import COLORS, HEIGHT, WIDTH, Chart, charts, reliability_chart
 from flax_resnet.report.figures import (
+    CLASS_COLUMNS,
     ClassFigures,
     Figure,
     classification_figures,
+    labeled_classes,
     matrix,
+    multilabel_figures,
     percent,
     recognized_classes,
     reported_metrics,
@@ -68,7 +71,7 @@ class Subject(NamedTuple):
     figures: list[Figure]
     classes: list[ClassFigures]
     predictions: SplitPredictions | None
-    """None where pixels are classified."""
+    """None where pixels are classified, or where an image can have several classes."""
     neighbors: list[list[Neighbor]]
     """The training images that are nearest to each of the most confident mistakes."""
     command: str
@@ -138,7 +141,10 @@ def _subject(workdir: Path, name: str, command: str | None) -> Subject:
     else:
         tested = run.config.data.test_split is not None
         metrics = evaluate_run(run) if tested else reported_metrics(run)
-        figures, classes = segmentation_figures(run, metrics), segmented_classes(metrics)
+        if run.config.task == "multilabel":
+            figures, classes = multilabel_figures(run, metrics), labeled_classes(metrics)
+        else:
+            figures, classes = segmentation_figures(run, metrics), segmented_classes(metrics)
     figures += run_figures(run, rows, None if train is None else len(train))
     data, command = data_name(run), printable(command)
     return Subject(name, data, run, rows, figures, classes, predictions, neighbors, command)
@@ -150,7 +156,7 @@ def _with_doubts(subject: Subject, path: Path) -> Subject:
     if predictions is None:
         raise InputError(
             f"{run.workdir} is a run of {run.config.task}; expected classification, because only "
-            "labels of whole images are looked at"
+            "single labels of whole images are looked at"
         )
     found, sample = suspects(predictions.scores), predictions.sample
     predictor = Predictor(subject.name, run.model, run.variables, run.config.data)
@@ -216,6 +222,7 @@ def _page(subjects: list[Subject]) -> str:
         colors=COLORS,
         table=_comparison(subjects),
         matrix=matrix,
+        class_columns=CLASS_COLUMNS,
         worst_mistakes=worst_mistakes,
         settings=_settings(subjects),
         environment=_environment(),

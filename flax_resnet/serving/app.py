@@ -71,17 +71,24 @@ def make_app(predictor: Predictor, limits: Limits) -> FastAPI:
 
     @app.post("/predict", openapi_extra=_BODY)
     async def predict(
-        request: Request, top: int = Query(5, ge=1), explained: bool = Query(False, alias="explain")
+        request: Request,
+        top: int | None = Query(None, ge=1),
+        explained: bool = Query(False, alias="explain"),
     ) -> dict[str, Any]:
         """Return the most probable classes of the image in the body, of a format that we decode.
 
-        With `explain=true` also the Grad-CAM of the first class, as the data URI of a PNG.
+        They are the first five, or, of a network that finds several classes in an image, all that
+        reach the threshold; `top` is the most that are returned. With `explain=true` also the
+        Grad-CAM of the most probable class, as the data URI of a PNG.
         """
         data = await read_body(request, limits.bytes)
         pixels = await run_in_threadpool(_prepare, predictor, data, limits.pixels)
         probabilities = await batcher(pixels)
-        classes = classes_to_json(top_classes(probabilities, predictor.class_names, top))
+        least = predictor.threshold
+        classes = classes_to_json(top_classes(probabilities, predictor.class_names, top, least))
         result: dict[str, Any] = {"network": predictor.name, "classes": classes}
+        if least:
+            result["threshold"] = least
         if explained:
             best = int(probabilities.argmax())
             result["explanation"] = await _explanation(batcher, explain, pixels, best)

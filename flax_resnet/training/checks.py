@@ -16,15 +16,22 @@ from flax_resnet.steps.mixing import NEIGHBOURS, MixConfig, partners
 
 
 def check_task(source: Source, task: str, several_labels: bool = False) -> None:
-    """Raise `InputError` unless the source has masks where the task needs them, and only there.
+    """Raise `InputError` unless the source has the labels that the task needs.
 
     Args:
-      several_labels: images may have more or fewer labels than one.
+      several_labels: with one class for each image to find, more or fewer may be right.
     """
-    if has_several_labels(source) and not several_labels:
+    several = has_several_labels(source)
+    if task == "multilabel" and not several:
         raise InputError(
-            f"{source.name} has any number of labels for an image; expected one. Such data can be "
-            "evaluated (python -m flax_resnet eval), but not trained on or sorted by class"
+            f"config.task is 'multilabel', but the images of {source.name} have one label each; "
+            "expected csv:TABLE with a column 'labels', or another config.task"
+        )
+    if several and task != "multilabel" and not several_labels:
+        raise InputError(
+            f"{source.name} has any number of labels for an image; expected one. A network that "
+            "finds all of them is trained with config.task='multilabel' and config.loss='sigmoid'; "
+            "one that finds one class can be evaluated on such data, but not trained on them"
         )
     if isinstance(source, MaskSource) != (task == "segmentation"):
         expected = "masks:PATH" if task == "segmentation" else "a class for each image"

@@ -12,6 +12,7 @@ from flax_resnet.steps.averages import AverageConfig
 from flax_resnet.steps.mixing import MixConfig
 from flax_resnet.steps.tasks.classification import EQUAL
 from flax_resnet.steps.tasks.distillation import DistillConfig
+from flax_resnet.steps.tasks.multilabel import HALF
 from flax_resnet.steps.tasks.table import check_learning
 from flax_resnet.steps.updates.config import OptimizerConfig, ScheduleConfig
 from flax_resnet.steps.updates.guard import NONE, check_loss_scale
@@ -113,17 +114,22 @@ class TrainConfig:
     """All settings of a run."""
 
     task: str = "classification"
-    """classification (of images) | segmentation (classification of pixels)"""
+    """classification (one class for each image) | multilabel (any number of classes for each
+    image) | segmentation (one class for each pixel)"""
     seed: int = 0
     epochs: float = 1.0
     steps: int | None = None
     """The length of the run; it overrides `epochs`."""
     loss: str = "softmax"
     """softmax: cross-entropy over the classes | sigmoid: the mean over classes of binary
-    cross-entropies (RSB, arXiv:2110.00476). Evaluations always report the former."""
+    cross-entropies (RSB, arXiv:2110.00476), as multilabel needs. Evaluations of classification
+    always report the former."""
     target_threshold: float | None = None
     """For `sigmoid`: targets above it, smoothed and mixed, become 1, others 0; None: off."""
     label_smoothing: float = 0.0
+    threshold: str = HALF
+    """For multilabel: the probability from which a class counts as predicted, or best: the one with
+    the best F1 over all decisions, chosen anew in each evaluation and kept with the checkpoint."""
     class_weights: str = EQUAL
     """none | balanced (inverse to the number of training images of the class) | a number for each
     class in the order of their names, as in `1,2.5,1`. A weight multiplies the part of the loss

@@ -56,21 +56,23 @@ def evaluate(
         )
     request = request or StopRequest()
     several = {"": variables, **(others or {})}
-    totals: dict[str, dict[str, np.ndarray]] = {prefix: {} for prefix in several}
+    totals: dict[str, dict[str, Any]] = {prefix: {} for prefix in several}
     pending: list[dict[str, Metrics]] = []
     try:
         for batch in batches:
             on_device = request.put_batch(batch, mesh)
             pending.append({key: eval_step(each, on_device) for key, each in several.items()})
             if len(pending) > 1:  # read one batch late, so that the device always has work
-                _add(totals, pending.pop(0), request)
+                _add(totals, pending.pop(0), request, task.joined)
             on_batch()
             if request.asked:
                 return {}
     finally:
         batches.close()
     for sums in pending:
-        _add(totals, sums, request)
+        _add(totals, sums, request, task.joined)
+    for total in totals.values():
+        total |= {key: np.concatenate(total[key]) for key in task.joined}
     count = float(totals[""]["count"])
     figures = {
         prefix + name: figure
@@ -82,10 +84,16 @@ def evaluate(
 
 
 def _add(
-    totals: dict[str, dict[str, np.ndarray]], sums: dict[str, Metrics], request: StopRequest
+    totals: dict[str, dict[str, Any]],
+    sums: dict[str, Metrics],
+    request: StopRequest,
+    joined: tuple[str, ...],
 ) -> None:
     for prefix, values in jax.device_get(sums).items():
         request.take_outcome(values)
         total = totals[prefix]
         for key, value in values.items():
-            total[key] = total.get(key, np.zeros(())) + np.asarray(value, np.float64)
+            if key in joined:
+                total.setdefault(key, []).append(value)
+            else:
+                total[key] = total.get(key, np.zeros(())) + np.asarray(value, np.float64)

@@ -17,6 +17,7 @@ from flax_resnet.data.config import DataConfig
 from flax_resnet.errors import InputError, shortened
 from flax_resnet.steps.mesh import replicated
 from flax_resnet.steps.tasks.distillation import Teacher
+from flax_resnet.steps.tasks.multilabel import parse_threshold
 from flax_resnet.training.checkpoints import store
 from flax_resnet.training.classes import class_outputs, matching
 from flax_resnet.training.config import TrainConfig
@@ -53,8 +54,10 @@ class Origin:
 
     @property
     def task(self) -> str:
-        """Return `classification` or `segmentation`."""
-        return "classification" if self.config is None else self.config.task
+        """Return `classification`, `multilabel` or `segmentation`."""
+        if self.config is not None:
+            return self.config.task
+        return "classification" if self.description.threshold is None else "multilabel"
 
     def image_settings(self, train_size: bool = False) -> dict[str, Any]:
         """Return the fields of `DataConfig` that prepare images as the weights expect them.
@@ -110,6 +113,36 @@ class TrainedNetwork:
     variables: dict[str, Any] = field(repr=False)
     class_names: tuple[str, ...]
     run: Run | None = None
+
+    def threshold(self, asked: str | None = None) -> float:
+        """Return the probability from which a class counts as predicted; 0: all are listed.
+
+        Args:
+          asked: a number, or `best`: the one with the best F1 on a run's evaluation split; None:
+            as the run or the weights say.
+
+        Raises:
+          InputError: the network finds one class for an image, or no best threshold is known.
+        """
+        if self.origin.task != "multilabel":
+            if asked is not None:
+                raise InputError(
+                    f"the threshold is {asked!r}, and {self.name} is a network for "
+                    f"{self.origin.task}; expected none, because only networks that find several "
+                    "classes in an image (config.task='multilabel') decide by it"
+                )
+            return 0.0
+        given = None if asked is None else parse_threshold(asked)
+        if given is not None:
+            return given
+        if self.run is not None:
+            return self.run.threshold if asked is None else self.run.best_threshold
+        if asked is None:
+            return self.origin.description.threshold or 0.5
+        raise InputError(
+            f"the threshold is {asked!r}, and {self.name} is not a run, whose evaluation would "
+            "have chosen one; expected a number"
+        )
 
 
 def find_network(source: str | os.PathLike[str], revision: str | None = None) -> Origin:
@@ -313,6 +346,11 @@ def load_teacher(setup: Setup) -> Teacher | None:
         return None
     dtype = jnp.dtype(config.model.dtype)
     found = open_network(source, key=config.distill.key, model=config.distill.model, dtype=dtype)
+    if found.origin.task != "classification":
+        raise InputError(
+            f"config.distill.teacher is {source!r}, a network for {found.origin.task}; expected "
+            "one for classification"
+        )
     if found.model.in_channels != config.data.channels:
         raise InputError(
             f"config.distill.teacher is {source!r}, which has {found.model.in_channels} channels; "

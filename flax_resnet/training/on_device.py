@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Int32, UInt8
+from jaxtyping import Array, Bool, Int32, UInt8
 
 from flax_resnet.data.batches.in_memory import InMemoryData
 from flax_resnet.data.config import DataConfig
@@ -79,7 +79,7 @@ def make_take(mesh: Mesh, config: DataConfig | None = None, seed: int = 0) -> Ta
 
     def take(
         images: UInt8[Array, "examples h w c"],
-        labels: Int32[Array, " examples"],
+        labels: Int32[Array, " examples"] | Bool[Array, "examples classes"],
         places: Int32[Array, "rows 3"],
     ) -> dict[str, jax.Array]:
         examples = places[:, 1]

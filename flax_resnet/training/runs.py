@@ -19,6 +19,7 @@ from flax_resnet.models import Network, variable_shapes
 from flax_resnet.steps.averages import fitting_average
 from flax_resnet.steps.mesh import data_mesh, replicated
 from flax_resnet.steps.step import make_eval_step
+from flax_resnet.steps.tasks.multilabel import parse_threshold
 from flax_resnet.steps.tasks.table import TASKS
 from flax_resnet.training.checkpoints import store
 from flax_resnet.training.checkpoints.restoring import (
@@ -62,6 +63,31 @@ class Run:
     class_names: tuple[str, ...]
     workdir: Path
     average: str | None = None
+
+    @property
+    def threshold(self) -> float:
+        """Return the probability from which a class counts as predicted, where several can be.
+
+        If the settings say `best`, it is that of the evaluation at this step.
+        """
+        given = parse_threshold(self.config.threshold)
+        return self.best_threshold if given is None else given
+
+    @property
+    def best_threshold(self) -> float:
+        """Return the threshold with the best F1 in the evaluation at this step.
+
+        Raises:
+          InputError: there was no such evaluation.
+        """
+        prefix = "" if self.average is None else f"{self.average}_"
+        found = self.metrics.get(f"{prefix}best_threshold", self.metrics.get("best_threshold"))
+        if found is None:
+            raise InputError(
+                f"step {self.step} of {self.workdir} has no evaluation that chose a threshold; "
+                "expected a step with one (best), or a number as the threshold"
+            )
+        return found
 
     def __repr__(self) -> str:
         """Return a line: the network, the step, the folder, and the ranked metric."""
@@ -174,8 +200,9 @@ def evaluate_run(
 ) -> dict[str, float]:
     """Return count, skipped and the metrics of a run's task on a split.
 
-    The metrics are loss, top1 and top5 for classification; loss, dice, iou, pixel_error,
-    `dice/CLASS` and `iou/CLASS` for segmentation.
+    The metrics are loss, top1 and top5 for classification; those of `multilabel_metrics` where
+    images have several labels; loss, dice, iou, pixel_error, `dice/CLASS` and `iou/CLASS` for
+    segmentation.
 
     Args:
       run: what `restore` returns, or the folder of a run, whose best checkpoint is evaluated.
@@ -198,6 +225,7 @@ def evaluate_run(
         request,
         run.class_names,
         str(run.workdir),
+        run.threshold if run.config.task == "multilabel" else 0.5,
     )
 
 
@@ -212,6 +240,7 @@ def evaluate_model(
     request: StopRequest | None = None,
     class_names: tuple[str, ...] = (),
     name: str = "the network",
+    threshold: float = 0.5,
 ) -> dict[str, float]:
     """Return count, skipped and the metrics of a model's task on a split.
 
@@ -219,6 +248,7 @@ def evaluate_model(
       split: None takes the test split of `data`, or its evaluation split.
       class_names: of the model, to match those of the data by; () where they are not known.
       name: of the model, for errors.
+      threshold: the probability from which a class counts as predicted, where several can be.
 
     Returns:
       Also `competing_classes`, how many classes a prediction is chosen among, where the data are
@@ -227,7 +257,7 @@ def evaluate_model(
     Raises:
       InputError: the data are for another task, or have a class that the model does not know.
     """
-    mesh = mesh or data_mesh()
+    mesh, measured = mesh or data_mesh(), TASKS[task].measured(threshold=str(threshold))
     source = open_source(data, split or default_split(data))
     check_task(source, task, several_labels=True)
     source = for_outputs(source, class_names, model.num_classes, name)
@@ -237,12 +267,12 @@ def evaluate_model(
         mesh,
         mean=data.mean,
         std=data.std,
-        task=TASKS[task],
+        task=measured,
         flip=data.eval_flip,
         outputs=outputs,
     )
     copies = jax.device_put(dict(variables), replicated(mesh))
-    metrics = evaluate(eval_step, copies, source, data, mesh, on_batch, TASKS[task], request)
+    metrics = evaluate(eval_step, copies, source, data, mesh, on_batch, measured, request)
     return metrics | ({"competing_classes": float(len(outputs))} if outputs and metrics else {})
 
 

@@ -16,7 +16,7 @@ from flax_resnet.steps.averages import PREFIXES, shown_average
 from flax_resnet.steps.mesh import replicated
 from flax_resnet.steps.state import TrainState
 from flax_resnet.steps.step import make_eval_step
-from flax_resnet.steps.tasks.table import TASKS, Task
+from flax_resnet.steps.tasks.table import Task, task_of
 from flax_resnet.training.checkpoints import store
 from flax_resnet.training.cluster.agreement import StopRequest, from_first
 from flax_resnet.training.config import TrainConfig
@@ -55,7 +55,7 @@ class Session:
     @property
     def task(self) -> Task:
         """Return the task of the run."""
-        return TASKS[self.config.task]
+        return task_of(self.config)
 
     def greet(self, start: int) -> None:
         """Print the model, the data and the devices."""

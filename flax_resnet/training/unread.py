@@ -15,6 +15,7 @@ READ_WHERE: tuple[tuple[str, Callable[[TrainConfig], object], str], ...] = (
         lambda c: c.distill.teacher is None or c.distill.weight < 1,
         "config.distill.weight is below 1",
     ),
+    ("threshold", lambda c: c.task == "multilabel", "config.task is 'multilabel'"),
     (
         "distill.model distill.key distill.size distill.temperature distill.weight distill.hard",
         lambda c: c.distill.teacher is not None,

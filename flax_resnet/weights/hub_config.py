@@ -18,6 +18,9 @@ from flax_resnet.weights.transformers import architecture_of, is_of_transformers
 METADATA = "flax_resnet"
 # Our own entry in config.json: arguments in which the model differs from its row.
 OURS = "flax_resnet"
+# The key of transformers for what the outputs are, its value where an image can have several
+# classes, and our key for the probability from which it has one.
+PROBLEM, SEVERAL, THRESHOLD = "problem_type", "multi_label_classification", "threshold"
 # Fields about inputs, computation and training; a difference in any other field is another network.
 FREE = {
     "num_classes",
@@ -59,6 +62,8 @@ class Description:
       test_preprocessing: the same at the size at which the weights are most accurate.
       class_names: the name of each output; () where they are not known.
       class_descriptions: what names such as `n01440764` mean, where it is known.
+      threshold: the probability from which a class counts as predicted, where an image can have
+        several; None: it has one.
     """
 
     architecture: str | None = None
@@ -68,6 +73,7 @@ class Description:
     test_preprocessing: Preprocessing | None = None
     class_names: tuple[str, ...] = ()
     class_descriptions: Mapping[str, str] = field(default_factory=dict)
+    threshold: float | None = None
 
     def names_of(self, num_classes: int) -> tuple[str, ...]:
         """Return the class names for a head of this size; () where they are for another one."""
@@ -106,6 +112,7 @@ def parse_config(config: Fields) -> Description:
         _preprocessing(details, "test_input_size", "test_crop_pct"),
         _class_names(config, details, classes),
         (config if "label_descriptions" in config.values else details).texts("label_descriptions"),
+        _threshold(config),
     )
 
 
@@ -123,7 +130,15 @@ def _of_transformers(config: Fields) -> Description:
         preprocessing=images,
         test_preprocessing=images,
         class_names=names,
+        threshold=_threshold(config),
     )
+
+
+def _threshold(config: Fields) -> float | None:
+    """Return the threshold of a network that finds several classes; None: it finds one."""
+    if config.values.get(PROBLEM) != SEVERAL:
+        return None
+    return config.positive(THRESHOLD) or 0.5
 
 
 def _class_names(config: Fields, details: Fields, classes: int | None) -> tuple[str, ...]:
@@ -167,6 +182,7 @@ def make_config(
     test_preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] = (),
     class_descriptions: Mapping[str, str] | None = None,
+    threshold: float | None = None,
 ) -> dict[str, Any]:
     """Return the `config.json` of a model, for timm and `parse_config`.
 
@@ -177,6 +193,8 @@ def make_config(
       test_preprocessing: its size and crop are for testing; default: those of `preprocessing`.
       class_names: one for each output, or none.
       class_descriptions: what these names mean, by name.
+      threshold: the probability from which a class counts as predicted, where an image can have
+        several; None: it has one.
 
     Raises:
       InputError: no row equals the model, `preprocessing` has another number of channels, or
@@ -207,6 +225,8 @@ def make_config(
         config["label_names"] = list(class_names)
     if class_descriptions:
         config["label_descriptions"] = dict(class_descriptions)
+    if threshold is not None:
+        config |= {PROBLEM: SEVERAL, THRESHOLD: threshold}
     if channels != 3:
         config["model_args"] = {"in_chans": channels}
     if arguments:

@@ -145,6 +145,7 @@ def save_pretrained(
     test_preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] = (),
     class_descriptions: Mapping[str, str] | None = None,
+    threshold: float | None = None,
 ) -> None:
     """Write `model.safetensors` and `config.json`, the format of the hub's repositories.
 
@@ -161,6 +162,8 @@ def save_pretrained(
       class_names: one for each output, such as a run's; `flax_resnet.class_names(folder)`, the
         commands and timm read them.
       class_descriptions: what these names mean, by name, as timm stores it.
+      threshold: the probability from which a class counts as predicted, for a network that finds
+        several classes in an image; None: it finds one.
 
     Raises:
       InputError: no row equals the model, or variables, preprocessing or names do not fit it.
@@ -168,7 +171,13 @@ def save_pretrained(
     folder = Path(folder)
     require_local(folder)
     config = make_config(
-        model, architecture, preprocessing, test_preprocessing, class_names, class_descriptions
+        model,
+        architecture,
+        preprocessing,
+        test_preprocessing,
+        class_names,
+        class_descriptions,
+        threshold,
     )
     state_dict = to_torch(model, variables)
     folder.mkdir(parents=True, exist_ok=True)

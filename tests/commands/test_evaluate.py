@@ -174,3 +174,11 @@ def test_bad_input_is_one_line_with_status_2(run: Path, capsys: pytest.CaptureFi
         with pytest.raises(SystemExit, match="2"):
             main(arguments)
         assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_network_for_one_class_has_no_threshold(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["eval", str(run), "--threshold", "0.5"])
+    assert "is a network for classification; expected none" in capsys.readouterr().err

@@ -39,9 +39,10 @@ OTHER: dict[str, tuple[Any, ...]] = {
     "seed": (1,),
     "epochs": (2.0,),
     "steps": (1,),
-    "loss": ("sigmoid",),
+    "loss": ("sigmoid", "softmax"),
     "target_threshold": (0.2,),
     "label_smoothing": (0.1,),
+    "threshold": ("0.3",),
     "class_weights": ("balanced",),
     "dice_weight": (0.5,),
     "accumulate": (2,),
@@ -171,7 +172,7 @@ OTHER: dict[str, tuple[Any, ...]] = {
     "logging.histograms": (True,),
     "logging.wandb": ("project",),
 }
-SLOW = ("synthetic:10", "masks", "digits", "tfds:digits", "csv")
+SLOW = ("synthetic:10", "masks", "digits", "tfds:digits", "csv", "labels")
 SOURCES = ["folder", *(pytest.param(source, marks=pytest.mark.slow) for source in SLOW)]
 # Choices that decide what else is read. Each row covers one value of several of them.
 CHOICES: list[Settings] = [
@@ -262,10 +263,15 @@ def settings_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 
     def make(source: str) -> Settings:
         splits = ("train[:32]", "validation[:16]")
-        if source in ("folder", "csv"):
+        several = source == "labels"
+        if source in ("folder", "csv", "labels"):
             write_images(tmp_path / "photos")
-            file = "table.csv" if source == "csv" else ""
-            source, splits = f"{source}:{tmp_path / 'photos' / file}", ("train", "train[:8]")
+            kind, file = {
+                "folder": ("folder", ""),
+                "csv": ("csv", "table.csv"),
+                "labels": ("csv", "several.csv"),
+            }[source]
+            source, splits = f"{kind}:{tmp_path / 'photos' / file}", ("train", "train[:8]")
         elif source == "masks":
             source = f"masks:{write_circles(tmp_path / 'circles', 9)}"
             splits = ("train[:6]", "train[6:]")
@@ -275,7 +281,8 @@ def settings_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
             splits = ("train[:32]", "test[:16]")
         masks = source.startswith("masks:")
         return {
-            "task": "segmentation" if masks else "classification",
+            "task": "segmentation" if masks else "multilabel" if several else "classification",
+            **({"loss": "sigmoid"} if several else {}),
             "log_every": 1,
             "model": {"name": "unet", "base_width": 4} if masks else {"name": "tiny"},
             "data.source": source,
@@ -294,7 +301,7 @@ def settings_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 
 
 def write_images(folder: Path) -> None:
-    """Write train/CLASS/NUMBER.png, and table.csv with the same images."""
+    """Write train/CLASS/NUMBER.png, table.csv with the same images, and several.csv likewise."""
     rows = []
     for number in range(32):
         file = folder / "train" / "ab"[number % 2] / f"{number}.png"
@@ -303,6 +310,12 @@ def write_images(folder: Path) -> None:
         rows.append([str(file.relative_to(folder)), file.parent.name, "train"])
     with (folder / "table.csv").open("w", newline="") as table:
         csv.writer(table).writerows([["file", "label", "split"], *rows])
+    with (folder / "several.csv").open("w", newline="") as table:
+        pairs = [
+            [file, f"{label};c" if at % 3 else label, "train"]
+            for at, (file, label, _) in enumerate(rows)
+        ]
+        csv.writer(table).writerows([["file", "labels", "split"], *pairs])
 
 
 def nested(settings: Settings) -> Settings:

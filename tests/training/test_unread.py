@@ -22,6 +22,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         TEACHER | {"distill.weight": 0.5},
         {"loss": "sigmoid", "label_smoothing": 0.1, "class_weights": "balanced"},
     ),
+    ({}, {"task": "multilabel", "loss": "sigmoid"}, {"threshold": "0.3"}),
     (
         {},
         TEACHER,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flax_resnet.data.batches.loading import Batch, TrainLoader
+from flax_resnet.data.batches.loading import Batch, TrainLoader, empty_batch, put_label
 from flax_resnet.data.batches.pipeline import BatchIterator, eval_batches
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.images.transforms import resize
@@ -18,7 +18,7 @@ class InMemoryData:
     images: np.ndarray
     """uint8 (n, size, size, channels)"""
     labels: np.ndarray
-    """int32 (n,)"""
+    """int32 (n,); bool (n, classes) where the source has several labels."""
     skipped: np.ndarray
     """int32 (n,): the number of undecodable records that were skipped before this one."""
     mask: np.ndarray
@@ -38,7 +38,7 @@ class WholeLoader(TrainLoader):
             example, batch["skipped"][at] = self._decodable(index)
             image = np.asarray(example["image"])
             batch["image"][at] = resize(image, (side, side), self.config.interpolation)
-            batch["label"][at] = example["label"]
+            put_label(batch, at, example)
         return batch
 
 
@@ -49,21 +49,18 @@ def load_training(source: Source, config: DataConfig) -> InMemoryData:
     """
     count = -(-len(source) // config.batch_size)
     batches = BatchIterator(WholeLoader(source, config, seed=0), range(count), count)
-    return _gathered(batches, len(source), config.image_size, config.channels)
+    return _gathered(batches, empty_batch(source, config, len(source), config.image_size))
 
 
 def load_evaluation(source: Source, config: DataConfig) -> InMemoryData:
     """Return all images of an evaluation, exactly as `eval_batches` does."""
-    return _gathered(eval_batches(source, config), len(source), config.test_size, config.channels)
+    whole = empty_batch(source, config, len(source), config.test_size)
+    return _gathered(eval_batches(source, config), whole)
 
 
-def _gathered(batches: BatchIterator, count: int, size: int, channels: int) -> InMemoryData:
-    data = InMemoryData(
-        np.zeros((count, size, size, channels), np.uint8),
-        np.zeros(count, np.int32),
-        np.zeros(count, np.int32),
-        np.ones(count, np.bool_),
-    )
+def _gathered(batches: BatchIterator, whole: Batch) -> InMemoryData:
+    count = len(whole["label"])
+    data = InMemoryData(whole["image"], whole["label"], whole["skipped"], np.ones(count, np.bool_))
     at = 0
     try:
         for batch in batches:

@@ -110,12 +110,12 @@ class TrainLoader:
 
     def empty(self, rows: int) -> Batch:
         """Return an empty batch."""
-        return empty_batch(self.config, rows, self.config.image_size)
+        return empty_batch(self.source, self.config, rows, self.config.image_size)
 
     def put(self, batch: Batch, at: int, example: Example, rng: np.random.Generator) -> None:
         """Write a transformed example into a row."""
         batch["image"][at] = train_transform(np.asarray(example["image"]), rng, self.config)
-        batch["label"][at] = example["label"]
+        put_label(batch, at, example)
 
     def _decodable(self, index: int) -> tuple[Example, int]:
         """Return example `index` or, if errors are skipped, the next valid one; and their count."""
@@ -164,19 +164,12 @@ class EvalLoader:
 
     def empty(self, rows: int) -> Batch:
         """Return an empty batch."""
-        batch = empty_batch(self.config, rows, self.config.test_size)
-        if has_several_labels(self.source):
-            batch["label"] = np.zeros((rows, self.source.num_classes), np.bool_)
-        return batch
+        return empty_batch(self.source, self.config, rows, self.config.test_size)
 
     def put(self, batch: Batch, at: int, example: Example) -> None:
         """Write a transformed example into a row."""
         batch["image"][at] = eval_transform(np.asarray(example["image"]), self.config)
-        label = example["label"]
-        if isinstance(label, tuple):
-            batch["label"][at, list(label)] = True
-        else:
-            batch["label"][at] = label
+        put_label(batch, at, example)
 
 
 class RecordError(Exception):
@@ -203,12 +196,23 @@ def load_example(source: Source, index: int, channels: int) -> Example:
     return {"image": image, "label": label}
 
 
-def empty_batch(config: DataConfig, rows: int, size: int) -> Batch:
-    """Return a batch of black images of this size with label 0."""
-    shape = (rows, size, size, config.channels)
+def put_label(batch: Batch, at: int, example: Example) -> None:
+    """Write the label or the labels of an example into a row."""
+    label = example["label"]
+    if isinstance(label, tuple):
+        batch["label"][at, list(label)] = True
+    else:
+        batch["label"][at] = label
+
+
+def empty_batch(source: Source, config: DataConfig, rows: int, size: int) -> Batch:
+    """Return a batch of black images of this size with label 0, or without labels."""
+    shape, several = (rows, size, size, config.channels), has_several_labels(source)
     return {
         "image": np.zeros(shape, np.uint8),
-        "label": np.zeros(rows, np.int32),
+        "label": np.zeros((rows, source.num_classes), np.bool_)
+        if several
+        else np.zeros(rows, np.int32),
         "skipped": np.zeros(rows, np.int32),
     }
 

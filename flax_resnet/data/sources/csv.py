@@ -1,4 +1,4 @@
-"""Images listed in a table, with the file, the class and optionally the split in each row."""
+"""Images listed in a table, with the file, the class or classes, and optionally the split."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +30,9 @@ from flax_resnet.files import replace_text
 
 # The key, in the file beside a table, of the folder where it was written.
 FOLDER = "folder"
-_COLUMNS = ("file", "label", "split")
+_COLUMNS = ("file", "label", "labels", "split")
+# What separates the classes in a cell of `labels`.
+_BETWEEN, _WRITTEN = re.compile("[;|]"), ";"
 _SPLITS = ("train", "validation", "test")
 # Excel's first line, which says how the others are separated.
 _SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
@@ -38,7 +40,11 @@ _SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _DECIMAL = re.compile(r"[+-]?\d*\.\d*[1-9]\d*")
 # The most files that a warning names.
 _SHOWN = 5
-_LAYOUT = "expected a header 'file,label' or 'file,label,split', and a line for each image"
+_LAYOUT = (
+    "expected a header 'file,label' or 'file,label,split', and a line for each image; or "
+    "'file,labels', with any number of classes as in 'cat;dog'"
+)
+Label = str | tuple[str, ...]
 
 
 class Row(NamedTuple):
@@ -46,7 +52,8 @@ class Row(NamedTuple):
 
     file: str
     """Its path, absolute or relative to the table's folder."""
-    label: str
+    label: Label
+    """A class; in a table with the column `labels`, all classes of the image, sorted."""
     split: str = "train"
     """train | validation | test"""
 
@@ -61,10 +68,10 @@ def open_csv(config: DataConfig, rest: str, split: str) -> FolderSource:
     root, rows = table_folder(Path(rest)), find_moved(Path(rest), rows)
     if not config.follow_links:
         _check_inside(rows, root, printable(rest))
-    check_distinct({row.label for row in rows}, rest)
+    check_distinct(classes_of(rows), rest)
     _tell_repeated(rows, root, printable(rest))
-    classes = sorted({row.label for row in rows if row.split == "train"})
-    extra = sorted({row.label for row in rows} - set(classes))
+    classes = sorted(classes_of(row for row in rows if row.split == "train"))
+    extra = sorted(classes_of(rows) - set(classes))
     if not classes or extra:
         found = f"has the class {extra[0]!r}" if classes else "has no rows of the split 'train'"
         raise InputError(
@@ -79,14 +86,49 @@ def open_csv(config: DataConfig, rest: str, split: str) -> FolderSource:
     chosen = [
         members[known][at] for known, positions in parts for at in shuffled(sizes[known], positions)
     ]
-    numbers = {label: number for number, label in enumerate(classes)}
     return FolderSource(
         name=name,
         root=str(root),
         files=np.array([os.fsencode(row.file) for row in chosen]),
-        labels=np.array([numbers[row.label] for row in chosen]),
+        labels=_numbered(chosen, {label: number for number, label in enumerate(classes)}),
         class_names=tuple(classes),
+        several_labels=has_several(rows),
     )
+
+
+def labels_of(row: Row) -> tuple[str, ...]:
+    """Return the classes of an image."""
+    return row.label if isinstance(row.label, tuple) else (row.label,)
+
+
+def classes_of(rows: Iterable[Row]) -> set[str]:
+    """Return the classes that occur in a table."""
+    return {label for row in rows for label in labels_of(row)}
+
+
+def has_several(rows: Sequence[Row]) -> bool:
+    """Return whether an image of the table can have any number of classes."""
+    return bool(rows) and isinstance(rows[0].label, tuple)
+
+
+def split_labels(text: str) -> tuple[str, ...]:
+    """Return the classes in a cell of the column `labels`, such as `cat;dog` or `cat|dog`."""
+    return tuple(sorted({part.strip() for part in _BETWEEN.split(text)} - {""}))
+
+
+def join_labels(labels: Iterable[str]) -> str:
+    """Return a cell of the column `labels`."""
+    return _WRITTEN.join(labels)
+
+
+def _numbered(rows: Sequence[Row], numbers: Mapping[str, int]) -> np.ndarray:
+    """Return the class of each row, int64 (n,); with several labels bool (n, classes)."""
+    if not has_several(rows):
+        return np.array([numbers[label] for row in rows for label in labels_of(row)])
+    found = np.zeros((len(rows), len(numbers)), np.bool_)
+    for at, row in enumerate(rows):
+        found[at, [numbers[label] for label in labels_of(row)]] = True
+    return found
 
 
 def read_table(path: Path) -> list[Row]:
@@ -111,29 +153,43 @@ def read_table(path: Path) -> list[Row]:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{printable(path)} cannot be read: {reason}; {_LAYOUT}.") from None
     header = [cell.strip().lower() for cell in lines[0]] if lines else []
-    if not {"file", "label"} <= set(header):
+    if "file" not in header or len({"label", "labels"} & set(header)) != 1:
         found = printable(", ".join(header)[:100]) or "nothing"
         raise InputError(f"{printable(path)} begins with {found}; {_LAYOUT}.")
     places = {name: header.index(name) for name in _COLUMNS if name in header}
     root = table_folder(path)
+    numbered = list(enumerate(lines[1:], 3 if named else 2))
+    if "labels" in places:
+        _check_cells(numbered, len(header), printable(path))
     rows = [
         _row(line, places, f"{printable(path)}, row {number}", root)
-        for number, line in enumerate(lines[1:], 3 if named else 2)
+        for number, line in numbered
         if any(line)
     ]
     if not rows:
         raise InputError(f"{printable(path)} lists no images; {_LAYOUT}.")
-    if any(_DECIMAL.fullmatch(label) for label in {row.label for row in rows}):
+    if has_several(rows) and max(len(row.label) for row in rows) < 2:
+        warn_once(
+            f"{printable(path)} has the column 'labels' and no image with two; expected several "
+            "classes in a cell to be separated by ; or |, as in 'cat;dog'"
+        )
+    if any(_DECIMAL.fullmatch(label) for label in classes_of(rows)):
         return rows
-    return [row._replace(label=without_fraction(row.label)) for row in rows]
+    return [row._replace(label=_without_fractions(row.label)) for row in rows]
 
 
-def write_table(path: Path, rows: Iterable[Row]) -> None:
+def _without_fractions(label: Label) -> Label:
+    if isinstance(label, str):
+        return without_fraction(label)
+    return tuple(sorted(set(map(without_fraction, label))))
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
     """Write a table atomically."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows(rows)
+    writer.writerow(("file", "labels" if has_several(rows) else "label", "split"))
+    writer.writerows((row.file, join_labels(labels_of(row)), row.split) for row in rows)
     replace_text(path, text.getvalue())
 
 
@@ -164,12 +220,24 @@ def find_moved(path: Path, rows: list[Row]) -> list[Row]:
     return moved if left else rows
 
 
+def _check_cells(numbered: Iterable[tuple[int, list[str]]], count: int, table: str) -> None:
+    """Raise `InputError` for a row whose classes are in cells of their own, which would be lost."""
+    for number, line in numbered:
+        if any(line[count:]):
+            raise InputError(
+                f"{table}, row {number} has {len(line)} cells and the header {count}; expected all "
+                "classes of an image in one cell, separated by |, or by ; in double quotes"
+            )
+
+
 def _row(line: list[str], places: dict[str, int], where: str, root: Path) -> Row:
     cells = {name: line[at] if at < len(line) else "" for name, at in places.items()}
     # The table is UTF-8; file names are in the system's encoding.
     file = os.fsdecode(cells["file"].encode("utf-8", "surrogateescape"))
-    label = from_windows(cells["label"].strip())
-    if not file or not label or "\0" in file:
+    label: Label = from_windows(cells.get("label", "").strip())
+    if "labels" in cells:
+        label = split_labels(from_windows(cells["labels"]))
+    if not file or label == "" or "\0" in file:
         raise InputError(f"{where} has the file {file!r} and the label {label!r}; expected both.")
     split = canonical_split(cells.get("split", "").strip().lower() or "train")
     require_known(f"{where}: the split", split, _SPLITS)
@@ -185,16 +253,25 @@ def _tell_repeated(rows: list[Row], root: Path, table: str) -> None:
     for file, row in zip(files, rows, strict=True):
         found[file].append(row)
     for column, harm in (
-        ("label", "have two labels, of which one is wrong"),
+        ("label", _two_labels(has_several(rows))),
         ("split", "are in two splits, so that an evaluation is of images from the training"),
     ):
         twice = []
         for same in found.values():
-            values = sorted({getattr(row, column) for row in same})
+            values = sorted({str(getattr(row, column)) for row in same})
             if len(values) > 1:
                 twice.append(f"{same[0].file} ({' and '.join(values)})")
         if twice:
             warn_once(f"{table}: files that {harm}: {shortened(twice, _SHOWN)}")
+
+
+def _two_labels(several: bool) -> str:
+    if several:
+        return "are in several rows with different labels; expected all of them in one row"
+    return (
+        "have two labels, of which one is wrong. If an image can have several, name the column "
+        "'labels' and separate them, as in 'cat;dog', in one row"
+    )
 
 
 def _check_inside(rows: list[Row], root: Path, table: str) -> None:

@@ -33,8 +33,10 @@ class FolderSource:
     files: np.ndarray
     """bytes (n,): paths relative to `root`. An array needs a tenth of the memory of strings."""
     labels: np.ndarray
+    """int64 (n,); bool (n, classes) where an image has any number of labels."""
     class_names: tuple[str, ...]
     named: bool = True
+    several_labels: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -46,8 +48,10 @@ class FolderSource:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Example:
-        """Return the bytes and the label of a file."""
-        return {"image": read_file(self._path(index)), "label": int(self.labels[index])}
+        """Return the bytes and the label or labels of a file."""
+        label = self.labels[index]
+        known = tuple(np.flatnonzero(label).tolist()) if self.several_labels else int(label)
+        return {"image": read_file(self._path(index)), "label": known}
 
     def describe(self, index: int) -> str:
         """Return the path of the file."""

@@ -16,7 +16,11 @@ function element(kind, text = "") {
 
 function show(found, file) {
   const [best] = found.classes;
-  at("best").textContent = `${best.class}, ${percent(best.score)}`;
+  // Where an image can have several classes, all are named, and there may be none.
+  at("best").textContent = found.threshold === undefined
+    ? `${best.class}, ${percent(best.score)}`
+    : found.classes.map((each) => each.class).join(", ")
+      || `no class reaches ${percent(found.threshold)}`;
   at("classes").replaceChildren(...found.classes.map((each) => {
     const line = document.createElement("li");
     const bar = document.createElement("progress");
@@ -36,7 +40,7 @@ function show(found, file) {
 async function ask(file) {
   let answer;
   try {
-    answer = await fetch("predict?top=5&explain=true", { method: "POST", body: file });
+    answer = await fetch("predict?explain=true", { method: "POST", body: file });
   } catch {
     throw new Error("the server does not respond, or it refused a file of this size");
   }

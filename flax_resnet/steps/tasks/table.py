@@ -1,12 +1,12 @@
 """The table of tasks, which lets one trainer serve all of them."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import numpy as np
 
 from flax_resnet.errors import InputError, require_known
 from flax_resnet.steps.tasks.classification import (
@@ -16,6 +16,12 @@ from flax_resnet.steps.tasks.classification import (
     classification_loss,
     classification_metrics,
     classification_sums,
+)
+from flax_resnet.steps.tasks.multilabel import (
+    check_multilabel,
+    multilabel_loss,
+    multilabel_metrics,
+    multilabel_sums,
 )
 from flax_resnet.steps.tasks.segmentation import (
     segmentation_loss,
@@ -37,19 +43,31 @@ class Task:
       settings: the names of these settings in `TrainConfig`.
       sums: `(logits, batch) -> sums`, with `count`, over the examples that the batch marks; traced
         by jit.
-      metrics: `(totals, class_names) -> metrics`, from the sums of all batches in float64.
+      metrics: `(totals, class_names, **settings) -> metrics`, from the sums of all batches in
+        float64.
       ranked_by: the metric whose largest value makes the best checkpoint.
       line: the format of the metrics in one line.
       columns: the formats of the metrics in a table, by column title.
+      joined: the names of those sums that have a row for each example, and are joined instead.
+      measured_with: the names of the settings of `metrics` in `TrainConfig`.
     """
 
     loss: Callable[..., tuple[jax.Array, jax.Array]]
     settings: tuple[str, ...]
     sums: Callable[[jax.Array, Batch], Metrics]
-    metrics: Callable[[Mapping[str, np.ndarray], tuple[str, ...]], dict[str, float]]
+    metrics: Callable[..., dict[str, float]]
     ranked_by: str
     line: str
     columns: Mapping[str, str]
+    joined: tuple[str, ...] = ()
+    measured_with: tuple[str, ...] = ()
+
+    def measured(self, **settings: Any) -> "Task":
+        """Return the task with those of these settings that its metrics have."""
+        own = {name: settings[name] for name in self.measured_with}
+        if not own:
+            return self
+        return dataclasses.replace(self, metrics=functools.partial(self.metrics, **own))
 
     def shown_for(self, classes: int) -> "Task":
         """Return the task without the top-5 accuracy where it is always 100 %."""
@@ -70,6 +88,22 @@ TASKS = {
         line="loss {loss:.4f}  accuracy {top1:.2%}  top-5 {top5:.2%}",
         columns={"loss": "{loss:.4f}", "top-1": "{top1:.2%}", "top-5": "{top5:.2%}"},
     ),
+    "multilabel": Task(
+        loss=multilabel_loss,
+        settings=("label_smoothing", "target_threshold"),
+        sums=multilabel_sums,
+        metrics=multilabel_metrics,
+        ranked_by="map",
+        line="loss {loss:.4f}  mAP {map:.2%}  F1 {f1:.2%}  micro F1 {f1_micro:.2%}",
+        columns={
+            "loss": "{loss:.4f}",
+            "mAP": "{map:.2%}",
+            "F1": "{f1:.2%}",
+            "micro F1": "{f1_micro:.2%}",
+        },
+        joined=("logits", "truth", "counted"),
+        measured_with=("threshold",),
+    ),
     "segmentation": Task(
         loss=segmentation_loss,
         settings=("label_smoothing", "dice_weight"),
@@ -88,6 +122,12 @@ TASKS = {
 CLASSIFICATION = TASKS["classification"]
 
 
+def task_of(config: Any) -> Task:
+    """Return the task of a `TrainConfig`, whose metrics have its settings."""
+    task = TASKS[config.task]
+    return task.measured(**{name: getattr(config, name) for name in task.measured_with})
+
+
 def check_learning(config: Any) -> None:
     """Raise `InputError` unless the task and loss settings of a `TrainConfig` are consistent."""
     if not 0 <= config.label_smoothing < 1:
@@ -100,6 +140,7 @@ def check_learning(config: Any) -> None:
             "config.task is 'segmentation'"
         )
     check_class_weights(config)
+    check_multilabel(config)
     if config.accumulate < 1:
         raise InputError(f"config.accumulate is {config.accumulate}; expected at least 1")
     threshold = config.target_threshold
