@@ -258,7 +258,10 @@ def _tell_repeated(rows: list[Row], root: Path, table: str) -> None:
     ):
         twice = []
         for same in found.values():
-            values = sorted({str(getattr(row, column)) for row in same})
+            cells = [
+                join_labels(labels_of(row)) if column == "label" else row.split for row in same
+            ]
+            values = sorted(set(cells))
             if len(values) > 1:
                 twice.append(f"{same[0].file} ({' and '.join(values)})")
         if twice:
