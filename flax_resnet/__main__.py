@@ -51,6 +51,8 @@ COMMANDS = {
     "push": "publish a run on the Hugging Face hub, with a model card made from it",
     "report": "write a page about a run, or one that compares several: curves, classes, mistakes, "
     "settings",
+    "robustness": "evaluate weights on the variants of ImageNet, with the mean corruption error: a "
+    "table, and CSV",
     "segment": "write masks of images, or of a split, as a segmentation run predicts them",
     "serve": "serve a network over HTTP: for programs, and with a page to drop images on",
     "summary": "describe a network's parts: shapes, parameters, multiply-adds, memory, receptive "
