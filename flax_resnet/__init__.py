@@ -11,6 +11,8 @@ from flax_resnet.errors import InputError
 from flax_resnet.version import VERSION
 
 if TYPE_CHECKING:
+    from flax_resnet.data.images.transforms import register_transform
+    from flax_resnet.data.sources.open import register_source
     from flax_resnet.inference.classifier import Classifier
     from flax_resnet.inference.preprocessing import preprocessing
     from flax_resnet.models import (
@@ -25,9 +27,13 @@ if TYPE_CHECKING:
         summarize,
         to_layout,
     )
+    from flax_resnet.models.variants import register_model
     from flax_resnet.report.publishing import push_to_hub
+    from flax_resnet.steps.tasks.classification import register_loss
+    from flax_resnet.steps.updates.optimizers import register_optimizer
     from flax_resnet.training.averaging import average_checkpoints
     from flax_resnet.training.learning_rates import find_learning_rate
+    from flax_resnet.training.logging.writers import register_writer
     from flax_resnet.training.loop import train
     from flax_resnet.training.networks import class_names, load_pretrained
     from flax_resnet.training.recipes import load_recipe
@@ -64,6 +70,12 @@ __all__ = [
     "load_recipe",
     "preprocessing",
     "push_to_hub",
+    "register_loss",
+    "register_model",
+    "register_optimizer",
+    "register_source",
+    "register_transform",
+    "register_writer",
     "restore",
     "save_pretrained",
     "summarize",
@@ -86,6 +98,12 @@ _MODULES = {
     "load_recipe": "training.recipes",
     "preprocessing": "inference.preprocessing",
     "push_to_hub": "report.publishing",
+    "register_loss": "steps.tasks.classification",
+    "register_model": "models.variants",
+    "register_optimizer": "steps.updates.optimizers",
+    "register_source": "data.sources.open",
+    "register_transform": "data.images.transforms",
+    "register_writer": "training.logging.writers",
     "restore": "training.runs",
     "save_pretrained": "weights",
     "to_torch": "weights",

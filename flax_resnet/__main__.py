@@ -28,7 +28,7 @@ from flax_resnet.commands.reporting import (
     signs_of_life,
     silence,
 )
-from flax_resnet.errors import require_local
+from flax_resnet.errors import InputError, require_local
 from flax_resnet.version import VERSION
 
 # A command's module loads when its name is on the command line; `--help` prints these lines alone.
@@ -72,6 +72,8 @@ _EVERYWHERE = {
     "--json": "print the results as JSON, and nothing else",
 }
 
+_IMPORT = "--import"
+
 
 def program() -> int:
     """Run the command line in a process that does nothing else."""
@@ -93,6 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     completion = any(word.startswith("--print-completion") for word in words)
+    words, modules = _split_imports(words)
     parser = make_parser(COMMANDS if completion else set(words))
     parsed, late = parser.parse_known_args([word for word in words if word not in _EVERYWHERE])
     if hasattr(parsed, "flags"):
@@ -106,6 +109,7 @@ def _run(words: list[str]) -> int:
         setattr(parsed, word.removeprefix("--"), word in words)
     with no_tracebacks(parsed.debug), clear_errors(parsed.debug), short_warnings():
         _require_local(parsed)
+        _import_parts(modules)
         command = load_command(parsed.command)
         quiet, name = parsed.quiet or parsed.json, parsed.command
         signs = signs_of_life(lambda: name) if name in _SILENT and not quiet else nullcontext()
@@ -114,6 +118,38 @@ def _run(words: list[str]) -> int:
         if parsed.json and done.facts is not None:
             print(json.dumps(done.facts, indent=1))
     return done.status
+
+
+def _split_imports(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the other words, and the modules that `--import MODULE` names anywhere."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(_IMPORT, action="append", default=[], dest="modules")
+    try:
+        found, others = parser.parse_known_args(words)
+    except argparse.ArgumentError:  # without a module, which the parser of the command refuses
+        return words, []
+    return others, found.modules
+
+
+def _import_parts(modules: list[str]) -> None:
+    """Import modules of a person's own, which register parts, from here or where Python looks.
+
+    Raises:
+      InputError: there is no such module, or it cannot be imported.
+    """
+    if modules and "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` does
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except InputError:
+            raise
+        except Exception as error:  # whatever a person's module raises
+            hint = f": expected {name}.py here, or the name of an installed module"
+            unknown = isinstance(error, ModuleNotFoundError) and error.name == name
+            raise InputError(
+                f"{_IMPORT} {name}: {type(error).__name__}: {error}{hint if unknown else ''}"
+            ) from error
 
 
 def _require_local(parsed: argparse.Namespace) -> None:
@@ -146,6 +182,12 @@ def make_parser(loaded: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"flax_resnet {VERSION}")
     for word, text in _EVERYWHERE.items():
         parser.add_argument(word, action="store_true", help=f"{text}; also after the command")
+    parser.add_argument(
+        _IMPORT,
+        metavar="MODULE",
+        help="import a module of your own that registers networks, data, ...; also after the "
+        "command",
+    )
     shtab.add_argument_to(parser, help="print a completion script for a shell to eval")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():

@@ -6,7 +6,7 @@ import functools
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
 # An address such as gs://bucket/run; `Path` removes one of its slashes. Sources of data that are
@@ -44,6 +44,25 @@ def require_known(what: str, found: object, known: Iterable[str]) -> None:
     names = sorted(known)
     if found not in names:
         raise InputError(f"{what} is {found!r}; {expected_names(found, names)}")
+
+
+def require_free(what: str, name: str, known: Mapping[str, object], own: Container[str]) -> None:
+    """Raise `InputError` unless `name` can be given to a part of a person's own.
+
+    Args:
+      what: the part is called, such as "a network".
+      known: all names that are taken; `own` are those among them that may be given again, as by a
+        recipe that is read twice.
+    """
+    if not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
+        raise InputError(
+            f"{what} of your own is called {name!r}; expected letters, digits and _ . -"
+        )
+    if name in known and name not in own:
+        raise InputError(
+            f"{what} of your own is called {name!r}, which is a name of this package: choose "
+            "another"
+        )
 
 
 def require_local(path: str | os.PathLike[str]) -> None:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from flax_resnet.commands.reporting import Done
 from flax_resnet.models import count_parameters, create_model, summarize
+from flax_resnet.models.variables import example_images
 
 EXAMPLE = "summary resnet50 --image-size 224"
 
@@ -22,16 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-classes", type=int, help="outputs (default: those of the table of networks)"
     )
-    parser.add_argument("--dtype", default="float32", help="compute dtype (default: float32)")
+    parser.add_argument("--dtype", help="compute dtype (default: float32)")
 
 
 def run(args: argparse.Namespace) -> Done:
     """Print a table with a line for each part."""
-    given = dict(num_classes=args.num_classes, image_size=args.image_size)
+    given = dict(num_classes=args.num_classes, image_size=args.image_size, dtype=args.dtype)
     chosen = {key: value for key, value in given.items() if value is not None}
-    model = create_model(args.model, dtype=args.dtype, **chosen)
+    model = create_model(args.model, **chosen)
     parts = summarize(model)
-    size = model.image_size
+    size = example_images(model).shape[1]
     table = Table(
         title=f"{args.model}, one image of {size} x {size} pixels", box=box.SIMPLE, pad_edge=False
     )
@@ -59,7 +60,8 @@ def run(args: argparse.Namespace) -> Done:
     console = Console()
     console.print(table)
     console.print(
-        f"MiB: memory of the outputs of convolutions, dense layers and norms, in {args.dtype}\n"
+        "MiB: memory of the outputs of convolutions, dense layers and norms, in "
+        f"{args.dtype or 'float32'}\n"
         "field: side of the square of pixels that a value depends on; stride: pixels between values"
     )
     statistics = count_parameters(model, "batch_stats")

@@ -129,6 +129,9 @@ class DataConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Further augmentation of single training images; see AugmentConfig."""
 
+    transform: str | None = None
+    """A transform of training images that `flax_resnet.register_transform` has added."""
+
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     """Per channel, of images in 0..1. The training step normalizes on the device."""
@@ -217,6 +220,7 @@ def _check_on_device(config: DataConfig) -> None:
         "crop": (config.crop == "random_resized_crop", "'pad_crop' or 'none'"),
         "interpolation": (config.interpolation == "random", "one filter for all images"),
         "sizes": (bool(config.sizes), "(), one size for all epochs"),
+        "transform": (config.transform is not None, "None"),
     } | {f"augment.{stage}": (True, "its default") for stage in config.augment.stages}
     for name, (asked, expected) in refused.items():
         found = functools.reduce(getattr, name.split("."), config)

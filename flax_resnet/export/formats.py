@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -173,7 +173,8 @@ def checked_error(network: Exported, loaded: Logits, path: Path) -> float:
     Raises:
       InputError: rounding does not explain the error, or it is nan; the message names `path`.
     """
-    difference, dtype = logit_error(network, loaded), jnp.dtype(cast(Any, network.model).dtype).name
+    difference = logit_error(network, loaded)
+    dtype = jnp.dtype(getattr(network.model, "dtype", jnp.float32)).name
     limit = TOLERANCES.get(dtype, TOLERANCE)
     if not difference <= limit:  # as for nan
         raise InputError(

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from flax_resnet.data import DataConfig
 from flax_resnet.inference.predictor import Predictor
+from flax_resnet.models import Network
 from flax_resnet.steps.gradient import normalize
 from flax_resnet.weights import fold_batch_norm
 
@@ -100,7 +101,7 @@ def as_function(predictor: Predictor, fold: bool = True, preprocess: bool = Fals
         preprocess,
         threshold=predictor.threshold,
     )
-    if not fold or model.norm != "batch":
+    if not (fold and isinstance(model, Network) and model.norm == "batch"):
         return network
     folded, variables = fold_batch_norm(model, variables)
     return dataclasses.replace(network, model=folded, variables=variables, original=network)

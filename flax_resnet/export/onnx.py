@@ -81,8 +81,10 @@ def to_onnx(network: Exported) -> bytes:
 
 def _in_float32(network: Exported) -> Exported:
     model: Any = network.model
+    if hasattr(model, "dtype"):
+        model = model.clone(dtype=jnp.float32)
     original = None if network.original is None else _in_float32(network.original)
-    return dataclasses.replace(network, model=model.clone(dtype=jnp.float32), original=original)
+    return dataclasses.replace(network, model=model, original=original)
 
 
 def _value_info(name: str, array: Any) -> Any:

@@ -16,6 +16,7 @@ from flax_resnet.data.config import DataConfig
 from flax_resnet.data.images.any_kind import AnImage, pixels_of
 from flax_resnet.data.images.transforms import eval_transform
 from flax_resnet.errors import InputError
+from flax_resnet.models.variables import require_features
 from flax_resnet.onednn.choice import for_inference
 from flax_resnet.steps.gradient import normalize
 from flax_resnet.steps.mesh import data_mesh, put_batch, replicated
@@ -89,6 +90,7 @@ class Predictor:
         Raises:
           InputError: the network has no such stage, or a feature is not finite.
         """
+        require_features(self.model)
         return self._in_batches(self._embed, pixels, stage)
 
     def _in_batches(self, function: Any, pixels: Pixels, *chosen: str | None) -> np.ndarray:
@@ -100,9 +102,10 @@ class Predictor:
         ]
         found = np.concatenate(parts)[: len(pixels)]
         if not np.isfinite(found).all():
+            dtype = jnp.dtype(getattr(self.model, "dtype", jnp.float32)).name
             raise InputError(
                 f"{self.name} computes numbers that are not finite: its weights are damaged, or "
-                f"too large for its dtype {jnp.dtype(self.model.dtype).name}"
+                f"too large for its dtype {dtype}"
             )
         return found
 

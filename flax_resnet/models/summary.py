@@ -17,7 +17,13 @@ from flax import traverse_util
 
 from flax_resnet.models.layers import TransposedConv
 from flax_resnet.models.receptive import receptive_fields
-from flax_resnet.models.variables import example_images, part_of, unrolled, variable_shapes
+from flax_resnet.models.variables import (
+    example_images,
+    part_of,
+    require_features,
+    unrolled,
+    variable_shapes,
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ def summarize(model: Any, image_size: int | None = None) -> list[PartSummary]:
     Args:
       image_size: side of the images; None: the size that the network is designed for.
     """
+    require_features(model)
     model = unrolled(model)
     shapes, macs, activations = _count_by_part(model, image_size)
     parameters: Counter[str] = Counter()

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from flax_resnet.errors import InputError
+
 SCAN = "scan"  # the name of the scanned blocks, whose variables are stacked
 _PARTS = [
     (r"conv1|bn1|maxpool|stem|features\.(?:conv|norm)[012]", "stem"),
@@ -22,15 +24,29 @@ _PARTS = [
 ]
 
 
-def variable_shapes(model: nn.Module) -> dict[str, Any]:
-    """Return the shapes and dtypes of the variables of `model`, without computing them."""
-    return dict(jax.eval_shape(model.init, jax.random.key(0), example_images(model)))
+def variable_shapes(model: nn.Module, images: jax.ShapeDtypeStruct | None = None) -> dict[str, Any]:
+    """Return the shapes and dtypes of the variables of `model`, without computing them.
+
+    Args:
+      images: a batch, for networks that do not say which images they take.
+    """
+    images = images or example_images(model)
+    return dict(jax.eval_shape(model.init, jax.random.key(0), images))
 
 
 def example_images(model: Any, image_size: int | None = None) -> jax.ShapeDtypeStruct:
     """Return the shape and dtype of a batch of one image, by default of the model's image size."""
-    size = image_size or model.image_size
-    return jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
+    size = image_size or getattr(model, "image_size", 224)
+    return jax.ShapeDtypeStruct((1, size, size, getattr(model, "in_channels", 3)), jnp.float32)
+
+
+def require_features(model: nn.Module) -> None:
+    """Raise `InputError` unless a network has the method `features`, as those of this package."""
+    if not hasattr(model, "features"):
+        raise InputError(
+            f"{type(model).__name__} has no method features(images); expected one that returns the "
+            "maps of stages by name"
+        )
 
 
 def part_of(path: Iterable[str]) -> str:

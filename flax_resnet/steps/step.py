@@ -29,7 +29,8 @@ class StepParts:
     """Everything that a training step is made of, except the devices.
 
     Attributes:
-      learning_rate: the schedule that `optimizer` follows; the step only reports its value.
+      learning_rate: the schedule that `optimizer` follows; the step only reports its value. None:
+        it is not known.
       mean, std: of each channel, to normalize the images with.
       loss: `(logits, batch) -> (loss, accuracy)`.
       seed: decides, together with the step's number, what the model drops and how images are mixed.
@@ -43,7 +44,7 @@ class StepParts:
 
     model: nn.Module
     optimizer: optax.GradientTransformation
-    learning_rate: optax.Schedule
+    learning_rate: optax.Schedule | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     loss: Loss = CLASSIFICATION.loss
@@ -97,8 +98,6 @@ def make_train_step(
         metrics = {
             "loss": loss,
             "accuracy": accuracy,
-            # The optimizer counts only the updates that were applied.
-            "learning_rate": parts.learning_rate(state.step - guard.skipped),
             "gradient_norm": norm,
             "parameter_norm": optax.tree.norm(variables["params"]),
             "nonfinite": after.streak,
@@ -106,6 +105,9 @@ def make_train_step(
             **({} if scale is None else {"loss_scale": scale}),
             **(stage_norms(grads) if parts.stage_gradients else {}),
         }
+        if parts.learning_rate is not None:
+            # The optimizer counts only the updates that were applied.
+            metrics["learning_rate"] = parts.learning_rate(state.step - guard.skipped)
         metrics = jax.tree.map(lambda number: jnp.asarray(number, jnp.float32), metrics)
         new_state = TrainState(state.step + 1, variables, optimizer_state, after, average)
         return new_state, metrics | _stop_vote(batch)

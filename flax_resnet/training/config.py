@@ -79,6 +79,8 @@ class LoggingConfig:
     """Log the gradient norm of every stage (stem, layer1, ..., head) at every `log_every` steps."""
     wandb: str | None = None
     """A project of Weights & Biases, which reads its own WANDB_* environment variables."""
+    writer: str | None = None
+    """A writer that `flax_resnet.register_writer` has added."""
 
     def __post_init__(self) -> None:
         """Refuse a negative number of images."""

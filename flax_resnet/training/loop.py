@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
@@ -35,6 +36,7 @@ from flax_resnet.training.logging.writers import Writers, read_rows
 from flax_resnet.training.networks import load_teacher, starting_variables
 from flax_resnet.training.nonfinite import explain_nonfinite
 from flax_resnet.training.parsing import parse
+from flax_resnet.training.parts import Parts
 from flax_resnet.training.runs import Run, restore
 from flax_resnet.training.session import FIRST_POSITION, Session
 from flax_resnet.training.setup import Setup, prepare_run
@@ -50,6 +52,12 @@ def train(
     allow_config_change: bool = False,
     mesh: Mesh | None = None,
     profile: tuple[int, int] | None = None,
+    source: Any = None,
+    model: nn.Module | None = None,
+    loss: Callable[..., Any] | None = None,
+    optimizer: Any = None,
+    transform: Callable[..., Any] | None = None,
+    writer: Any = None,
 ) -> Run:
     """Train what `config` describes, or resume the run in `workdir`.
 
@@ -62,6 +70,16 @@ def train(
       allow_config_change: resume with other settings; another optimizer starts with a new state.
       mesh: the devices to train on; None takes all.
       profile: the first and the last step, from 1, that are traced into `tensorboard`.
+      source: data of your own: an object with `len` and `[i]`, or such objects by split; see
+        `register_source`. It takes the place of `config.data.source`, and the parts below that of
+        their settings. A run resumes only with the same parts; names that `register_source` and
+        its like have added work in settings.
+      model: a Linen module, as `register_model` takes its class.
+      loss: `(logits, batch) -> loss`; see `register_loss`.
+      optimizer: an optax transformation with its learning rate, or a function that makes one of a
+        schedule, which is then that of `config.schedule`.
+      transform: `(image, rng) -> image` of training images; see `register_transform`.
+      writer: an object with `write(row)`, or a function of a row; see `register_writer`.
 
     Returns:
       The run at its last step; `flax_resnet.restore(workdir)` gives the best one.
@@ -72,11 +90,28 @@ def train(
     """
     workdir = Path(workdir)
     _check_name(workdir)
-    setup = prepare_run(keep_choices(parse(config), workdir), mesh)
+    parts = Parts(source, model, loss, optimizer, transform, writer)
+    setup = prepare_run(keep_choices(parse(config), workdir), mesh, parts)
+    return _train(setup, workdir, stop_after, allow_config_change, profile)
+
+
+def _train(
+    setup: Setup,
+    workdir: Path,
+    stop_after: int | None,
+    allow_config_change: bool,
+    profile: tuple[int, int] | None,
+) -> Run:
     last = min(setup.steps, stop_after or setup.steps)
     tracer = Tracer(workdir / tracing.FOLDER, profile, last)
     with (
-        claimed_workdir(workdir, setup.config, allow_config_change, setup.steps_per_epoch),
+        claimed_workdir(
+            workdir,
+            setup.config,
+            allow_config_change,
+            setup.steps_per_epoch,
+            setup.fingerprints,
+        ),
         cpu_kernels(setup.config.cpu_kernels),
         stop_requests() as request,
     ):
@@ -88,7 +123,8 @@ def train(
             start = restored.run["position"]["next_batch"]
             main = jax.process_index() == 0
             display = Display(setup.steps, start, main)
-            writers = Writers(workdir, setup.config, start, restored.history, main)
+            own = setup.parts.writer
+            writers = Writers(workdir, setup.config, start, restored.history, main, own)
             session = Session(setup, workdir, manager, writers, display, request, tracer)
             try:
                 session.greet(start)
@@ -129,7 +165,7 @@ def _finished(setup: Setup, workdir: Path) -> Run | None:
     if not all_say(ended and evaluated and tested):
         return None
     try:
-        run = restore(workdir, step, setup.mesh)
+        run = restore(workdir, step, setup.mesh, model=setup.parts.model)
     except InputError:  # The newest checkpoint is damaged: train from the one before it.
         return None
     display = Display(setup.steps, step, jax.process_index() == 0)

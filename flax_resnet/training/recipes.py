@@ -1,7 +1,9 @@
 """Recipes: files whose `get_config` returns settings, known by their names."""
 
+import os
 import re
 import runpy
+import sys
 import traceback
 from pathlib import Path
 
@@ -49,6 +51,9 @@ def load_recipe(path: str) -> ConfigDict:
         raise InputError(
             f"config file {file} does not exist; Python files beside it: {known}{near}"
         )
+    folder = os.fspath(file.parent.absolute())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # as for a script: a recipe imports modules beside it
     try:
         config = runpy.run_path(name)["get_config"](*argument)
     except (Exception, SystemExit) as error:  # whatever a user's file raises

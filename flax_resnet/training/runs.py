@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from flax_resnet.data import DataConfig, open_source
+from flax_resnet.data.sources.open import usable
+from flax_resnet.data.sources.own import open_given
 from flax_resnet.data.sources.subsets import competing_outputs
 from flax_resnet.errors import InputError, near_paths, require_local
 from flax_resnet.models import Network, variable_shapes
@@ -38,6 +41,7 @@ from flax_resnet.training.evaluation import evaluate
 from flax_resnet.training.parsing import parse_stored
 from flax_resnet.training.paths import find_paths
 from flax_resnet.training.setup import build_model
+from flax_resnet.training.workdir import naming_parts
 from flax_resnet.weights import check_finite
 
 Found = TypeVar("Found")
@@ -104,6 +108,7 @@ def restore(
     step: str | int = "best",
     mesh: Mesh | None = None,
     average: bool = True,
+    model: Network | None = None,
 ) -> Run:
     """Return a run loaded from its folder onto any number of devices.
 
@@ -115,6 +120,7 @@ def restore(
         the number of a kept checkpoint.
       mesh: devices that each get a copy of the variables; None takes all.
       average: False loads the raw variables even if the run keeps an average of them.
+      model: the network of a run that was given one, `train(model=...)`.
 
     Raises:
       InputError: the folder is not a run, lacks that step, or has no intact checkpoint, or the
@@ -124,9 +130,14 @@ def restore(
 
     def load(number: int) -> Run:
         values = restore_run_values(manager, number)
-        config = parse_stored(find_paths(values["config"], workdir))
-        model = build_model(config.model, config.data.channels, config.data.image_size)
-        shapes = {"batch_stats": {}} | variable_shapes(model)
+        with naming_parts(workdir):
+            config = parse_stored(find_paths(values["config"], workdir))
+            data = config.data
+            network = model or build_model(config.model, data.channels, data.image_size)
+        shape = (1, data.image_size, data.image_size, data.channels)
+        shapes = {"batch_stats": {}} | variable_shapes(
+            network, jax.ShapeDtypeStruct(shape, jnp.float32)
+        )
         kind, averaged = config.average.kind, None
         metrics = manager.metrics(number) or {}
         if average and kind is not None:
@@ -137,7 +148,7 @@ def restore(
         else:
             variables = averaged.variables
         names = tuple(values["class_names"])
-        return Run(model, variables, config, number, metrics, names, workdir, kind)
+        return Run(network, variables, config, number, metrics, names, workdir, kind)
 
     with _checkpoints_of(workdir) as manager:
         run = _first_whole(workdir, store.candidates(manager, step), load)
@@ -158,7 +169,8 @@ def restore_settings(workdir: str | os.PathLike[str]) -> tuple[TrainConfig, tupl
             store.candidates(manager, "latest"),
             lambda number: restore_run_values(manager, number),
         )
-        config = parse_stored(find_paths(values["config"], Path(workdir)))
+        with naming_parts(workdir):
+            config = parse_stored(find_paths(values["config"], workdir))
         return config, tuple(values["class_names"])
 
 
@@ -197,6 +209,7 @@ def evaluate_run(
     mesh: Mesh | None = None,
     on_batch: Callable[[], None] = lambda: None,
     request: StopRequest | None = None,
+    source: Any = None,
 ) -> dict[str, float]:
     """Return count, skipped and the metrics of a run's task on a split.
 
@@ -210,6 +223,7 @@ def evaluate_run(
         the run's by name, and can be some of them.
       split: None takes the run's test split, or its evaluation split if it has none.
       request: a request to stop ends the evaluation early and returns no metrics.
+      source: data of your own, as `train` takes them.
     """
     if not isinstance(run, Run):
         run = restore(run, mesh=mesh)
@@ -226,6 +240,7 @@ def evaluate_run(
         run.class_names,
         str(run.workdir),
         run.threshold if run.config.task == "multilabel" else 0.5,
+        source,
     )
 
 
@@ -241,6 +256,7 @@ def evaluate_model(
     class_names: tuple[str, ...] = (),
     name: str = "the network",
     threshold: float = 0.5,
+    source: Any = None,
 ) -> dict[str, float]:
     """Return count, skipped and the metrics of a model's task on a split.
 
@@ -249,6 +265,7 @@ def evaluate_model(
       class_names: of the model, to match those of the data by; () where they are not known.
       name: of the model, for errors.
       threshold: the probability from which a class counts as predicted, where several can be.
+      source: data of your own, as `train` takes them.
 
     Returns:
       Also `competing_classes`, how many classes a prediction is chosen among, where the data are
@@ -258,10 +275,14 @@ def evaluate_model(
       InputError: the data are for another task, or have a class that the model does not know.
     """
     mesh, measured = mesh or data_mesh(), TASKS[task].measured(threshold=str(threshold))
-    source = open_source(data, split or default_split(data))
-    check_task(source, task, several_labels=True)
-    source = for_outputs(source, class_names, model.num_classes, name)
-    outputs = competing_outputs(source, data.source, model.num_classes)
+    split = split or default_split(data)
+    if source is None:
+        opened = open_source(data, split)
+    else:
+        opened = usable(open_given(source, split, data.channels, model.num_classes), data)
+    check_task(opened, task, several_labels=True)
+    opened = for_outputs(opened, class_names, model.num_classes, name)
+    outputs = competing_outputs(opened, data.source, model.num_classes)
     eval_step = make_eval_step(
         model,
         mesh,
@@ -272,7 +293,7 @@ def evaluate_model(
         outputs=outputs,
     )
     copies = jax.device_put(dict(variables), replicated(mesh))
-    metrics = evaluate(eval_step, copies, source, data, mesh, on_batch, measured, request)
+    metrics = evaluate(eval_step, copies, opened, data, mesh, on_batch, measured, request)
     return metrics | ({"competing_classes": float(len(outputs))} if outputs and metrics else {})
 
 

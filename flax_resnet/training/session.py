@@ -195,8 +195,9 @@ class Session:
 
     def test(self) -> None:
         """Evaluate the best checkpoint on the test split; a stop interrupts it."""
-        best = restore(self.workdir, "best", self.setup.mesh)
-        metrics = evaluate_run(best, mesh=self.setup.mesh, request=self.request)
+        setup, parts = self.setup, self.setup.parts
+        best = restore(self.workdir, "best", setup.mesh, model=parts.model)
+        metrics = evaluate_run(best, mesh=setup.mesh, request=self.request, source=parts.source)
         if metrics:
             split = self.config.data.test_split or ""
             self._report("test", f"{split} (best checkpoint)", best.step, metrics)

@@ -4,23 +4,28 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import jax
 import optax
 from jax.sharding import Mesh
 
-from flax_resnet.data import MaskSource, Source, open_source, train_batches
+from flax_resnet.data import MaskSource, Source, train_batches
 from flax_resnet.data.batches.in_memory import load_evaluation, load_training
 from flax_resnet.data.batches.mask_loading import train_loader
+from flax_resnet.data.images.transforms import Transform, find_transform
 from flax_resnet.data.sources.labels import balanced_members
+from flax_resnet.data.sources.open import OWN, is_own_source
 from flax_resnet.data.sources.source import pinned_name
+from flax_resnet.errors import InputError
 from flax_resnet.models import Network, create_model
+from flax_resnet.models.variants import argument_types, own_model
 from flax_resnet.onednn.choice import choose_kernels
 from flax_resnet.steps.averages import Averaging, make_averaging
 from flax_resnet.steps.gradient import check_accumulation
 from flax_resnet.steps.mesh import check_batch_size, data_mesh
+from flax_resnet.steps.tasks.classification import own_loss
 from flax_resnet.steps.tasks.distillation import distilled_loss
 from flax_resnet.steps.tasks.table import TASKS, Loss
 from flax_resnet.steps.updates.groups import check_pattern
@@ -35,7 +40,9 @@ from flax_resnet.training.checks import (
     check_task,
 )
 from flax_resnet.training.config import ModelConfig, TrainConfig
+from flax_resnet.training.logging.writers import find_writer
 from flax_resnet.training.on_device import DeviceData, check_room, make_take
+from flax_resnet.training.parts import Parts, check_own_model, check_workers, fingerprints
 from flax_resnet.training.unread import check_unread
 
 
@@ -57,9 +64,15 @@ class Setup:
     train_source: Source
     eval_source: Source
     optimizer: optax.GradientTransformation
-    rate: optax.Schedule
+    rate: optax.Schedule | None
     steps: int
     steps_per_epoch: float
+    parts: Parts = field(default_factory=Parts)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Return what tells a person's own parts of this run from others; {} without any."""
+        return fingerprints(self.config, self.parts, self.train_source, self.eval_source)
 
     @property
     def loss(self) -> Loss:
@@ -69,6 +82,8 @@ class Setup:
         if self.class_weights:
             settings["class_weights"] = self.class_weights
         loss = functools.partial(task.loss, **settings)
+        if self.parts.loss is not None:
+            loss = functools.partial(own_loss, function=self.parts.loss)
         if distill.teacher is None:
             return loss
         return functools.partial(distilled_loss, loss=loss, config=distill)
@@ -77,6 +92,11 @@ class Setup:
     def class_weights(self) -> tuple[float, ...]:
         """Return the weight of each output's class in the loss; () if all have the same."""
         return weights_of_classes(self.config, self.train_source)
+
+    @property
+    def transform(self) -> Transform | None:
+        """Return a person's own change of training images, given or named by the settings."""
+        return self.parts.transform or find_transform(self.config.data)
 
     @property
     def averaging(self) -> Averaging | None:
@@ -115,6 +135,7 @@ class Setup:
             num_batches=count,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            transform=self.parts.transform,
         )
 
     def training_batch(self, number: int) -> dict[str, Any]:
@@ -123,25 +144,33 @@ class Setup:
             return next(self.training_batches(number, 1))
         config = self.config
         load = train_loader(
-            self.train_source, config.data, config.seed, jax.process_index(), jax.process_count()
+            self.train_source,
+            config.data,
+            config.seed,
+            jax.process_index(),
+            jax.process_count(),
+            self.parts.transform,
         )
         return dict(load(number))
 
 
-def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
+def prepare_run(config: TrainConfig, mesh: Mesh | None = None, parts: Parts | None = None) -> Setup:
     """Open the data, make the parts that `config` names, and check that they fit together.
+
+    Args:
+      parts: those that are given, in place of what `config` names.
 
     Raises:
       InputError: two settings, or a setting and the data, contradict each other.
     """
     check_unread(config)
-    mesh = mesh or data_mesh()
-    train_source = open_source(config.data, config.data.train_split)
-    config = _completed(config, train_source, mesh)
+    mesh, parts = mesh or data_mesh(), parts or Parts()
+    config = parts.settle(config)
+    train_source = parts.open_source(config, config.data.train_split)
+    config = _completed(config, train_source, mesh, parts)
     data = config.data
     steps_per_epoch = len(train_source) / data.batch_size
     steps = config.steps or math.ceil(config.epochs * steps_per_epoch)
-    frozen = config.freeze if config.freeze_norms is None else config.freeze_norms
     freeze_steps = (
         None if config.freeze_epochs is None else round(config.freeze_epochs * steps_per_epoch)
     )
@@ -149,21 +178,30 @@ def prepare_run(config: TrainConfig, mesh: Mesh | None = None) -> Setup:
     setup = Setup(
         config=config,
         mesh=mesh,
-        model=build_model(config.model, data.channels, data.image_size).clone(frozen=frozen),
+        model=_model(config, parts),
         train_source=train_source,
-        eval_source=open_source(data, data.eval_split),
-        optimizer=make_optimizer(config.optimizer, rate, config.freeze, freeze_steps),
-        rate=rate,
+        eval_source=parts.open_source(config, data.eval_split),
+        optimizer=make_optimizer(
+            config.optimizer,
+            rate,
+            config.freeze,
+            freeze_steps,
+            parts.make_optimizer(rate),
+        ),
+        rate=None if parts.whole_optimizer else rate,
         steps=steps,
         steps_per_epoch=steps_per_epoch,
+        parts=parts,
     )
     _check(setup)
     return setup
 
 
-def _completed(config: TrainConfig, source: Source, mesh: Mesh) -> TrainConfig:
+def _completed(config: TrainConfig, source: Source, mesh: Mesh, parts: Parts) -> TrainConfig:
     """Fill in what data and devices decide: classes, values in masks, revisions, CPU kernels."""
     num_classes = config.model.num_classes or source.num_classes
+    if parts.model is not None:
+        num_classes = parts.model.num_classes
     data = config.data
     if isinstance(source, MaskSource):
         masks = dataclasses.replace(data.masks, values=source.values)
@@ -184,20 +222,42 @@ def _check(setup: Setup) -> None:
     for source in (setup.train_source, setup.eval_source):
         check_classes(source, config.model.num_classes or 0)
     check_room(config.data, len(setup.train_source), len(setup.eval_source), setup.mesh)
+    if setup.parts.model is not None or own_model(config.model.name):
+        check_own_model(model, config)
     # The network without frozen norms, because it would read a pattern that may be invalid.
-    check_pattern("config.freeze", config.freeze, model.clone(frozen=""), leaves_some=True)
-    check_pattern("config.freeze_norms", model.frozen, model.clone(frozen=""))
+    plain = model.clone(frozen="") if hasattr(model, "frozen") else model
+    check_pattern("config.freeze", config.freeze, plain, leaves_some=True)
+    check_pattern("config.freeze_norms", getattr(model, "frozen", ""), plain)
     check_sizes(model, config.data, setup.train_source)
+    if is_own_source(config.data.source):
+        workers = config.data.workers
+        check_workers(workers, source=setup.train_source, evaluation_source=setup.eval_source)
+    check_workers(config.data.workers, transform=setup.transform)
+    find_writer(config)
     group = getattr(model, "norm_group", None)
     check_accumulation(config.data.batch_size, config.accumulate, group)
     check_pairs(config.data.batch_size, config.mix, config.data.augment.repeats)
 
 
+def _model(config: TrainConfig, parts: Parts) -> Network:
+    """Return the run's network, with the norms frozen that the settings name."""
+    data = config.data
+    model = parts.model or build_model(config.model, data.channels, data.image_size)
+    frozen = config.freeze if config.freeze_norms is None else config.freeze_norms
+    return model.clone(frozen=frozen) if hasattr(model, "frozen") else model
+
+
 def build_model(config: ModelConfig, channels: int, image_size: int) -> Network:
     """Make the model that `config` names, for images of this shape."""
-    arguments = dict(config.arguments)
+    if config.name.startswith(f"{OWN}:"):
+        raise InputError(
+            f"config.model.name is {config.name!r}: the network was given to train(model=...), and "
+            "only register_model makes it known by a name. Pass it as model= here too"
+        )
+    arguments: dict[str, Any] = dict(config.arguments)
     if config.num_classes is not None:
         arguments["num_classes"] = config.num_classes
-    return create_model(
-        config.name, dtype=config.dtype, in_channels=channels, image_size=image_size, **arguments
-    )
+    given = {"dtype": config.dtype, "in_channels": channels, "image_size": image_size}
+    if own_model(config.name):  # it may have none of these fields
+        given = {key: given[key] for key in given.keys() & argument_types(config.name).keys()}
+    return create_model(config.name, **given, **arguments)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flax_resnet.errors import InputError
+from flax_resnet.steps.tasks.classification import own_loss_named
+from flax_resnet.steps.updates.optimizers import own_optimizer
 from flax_resnet.training.config import TrainConfig
 
 # Their names, whether a run reads them, and when it does. `TrainConfig` and `DataConfig` refuse
@@ -16,6 +18,11 @@ READ_WHERE: tuple[tuple[str, Callable[[TrainConfig], object], str], ...] = (
         "config.distill.weight is below 1",
     ),
     ("threshold", lambda c: c.task == "multilabel", "config.task is 'multilabel'"),
+    (
+        "label_smoothing class_weights",
+        lambda c: own_loss_named(c.loss) is None,
+        "config.loss is 'softmax' or 'sigmoid'",
+    ),
     (
         "distill.model distill.key distill.size distill.temperature distill.weight distill.hard",
         lambda c: c.distill.teacher is not None,
@@ -129,6 +136,11 @@ READ_WHERE: tuple[tuple[str, Callable[[TrainConfig], object], str], ...] = (
         lambda c: c.data.source.partition(":")[0] != "synthetic",
         "config.data.source is not synthetic, which has no files",
     ),
+    (
+        "data.transform",
+        lambda c: not c.data.source.startswith("masks:"),
+        "config.data.source is not masks:PATH",
+    ),
     ("data.max_errors", lambda c: c.data.on_error == "skip", "config.data.on_error is 'skip'"),
     (
         "data.data_dir",
@@ -187,6 +199,8 @@ def unread_settings(config: TrainConfig) -> dict[str, str]:
         for names, is_read, where in READ_WHERE
         if not is_read(config)
         for name in names.split()
+        # An optimizer of a person's own may read whatever it likes.
+        if not (name.startswith("optimizer.") and own_optimizer(config.optimizer.name))
     }
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from flax_resnet.training.paths import find_paths, remember_paths, same_path
 from flax_resnet.training.unread import unread_settings
 
 CONFIG = "config.json"
+PARTS = "parts.json"
 LOCK = "run.lock"
 OWNER = "owner.json"
 # Settings that a resumed run may change: they do not affect what is computed.
@@ -40,6 +41,7 @@ FREE = (
     "data.workers",
     "data.test_split",
     "early_stopping.",
+    "logging.writer",
     "max_nonfinite",
     "test_when_done",
 )
@@ -53,11 +55,15 @@ def claimed_workdir(
     config: TrainConfig,
     allow_config_change: bool = False,
     steps_per_epoch: float | None = None,
+    parts: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
     """Lock the folder of a run: a new one gets the config, an old one must have the same.
 
     A finished run may be made longer. Every process of a run calls this; the first one acts for
     all. The lock ends with the process, even if it is killed.
+
+    Args:
+      parts: what tells a person's own parts of the run from others.
 
     Raises:
       InputError: another run holds the folder (the message says where it runs), the run in it has
@@ -70,12 +76,13 @@ def claimed_workdir(
             try:
                 with writable(workdir, advice):
                     stack.enter_context(_locked(workdir))
+                    _settle_parts(workdir, parts or {}, allow_config_change)
                     _settle_config(workdir, config, allow_config_change, steps_per_epoch)
             except InputError as error:
                 failure = str(error)
         if failure := from_first(failure):
             raise InputError(failure)
-        settings = text_digest(config.to_dict())
+        settings = text_digest([config.to_dict(), dict(parts or {})])
         if not all_say(settings == from_first(settings)):
             raise InputError("the processes of this run were started with different settings")
         yield
@@ -148,6 +155,47 @@ def _settle_config(
             )
     remember_paths(config, workdir)
     replace_text(path, json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def naming_parts(workdir: Path) -> Iterator[None]:
+    """Add the parts of a person's own in the folder's run to an `InputError` of the block."""
+    try:
+        yield
+    except InputError as error:
+        names = ", ".join(f"{key} {part.split()[0]}" for key, part in _read_parts(workdir).items())
+        if not names:
+            raise
+        raise InputError(
+            f"{error} This run has parts of its own ({names}): register them first, in commands by "
+            "--import MODULE."
+        ) from error
+
+
+def _read_parts(workdir: Path) -> dict[str, str]:
+    path = workdir / PARTS
+    try:
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}. Restore a copy, or remove it") from None
+
+
+def _settle_parts(workdir: Path, parts: Mapping[str, str], allow_config_change: bool) -> None:
+    """Keep what tells the run's own parts from others; refuse a run that has begun with others."""
+    before = _read_parts(workdir)
+    changed = {key for key in before.keys() | parts.keys() if before.get(key) != parts.get(key)}
+    # Without a checkpoint, as after an error in a part at the first step, nothing depends on them.
+    if changed and newest_step(workdir) and not allow_config_change:
+        raise InputError(
+            f"{workdir} holds a run with other parts:\n  "
+            + "\n  ".join(
+                f"{key}: {before.get(key, 'none')} before, {parts.get(key, 'none')} now"
+                for key in sorted(changed)
+            )
+            + "\nUse another --workdir, or pass --allow_config_change to continue with these."
+        )
+    if before != parts:
+        replace_text(workdir / PARTS, json.dumps(dict(parts), indent=2) + "\n")
 
 
 def _extends(

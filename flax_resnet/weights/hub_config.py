@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 
 from flax_resnet.errors import InputError
-from flax_resnet.models.variants import VARIANTS, create_model
+from flax_resnet.models.variants import VARIANTS, create_model, own_model, require_built_in
 from flax_resnet.weights.json_fields import Fields
 from flax_resnet.weights.published import Preprocessing
 from flax_resnet.weights.transformers import architecture_of, is_of_transformers
@@ -254,6 +254,7 @@ def _pretrained_cfg(model: Any, images: Preprocessing, test: Preprocessing) -> d
 
 def _find_row(model: Any, architecture: str | None) -> tuple[str, dict[str, Any]]:
     """Return the row of a model, and the arguments in which it differs from that row."""
+    require_built_in(model, "the format of the hub")
     names = VARIANTS if architecture is None else [architecture]
     rows = {name: found for name in names if (found := _differences(model, name)) is not None}
     name = min(rows, key=lambda name: len(rows[name]), default=None)
@@ -274,6 +275,9 @@ def _find_row(model: Any, architecture: str | None) -> tuple[str, dict[str, Any]
 
 def _differences(model: Any, name: str) -> dict[str, Any] | None:
     """Return the fields outside `FREE` that differ from a row; None if the class differs."""
+    own = own_model(name)
+    if own is not None and own.func is not type(model):
+        return None
     row = create_model(name)
     found = _unequal_fields(model, row)
     if found and "encoder" in found:  # its name, which can be stored in JSON

@@ -15,6 +15,7 @@ from flax_resnet.__main__ import COMMANDS, load_command, main, make_parser
 from flax_resnet.commands import models, reporting
 from flax_resnet.commands.reporting import short_warnings
 from flax_resnet.errors import InputError
+from flax_resnet.training.logging import writers
 from tests.hostile.settings import parse_words
 
 
@@ -134,6 +135,35 @@ def test_json_prints_facts_and_quiet_prints_nothing(
     assert json.loads(capsys.readouterr().out).keys() == keys
     main(["--quiet", *command])
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("words", ["--import early models unet", "models unet --import=late"])
+def test_a_module_that_registers_parts_is_imported(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import flax_resnet\nflax_resnet.register_writer('mine', print)\n"
+    for module in ("early", "late"):
+        (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.setattr(writers, "WRITERS", {})
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 0
+    assert writers.WRITERS == {"mine": print}
+
+
+def test_a_module_that_cannot_be_imported_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken_parts.py").write_text("1 / 0")
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.chdir(tmp_path)
+    for module, message in (
+        ("no_such_parts", "expected no_such_parts.py here, or the name of an installed module"),
+        ("broken_parts", "--import broken_parts: ZeroDivisionError: division by zero\n"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(["models", "--import", module])
+        assert message in capsys.readouterr().err
 
 
 def test_a_warning_is_one_line() -> None:

@@ -82,6 +82,7 @@ OTHER: dict[str, tuple[Any, ...]] = {
     "data.flip": (False,),
     "data.eval_crop": (0.5,),
     "data.interpolation": ("bilinear",),
+    "data.transform": ("mine",),
     "data.mean": ((0.4,),),
     "data.std": ((0.5,),),
     "data.on_device": (True, False),
@@ -171,6 +172,7 @@ OTHER: dict[str, tuple[Any, ...]] = {
     "logging.stage_gradients": (True,),
     "logging.histograms": (True,),
     "logging.wandb": ("project",),
+    "logging.writer": ("mine",),
 }
 SLOW = ("synthetic:10", "masks", "digits", "tfds:digits", "csv", "labels")
 SOURCES = ["folder", *(pytest.param(source, marks=pytest.mark.slow) for source in SLOW)]

@@ -1,5 +1,6 @@
 """Recipes by their names, in a program and for the command line."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,22 @@ def test_a_loaded_recipe_can_be_changed_and_its_keys_are_known() -> None:
     assert parse(config).epochs == 2.0
     with pytest.raises(AttributeError, match="epochs"):
         config.epoch = 2.0
+
+
+def test_a_recipe_imports_modules_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    (tmp_path / "beside_the_recipe.py").write_text("STEPS = 7")
+    (tmp_path / "recipe.py").write_text(
+        "import beside_the_recipe\n"
+        "from flax_resnet.training.parsing import base_config\n"
+        "def get_config():\n"
+        "    config = base_config()\n"
+        "    config.steps = beside_the_recipe.STEPS\n"
+        "    return config\n"
+    )
+    assert flax_resnet.load_recipe(str(tmp_path / "recipe.py")).steps == 7
 
 
 def test_an_unknown_recipe_is_an_error_with_the_near_names() -> None:

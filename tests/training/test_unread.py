@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from flax_resnet.errors import InputError
+from flax_resnet.steps.tasks.classification import LOSSES
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.parsing import parse
 from flax_resnet.training.unread import READ_WHERE, check_unread
@@ -23,6 +24,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {"loss": "sigmoid", "label_smoothing": 0.1, "class_weights": "balanced"},
     ),
     ({}, {"task": "multilabel", "loss": "sigmoid"}, {"threshold": "0.3"}),
+    ({"loss": "mine"}, {}, {"label_smoothing": 0.1, "class_weights": "balanced"}),
     (
         {},
         TEACHER,
@@ -40,6 +42,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         MASKS,
         {},
         {
+            "data.transform": "mine",
             "data.crop": "none",
             "data.interpolation": "bilinear",
             "data.eval_crop": 1.0,
@@ -113,6 +116,12 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         | {"data.augment.erase_ratio": (1.0, 1.0)},
     ),
 ]
+
+
+@pytest.fixture(autouse=True)
+def own_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register a loss."""
+    monkeypatch.setitem(LOSSES, "mine", lambda logits, batch: logits.sum())
 
 
 def config_of(settings: dict[str, Any]) -> TrainConfig:

@@ -54,6 +54,18 @@ def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
         pass
 
 
+def test_a_part_that_failed_before_the_first_checkpoint_can_be_mended(
+    tiny_config: Configs, tmp_path: Path
+) -> None:
+    config = tiny_config()
+    for part in ("hinge 1", "hinge 2"):
+        with claimed_workdir(tmp_path, config, parts={"loss": part}):
+            assert json.loads((tmp_path / "parts.json").read_text()) == {"loss": part}
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    with pytest.raises(InputError, match="loss: hinge 2 before, hinge 3 now"):
+        claimed_workdir(tmp_path, config, parts={"loss": "hinge 3"}).__enter__()
+
+
 def test_a_refused_claim_changes_nothing(tiny_config: Configs, tmp_path: Path) -> None:
     with claimed_workdir(tmp_path, tiny_config()):
         before = (tmp_path / "config.json").read_text()

@@ -12,7 +12,12 @@ import numpy as np
 
 from flax_resnet.data.config import DataConfig
 from flax_resnet.data.images.decode import DecodeError
-from flax_resnet.data.images.transforms import eval_transform, train_transform
+from flax_resnet.data.images.transforms import (
+    Transform,
+    apply_transform,
+    eval_transform,
+    train_transform,
+)
 from flax_resnet.data.positions import (
     Members,
     example_rng,
@@ -93,6 +98,8 @@ class TrainLoader:
     process_index: int = 0
     process_count: int = 1
     members: Members | None = field(default=None, repr=False)
+    transform: Transform | None = None
+    """A last change of each image, of a person's own."""
 
     def __call__(self, number: int) -> Batch:
         """Return this process's rows of global batch `number`."""
@@ -114,7 +121,10 @@ class TrainLoader:
 
     def put(self, batch: Batch, at: int, example: Example, rng: np.random.Generator) -> None:
         """Write a transformed example into a row."""
-        batch["image"][at] = train_transform(np.asarray(example["image"]), rng, self.config)
+        image = train_transform(np.asarray(example["image"]), rng, self.config)
+        if self.transform is not None:
+            image = apply_transform(image, rng, self.transform)
+        batch["image"][at] = image
         put_label(batch, at, example)
 
     def _decodable(self, index: int) -> tuple[Example, int]:

@@ -8,6 +8,7 @@ from flax_resnet.data.batches.loading import Batch, EvalLoader, TrainLoader
 from flax_resnet.data.config import DataConfig, MaskConfig
 from flax_resnet.data.images.decode import MAX_PIXELS
 from flax_resnet.data.images.paired import border_weights, pad_to, paired_transform
+from flax_resnet.data.images.transforms import Transform, find_transform
 from flax_resnet.data.sources.labels import balanced_members
 from flax_resnet.data.sources.masks import MaskSource
 from flax_resnet.data.sources.source import Example, Source
@@ -58,14 +59,24 @@ class MaskEvalLoader(EvalLoader):
 
 
 def train_loader(
-    source: Source, config: DataConfig, seed: int, process_index: int, process_count: int
+    source: Source,
+    config: DataConfig,
+    seed: int,
+    process_index: int,
+    process_count: int,
+    transform: Transform | None = None,
 ) -> TrainLoader:
-    """Return the training loader for a source with or without masks."""
+    """Return the training loader for a source with or without masks.
+
+    Args:
+      transform: default: the one that `config` names; not for masks.
+    """
     if isinstance(source, MaskSource):
         _check_sides(source, config)
         return MaskTrainLoader(source, config, seed, process_index, process_count)
     members = balanced_members(source, config)
-    return TrainLoader(source, config, seed, process_index, process_count, members)
+    transform = transform or find_transform(config)
+    return TrainLoader(source, config, seed, process_index, process_count, members, transform)
 
 
 def eval_loader(

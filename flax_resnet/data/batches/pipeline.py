@@ -27,6 +27,7 @@ from flax_resnet.data.batches.workers import (
     start_worker,
 )
 from flax_resnet.data.config import DataConfig
+from flax_resnet.data.images.transforms import Transform
 from flax_resnet.data.sources.open import is_small
 from flax_resnet.data.sources.source import Source
 from flax_resnet.errors import InputError
@@ -41,14 +42,19 @@ def train_batches(
     num_batches: int,
     process_index: int = 0,
     process_count: int = 1,
+    transform: Transform | None = None,
 ) -> BatchIterator:
     """Return training batches `start_batch` to `start_batch + num_batches - 1`.
 
     They are the batches of an uninterrupted run, for any number of workers. Every process gets its
     rows of the same global batches.
+
+    Args:
+      transform: a last change of each image, as `register_transform` takes it; default: the one
+        that `config` names.
     """
     _check_divisible("batch_size", config.batch_size, process_count)
-    loader = train_loader(source, config, seed, process_index, process_count)
+    loader = train_loader(source, config, seed, process_index, process_count, transform)
     numbers = range(start_batch, start_batch + num_batches)
     return BatchIterator(loader, numbers, -(-len(source) // config.batch_size))
 

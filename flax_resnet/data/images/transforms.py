@@ -13,6 +13,7 @@ from PIL import Image
 
 from flax_resnet.data.augment.stages import augment
 from flax_resnet.data.config import DataConfig
+from flax_resnet.errors import InputError, require_free, require_known
 
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 # Aspect ratio above which evaluation crops the long side first.
@@ -20,6 +21,51 @@ _LONGEST = 16
 # Factor of shrinking above which `smooth` first averages to twice the size, to keep kernels small.
 _FAR = 4
 Crop = Callable[[np.ndarray, np.random.Generator, DataConfig], np.ndarray]
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+# What `config.data.transform` can name.
+TRANSFORMS: dict[str, Transform] = {}
+
+
+def register_transform(name: str, transform: Transform) -> None:
+    """Add a transform of training images of your own under a name for `config.data.transform`.
+
+    Args:
+      transform: `(image, rng) -> image`, uint8 (image_size, image_size, channels) both, after the
+        crop, the flip and the augmentation. Whatever it draws from `rng`, a NumPy generator, is the
+        same in a resumed run. Worker processes need a function at the top level of a module.
+
+    Raises:
+      InputError: the name cannot be used.
+    """
+    require_free("a transform", name, TRANSFORMS, TRANSFORMS)
+    TRANSFORMS[name] = transform
+
+
+def find_transform(config: DataConfig) -> Transform | None:
+    """Return the transform that `config` names; None if it names none."""
+    if config.transform is None:
+        return None
+    require_known("config.data.transform", config.transform, TRANSFORMS)
+    return TRANSFORMS[config.transform]
+
+
+def apply_transform(
+    image: np.ndarray, rng: np.random.Generator, transform: Transform
+) -> np.ndarray:
+    """Return an image changed by a transform of a person's own.
+
+    Raises:
+      InputError: the result is not an image like the one that was given.
+    """
+    found = np.asarray(transform(image, rng))
+    if (found.dtype, found.shape) != (image.dtype, image.shape):
+        raise InputError(
+            f"the transform returns {found.dtype} {found.shape} for an image that is "
+            f"{image.dtype} {image.shape}; expected the same"
+        )
+    return found
 
 
 def train_transform(image: np.ndarray, rng: np.random.Generator, config: DataConfig) -> np.ndarray:

@@ -13,6 +13,7 @@ from flax_resnet.data.sources.folder import open_folder
 from flax_resnet.data.sources.hub import open_hub
 from flax_resnet.data.sources.labels import labels_of
 from flax_resnet.data.sources.masks import open_masks
+from flax_resnet.data.sources.own import open_own
 from flax_resnet.data.sources.source import (
     Example,
     Source,
@@ -21,8 +22,10 @@ from flax_resnet.data.sources.source import (
 )
 from flax_resnet.data.sources.synthetic import open_synthetic
 from flax_resnet.data.sources.tfds import open_tfds
-from flax_resnet.errors import InputError, expected_names
+from flax_resnet.errors import InputError, expected_names, require_free
 
+# What the name of data begins with that were given as an object.
+OWN = "own"
 # Bytes, encoded and decoded: MNIST 300 and 784, CIFAR 2,500 and 3,072, ImageNet 100,000 as JPEG.
 _SMALL_ENCODED, _SMALL_DECODED = 2**12, 2**14
 # For all images of a source.
@@ -107,16 +110,54 @@ OPENERS: dict[str, Callable[[DataConfig, str, str], Source]] = {
 }
 
 
+_BUILT_IN = frozenset(OPENERS)
+
+
+def register_source(name: str, open_split: Callable[[str, str], Any]) -> None:
+    """Add data of your own: `config.data.source = "NAME:REST"` then reads them.
+
+    Args:
+      open_split: `(rest, split) -> examples` of a split's name, such as `train`: an object with
+        `len` and `[i]`, which returns (image, label) or a dictionary of these. An image is a path,
+        the bytes of a file, a Pillow image or uint8 (height, width, channels). The object's
+        `class_names` or `num_classes` says the classes.
+
+    Raises:
+      InputError: the name is taken.
+    """
+    require_free("a source", name, OPENERS, OPENERS.keys() - _BUILT_IN)
+
+    def open_(config: DataConfig, rest: str, spec: str) -> Source:
+        return open_own(config.source, spec, lambda split: open_split(rest, split), config.channels)
+
+    OPENERS[name] = open_
+
+
+def is_own_source(name: str) -> bool:
+    """Return whether the data of this name are a person's own, given or registered."""
+    return name.partition(":")[0] in {OWN, *OPENERS} - _BUILT_IN
+
+
 def open_source(config: DataConfig, split: str) -> Source:
     """Return a split, or a slice such as "train[:90%]", of the config's source."""
     prefix, _, rest = config.source.partition(":")
+    if prefix == OWN:
+        raise InputError(
+            f"config.data.source is {config.source!r}: the data were given to train(source=...), "
+            "and only register_source makes them known by a name. Pass them as source= here too"
+        )
     if prefix not in OPENERS:
         raise InputError(
             f"config.data.source is {config.source!r}: {expected_names(prefix, OPENERS)} "
             "The forms are digits, tfds:NAME, hf:OWNER/NAME, folder:PATH, csv:PATH, masks:PATH "
-            "and synthetic:CLASSES."
+            "and synthetic:CLASSES. Data of your own have to be registered first, in commands by "
+            "--import MODULE."
         )
-    source = OPENERS[prefix](config, rest, split)
+    return usable(OPENERS[prefix](config, rest, split), config)
+
+
+def usable(source: Source, config: DataConfig) -> Source:
+    """Return a source as batches read it; raise `InputError` if it has no examples."""
     if len(source) == 0:
         raise InputError(f"{source.name} has no examples; expected at least one. Widen the slice.")
     # Data sets on the devices are decoded only once anyway.

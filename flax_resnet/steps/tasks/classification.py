@@ -1,6 +1,6 @@
 """Classification: one class for each image; its loss and its metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, require_free
 from flax_resnet.steps.tasks.losses import (
     binary_cross_entropy,
     cross_entropy,
@@ -17,8 +17,61 @@ from flax_resnet.steps.tasks.losses import (
 )
 
 TOP_K = 5
-LOSSES = ("softmax", "sigmoid")
 EQUAL, BALANCED = "none", "balanced"  # besides numbers, as `config.class_weights`
+OwnLoss = Callable[[jax.Array, Mapping[str, jax.Array]], Any]
+# The names of `config.loss`, and the losses that `register_loss` has added.
+LOSSES: dict[str, OwnLoss | None] = {"softmax": None, "sigmoid": None}
+_BUILT_IN = frozenset(LOSSES)
+
+
+def register_loss(name: str, loss: OwnLoss) -> None:
+    """Add a loss of your own under a name for `config.loss`.
+
+    Args:
+      loss: `(logits, batch) -> loss` of each example, or of the batch; or `(loss, accuracy)`. The
+        batch has `label`, and where images are mixed `partner` and `share`: `soft_targets` makes
+        target probabilities of them. It is traced by jit.
+
+    Raises:
+      InputError: the name is taken.
+    """
+    require_free("a loss", name, LOSSES, LOSSES.keys() - _BUILT_IN)
+    LOSSES[name] = loss
+
+
+def own_loss_named(name: str) -> OwnLoss | None:
+    """Return what `register_loss` was given; None for other names."""
+    return LOSSES.get(name)
+
+
+def own_loss(
+    logits: jax.Array, batch: Mapping[str, jax.Array], function: OwnLoss
+) -> tuple[jax.Array, jax.Array]:
+    """Return the loss of a batch by a function of a person's own, and the accuracy.
+
+    Raises:
+      InputError: the function returns something else than a loss.
+    """
+    found = function(logits, batch)
+    value, accuracy = found if isinstance(found, tuple) else (found, None)
+    value = jnp.asarray(value)
+    if value.shape not in ((), batch["label"].shape[:1]) or not jnp.issubdtype(
+        value.dtype, jnp.floating
+    ):
+        raise InputError(
+            f"the loss is {value.dtype} {value.shape} for {len(batch['label'])} examples; expected "
+            "one number, or one for each example"
+        )
+    if accuracy is None:
+        accuracy = (logits.argmax(-1) == _likelier_labels(batch)).mean()
+    return value.mean().astype(jnp.float32), accuracy
+
+
+def _likelier_labels(batch: Mapping[str, jax.Array]) -> jax.Array:
+    """Return the labels; of mixed images those with the greater share."""
+    if "share" not in batch:
+        return batch["label"]
+    return jnp.where(batch["share"] >= 0.5, batch["label"], batch["partner"])
 
 
 def classification_loss(
@@ -43,6 +96,8 @@ def classification_loss(
             f"the model gives {logits.shape[1:]} for an image; expected one logit for each class. "
             "Set config.task to 'segmentation', or choose another config.model.name"
         )
+    if (function := own_loss_named(loss)) is not None:
+        return own_loss(logits, batch, function)
     mixed = "share" in batch
     weights = jnp.asarray(class_weights) if class_weights else None
     if loss == "softmax" and not mixed and weights is None:
@@ -56,9 +111,7 @@ def classification_loss(
                 logits, targets, label_smoothing, target_threshold, weights
             )
         value = losses.mean()
-    if mixed:
-        labels = jnp.where(batch["share"] >= 0.5, labels, batch["partner"])
-    return value, (logits.argmax(-1) == labels).mean()
+    return value, (logits.argmax(-1) == _likelier_labels(batch)).mean()
 
 
 def parse_class_weights(text: str) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flax_resnet.errors import require_known
+from flax_resnet.errors import require_free, require_known
 from flax_resnet.steps.updates.config import OptimizerConfig
 from flax_resnet.steps.updates.groups import decay_mask, depths, freeze_parameters, matrix_mask
 from flax_resnet.steps.updates.rules import (
@@ -99,7 +99,8 @@ def _muon(config: OptimizerConfig, rate: optax.Schedule, mask: Any) -> optax.Gra
     return optax.partition({"matrix": matrices, "other": others}, labels)
 
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+MakeOptimizer = Callable[[OptimizerConfig, optax.Schedule, Any], optax.GradientTransformation]
+OPTIMIZERS: dict[str, MakeOptimizer] = {
     "sgd": _sgd,
     "adamw": _adamw,
     "rmsprop_tf": _rmsprop,
@@ -109,22 +110,46 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 }
 
 
+_BUILT_IN = frozenset(OPTIMIZERS)
+
+
+def register_optimizer(name: str, make: MakeOptimizer) -> None:
+    """Add an optimizer of your own under a name for `config.optimizer.name`.
+
+    Args:
+      make: `(config.optimizer, learning_rate, mask) -> transformation`. It multiplies by the
+        schedule `learning_rate` itself; `mask` selects the parameters with weight decay, None all.
+
+    Raises:
+      InputError: the name is taken.
+    """
+    require_free("an optimizer", name, OPTIMIZERS, OPTIMIZERS.keys() - _BUILT_IN)
+    OPTIMIZERS[name] = make
+
+
+def own_optimizer(name: str) -> MakeOptimizer | None:
+    """Return what `register_optimizer` was given; None for other names."""
+    return None if name in _BUILT_IN else OPTIMIZERS.get(name)
+
+
 def make_optimizer(
     config: OptimizerConfig,
     rate: optax.Schedule,
     freeze: str = "",
     freeze_steps: int | None = None,
+    own: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformation:
     """Return the optax transformation that `config` describes.
 
     Args:
       rate: the learning rate as a function of the step.
+      own: a transformation that takes the place of the one that `config` names.
       freeze: a pattern of frozen parameters.
       freeze_steps: the number of updates that they are frozen for; None: all.
     """
     require_known("config.optimizer.name", config.name, OPTIMIZERS)
     mask = None if config.decay_norms else decay_mask
-    chain = [OPTIMIZERS[config.name](config, rate, mask)]
+    chain = [own or OPTIMIZERS[config.name](config, rate, mask)]
     if config.clip_adaptive is not None:
         chain.insert(0, clip_units(config.clip_adaptive))
     if config.clip_norm:

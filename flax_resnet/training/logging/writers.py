@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flax_resnet.errors import InputError
+from flax_resnet.errors import InputError, require_free, require_known
 from flax_resnet.files import replace_text
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.logging.boards import Images, Row, TensorBoard, WeightsAndBiases, Writer
@@ -51,6 +51,67 @@ class JsonLines:
         self._file.close()
 
 
+class OwnWriter:
+    """A person's own destination of rows; it can do without all but one method of `Writer`."""
+
+    def __init__(self, given: Any) -> None:
+        """Take an object with `write(row)`, or a function of a row."""
+        write = getattr(given, "write", given)
+        if not callable(write):
+            raise InputError(f"the writer is {given!r}; expected an object with write(row)")
+        self._given, self._write = given, write
+
+    def write(self, row: Row) -> None:
+        """Pass a row on."""
+        self._write(row)
+
+    def images(self, step: int, images: Images) -> None:
+        """Pass images on where they are taken."""
+        self._call("images", step, images)
+
+    def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Pass arrays on where they are taken."""
+        self._call("histograms", step, arrays)
+
+    def close(self) -> None:
+        """Close it where it can be closed."""
+        self._call("close")
+
+    def _call(self, method: str, *values: Any) -> None:
+        function = getattr(self._given, method, None)
+        if function is not None:
+            function(*values)
+
+
+MakeWriter = Callable[[Path, TrainConfig], Any]
+# What `config.logging.writer` can name.
+WRITERS: dict[str, MakeWriter] = {}
+
+
+def register_writer(name: str, make: MakeWriter) -> None:
+    """Add a writer of metrics of your own under a name for `config.logging.writer`.
+
+    Args:
+      make: `(workdir, config) -> writer`, an object with `write(row)` and, if it likes, `images`,
+        `histograms` and `close`; or a function of a row. A row has `kind` (train, eval or test),
+        `step` and numbers by name.
+
+    Raises:
+      InputError: the name cannot be used.
+    """
+    require_free("a writer", name, WRITERS, WRITERS)
+    WRITERS[name] = make
+
+
+def find_writer(config: TrainConfig) -> MakeWriter | None:
+    """Return what makes the writer that the settings name; None if they name none."""
+    name = config.logging.writer
+    if name is None:
+        return None
+    require_known("config.logging.writer", name, WRITERS)
+    return WRITERS[name]
+
+
 class Writers:
     """All logs of a run together; none in processes that do not write."""
 
@@ -61,8 +122,12 @@ class Writers:
         start: int = 0,
         history: list[str] | None = None,
         active: bool = True,
+        own: Any = None,
     ) -> None:
         """Open the logs of a run that resumes from step `start` with the rows `history`.
+
+        Args:
+          own: a writer of a person's own.
 
         Raises:
           InputError: one cannot be opened.
@@ -78,6 +143,10 @@ class Writers:
             if config.logging.wandb is not None:
                 board = WeightsAndBiases(config.logging.wandb, workdir, config.to_dict())
                 self._writers.append(board)
+        if (make := find_writer(config)) is not None:
+            self._writers.append(OwnWriter(make(workdir, config)))
+        if own is not None:
+            self._writers.append(OwnWriter(own))
 
     @property
     def history(self) -> list[str]:
