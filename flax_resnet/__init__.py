@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         summarize,
         to_layout,
     )
+    from flax_resnet.models.nnx import to_nnx
     from flax_resnet.models.variants import register_model
     from flax_resnet.report.publishing import push_to_hub
     from flax_resnet.steps.tasks.classification import register_loss
@@ -80,6 +81,7 @@ __all__ = [
     "save_pretrained",
     "summarize",
     "to_layout",
+    "to_nnx",
     "to_torch",
     "train",
 ]
@@ -106,6 +108,7 @@ _MODULES = {
     "register_writer": "training.logging.writers",
     "restore": "training.runs",
     "save_pretrained": "weights",
+    "to_nnx": "models.nnx",
     "to_torch": "weights",
     "train": "training.loop",
 }

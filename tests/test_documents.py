@@ -204,6 +204,12 @@ def test_every_recipe_is_in_the_table_and_that_in_the_readme() -> None:
         assert f"`{recipe.stem}`" in table
 
 
+def test_the_loop_of_ones_own_is_short() -> None:
+    loop = python_blocks(ROOT / "docs" / "your_own_loop.md")[0]
+    assert "def fit(" in loop
+    assert len(loop.splitlines()) <= 60
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
