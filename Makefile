@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/digits
 
-.PHONY: demo test test-slow test-exhaustive test-programs test-lowest lint types bench wheel docs clean
+.PHONY: demo test test-slow test-exhaustive test-programs test-lowest test-orbax lint types bench wheel docs clean
 
 demo: $(VENV)/installed ## train on real handwritten digits, restore the best, evaluate it
 	@$(BIN)/python train.py --config configs/digits.py --workdir $(RUN)
@@ -38,6 +38,17 @@ test-programs: .venv-aot/installed ## two of the programs that are compiled for 
 test-lowest: ## the quick tests with the lowest versions that pyproject.toml allows
 	@$(MAKE) --no-print-directory test VENV=$(VENV)-lowest CONSTRAINTS=.ci/lowest.txt
 
+# On top of .venv: only Orbax is replaced, by the newest that pyproject.toml allows.
+test-orbax: $(VENV)/installed-dev ## checkpoints with the newest Orbax below 1.0
+	@$(BIN)/python -m venv .venv-orbax
+	@.venv-orbax/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps \
+	  'orbax-checkpoint<1'
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$(.venv-orbax/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	@.venv-orbax/bin/python -c 'from importlib.metadata import version; print("orbax-checkpoint", version("orbax-checkpoint"))'
+	@.venv-orbax/bin/python -m pytest tests/training/checkpoints tests/training/test_full_disk.py \
+	  tests/models/test_nnx.py $(ARGS)
+
 lint: $(VENV)/installed-dev ## style and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -70,7 +81,7 @@ docs: $(VENV)/installed-dev ## the site of the documents and the reference, in s
 	@$(BIN)/zensical build --clean --strict
 
 clean: ## remove what the targets above made, but no run
-	rm -rf $(VENV) $(VENV)-lowest .venv-aot .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info .cache site
+	rm -rf $(VENV) $(VENV)-lowest .venv-aot .venv-orbax .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info .cache site
 
 CONSTRAINTS ?= constraints.txt
 

@@ -65,6 +65,15 @@ def require_free(what: str, name: str, known: Mapping[str, object], own: Contain
         )
 
 
+def require_registered(what: str, name: str, known: Container[str], register: str) -> None:
+    """Raise `InputError` unless the function `register` has added `name` to the `known` ones."""
+    if name not in known:
+        raise InputError(
+            f"{what} is {name!r}, which {register} has not added: call it first, in commands by "
+            "--import MODULE"
+        )
+
+
 def require_local(path: str | os.PathLike[str]) -> None:
     """Raise `InputError` if a path is an address, such as `gs://bucket/run`, or was made of one."""
     found = _ADDRESS.match(os.fspath(path))

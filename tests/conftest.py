@@ -135,6 +135,33 @@ def golden() -> Any:
 TINY = dict(stage_sizes=(1, 1), widths=(8, 16), stem="cifar", num_classes=10, image_size=8)
 
 
+@pytest.fixture
+def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget the names of parts that a test registers."""
+    from flax_resnet.data.images import transforms
+    from flax_resnet.data.sources import open as opening
+    from flax_resnet.models import variants
+    from flax_resnet.steps.tasks import classification
+    from flax_resnet.steps.updates import optimizers
+    from flax_resnet.training.logging import writers
+
+    monkeypatch.setattr(variants, "_OWN", set())
+    tables: tuple[dict[str, Any], ...] = (
+        variants.VARIANTS,
+        variants._MODULES,
+        opening.OPENERS,
+        classification.LOSSES,
+        optimizers.OPTIMIZERS,
+        transforms.TRANSFORMS,
+        writers.WRITERS,
+    )
+    before = [dict(table) for table in tables]
+    yield
+    for table, names in zip(tables, before, strict=True):
+        table.clear()
+        table.update(names)
+
+
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run of one step; tests use `tiny_run`."""

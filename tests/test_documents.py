@@ -72,7 +72,11 @@ def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("path", WITH_BLOCKS)
 def test_python_blocks_run_in_order(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline_hub: None
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    offline_hub: None,
+    registries: None,
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where they may write
     Image.new("RGB", (320, 240)).save("photo.jpg")

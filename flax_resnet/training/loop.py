@@ -71,9 +71,8 @@ def train(
       mesh: the devices to train on; None takes all.
       profile: the first and the last step, from 1, that are traced into `tensorboard`.
       source: data of your own: an object with `len` and `[i]`, or such objects by split; see
-        `register_source`. It takes the place of `config.data.source`, and the parts below that of
-        their settings. A run resumes only with the same parts; names that `register_source` and
-        its like have added work in settings.
+        `register_source`. This and the parts below replace what settings name, and a run resumes
+        only with the same ones.
       model: a Linen module, as `register_model` takes its class.
       loss: `(logits, batch) -> loss`; see `register_loss`.
       optimizer: an optax transformation with its learning rate, or a function that makes one of a

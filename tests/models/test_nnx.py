@@ -6,7 +6,6 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
@@ -119,12 +118,12 @@ def test_linen_variables_are_copied_and_come_back() -> None:
 
 def test_what_does_not_fit_is_an_error() -> None:
     variables = dict(jax.jit(MODEL.init)(jax.random.key(0), IMAGES))
-    with pytest.raises(InputError, match="10 differ, such as batch_stats"):
+    with pytest.raises(InputError, match=r"\d+ differ, such as batch_stats"):
         to_nnx(MODEL, {"params": variables["params"]})
-    with pytest.raises(InputError, match=r"fc/bias, which is \(3,\) and expected \(4,\)"):
+    with pytest.raises(InputError, match=r"linear/bias, which is \(3,\) and expected \(4,\)"):
         to_nnx(MODEL.clone(num_classes=4), variables)
-    with pytest.raises(InputError, match="model is a function; expected a Linen network"):
-        to_nnx(np.array)
+    with pytest.raises(InputError, match="model is a str; expected a Linen network"):
+        to_nnx("resnet50")
 
 
 def test_a_network_without_batch_norm_has_no_statistics() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from flax_resnet.data.augment.stages import augment
 from flax_resnet.data.config import DataConfig
-from flax_resnet.errors import InputError, require_free, require_known
+from flax_resnet.errors import InputError, require_free, require_registered
 
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 # Aspect ratio above which evaluation crops the long side first.
@@ -47,7 +47,9 @@ def find_transform(config: DataConfig) -> Transform | None:
     """Return the transform that `config` names; None if it names none."""
     if config.transform is None:
         return None
-    require_known("config.data.transform", config.transform, TRANSFORMS)
+    require_registered(
+        "config.data.transform", config.transform, TRANSFORMS, register_transform.__name__
+    )
     return TRANSFORMS[config.transform]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flax_resnet.errors import InputError, require_free, require_known
+from flax_resnet.errors import InputError, require_free, require_registered
 from flax_resnet.files import replace_text
 from flax_resnet.training.config import TrainConfig
 from flax_resnet.training.logging.boards import Images, Row, TensorBoard, WeightsAndBiases, Writer
@@ -108,7 +108,7 @@ def find_writer(config: TrainConfig) -> MakeWriter | None:
     name = config.logging.writer
     if name is None:
         return None
-    require_known("config.logging.writer", name, WRITERS)
+    require_registered("config.logging.writer", name, WRITERS, register_writer.__name__)
     return WRITERS[name]
 
 

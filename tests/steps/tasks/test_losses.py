@@ -1,7 +1,9 @@
 """Losses compared with published values and with their definitions."""
 
+import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +16,17 @@ from flax_resnet.steps.tasks.losses import binary_cross_entropy, cross_entropy, 
 GOLDENS = Path(__file__).parents[2] / "goldens" / "losses.json"
 
 
+@pytest.fixture(params=[lambda function: function, jax.jit], ids=["plain", "jit"])
+def variant(request: pytest.FixtureRequest) -> Any:
+    """Return what is done to a function before it is called: nothing, or `jax.jit`."""
+    return request.param
+
+
 @pytest.mark.usefixtures("x64")
-def test_smoothed_cross_entropy_equals_torchs() -> None:
+def test_smoothed_cross_entropy_equals_torchs(variant: Any) -> None:
     golden = json.loads(GOLDENS.read_text())
-    losses = cross_entropy(jnp.asarray(golden["logits"]), jnp.asarray(golden["labels"]), 0.1)
+    loss = variant(functools.partial(cross_entropy, smoothing=0.1))
+    losses = loss(jnp.asarray(golden["logits"]), jnp.asarray(golden["labels"]))
     np.testing.assert_allclose(losses.mean(), golden["ce_smooth0p1"], rtol=1e-12)
 
 
@@ -31,10 +40,13 @@ def test_smoothed_cross_entropy_equals_torchs() -> None:
         ("bce_threshold0p2", dict(smoothing=0.1, threshold=0.2)),
     ],
 )
-def test_binary_cross_entropy_equals_timms(name: str, arguments: dict[str, float]) -> None:
+def test_binary_cross_entropy_equals_timms(
+    name: str, arguments: dict[str, float], variant: Any
+) -> None:
     golden = json.loads(GOLDENS.read_text())
     targets = jnp.eye(10)[jnp.asarray(golden["labels"])]
-    losses = binary_cross_entropy(jnp.asarray(golden["logits"]), targets, **arguments)
+    loss = variant(functools.partial(binary_cross_entropy, **arguments))
+    losses = loss(jnp.asarray(golden["logits"]), targets)
     assert losses.shape == (6,)
     np.testing.assert_allclose(losses.mean(), golden[name], rtol=1e-12)
 
