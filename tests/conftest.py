@@ -64,7 +64,7 @@ def pytest_collection_finish() -> None:
     """Collect garbage rarely: tracing makes many objects, and hardly any is garbage."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(50_000, 10, 10)
 
 
 @pytest.fixture(autouse=True)

@@ -237,6 +237,7 @@ def prepared_case(
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
     _write_weights(setup, folder)
     _write_batches(setup, count, folder, normalized)
+    assert setup.rate is not None  # The optimizer is not of the caller's own.
     rates = [float(setup.rate(step)) for step in range(count)]
     np.save(folder / "rates.npy", np.asarray(rates, np.float32))
     data, optimizer = config.data, config.optimizer

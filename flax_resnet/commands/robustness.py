@@ -56,13 +56,8 @@ def run(args: argparse.Namespace) -> Done:
             data_dir=args.data_dir,
             eval_batch_size=args.batch_size,
         )
-        shown = printable(network.name)
-        found = robustness(
-            network,
-            sets,
-            data,
-            on_set=lambda source, shown=shown: console.print(f"{shown}: {printable(source)}"),
-        )
+        console.print(f"{printable(network.name)}:")
+        found = robustness(network, sets, data, on_set=lambda name: console.print(printable(name)))
         rows.append({"network": network.name, "size": data.test_size, **found})
         if args.csv is not None:
             with writable(args.csv):

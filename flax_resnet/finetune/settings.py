@@ -67,6 +67,13 @@ _SCRATCH = Start(60_000, (30, 200), 0.05, 0.05, 0.0, 5e-4, 1.0, None)
 _BODY = r"stem|layer\d+"
 
 
+def _task(several_labels: bool) -> dict[str, Any]:
+    if several_labels:
+        # Smoothing binary targets moves probabilities, and so the decisions at a threshold.
+        return dict(task="multilabel", loss="sigmoid", label_smoothing=0.0)
+    return dict(task="classification", loss="softmax", label_smoothing=0.1)
+
+
 def finetune_config(
     source: str,
     counts: Counts,
@@ -108,12 +115,9 @@ def finetune_config(
         epochs = float(min(max(math.ceil(start.pictures / counts.train), least), most))
     images |= {"sampling": BALANCED if balance == "sampling" else SHUFFLED}
     return TrainConfig(
-        task="multilabel" if several_labels else "classification",
+        **_task(several_labels),
         seed=seed,
         epochs=epochs,
-        loss="sigmoid" if several_labels else "softmax",
-        # Smoothing binary targets moves probabilities, and so the decisions at a threshold.
-        label_smoothing=0.0 if several_labels else 0.1,
         class_weights=BALANCED if balance == "weights" else EQUAL,
         freeze=_BODY if start.head_first else "",
         freeze_epochs=start.head_first * epochs if start.head_first else None,

@@ -36,6 +36,14 @@ class Limits:
     pixels: int = 2**26
 
 
+def _answer(predictor: Predictor, probabilities: np.ndarray, top: int | None) -> dict[str, Any]:
+    """Return the JSON of a prediction."""
+    least = predictor.threshold
+    classes = classes_to_json(top_classes(probabilities, predictor.class_names, top, least))
+    result = {"network": predictor.name, "classes": classes}
+    return result | ({"threshold": least} if least else {})
+
+
 def make_app(predictor: Predictor, limits: Limits) -> FastAPI:
     """Return the application that serves a network, which is compiled at startup."""
     batcher = Batcher(predictor.probabilities, predictor.batch_size)
@@ -84,11 +92,7 @@ def make_app(predictor: Predictor, limits: Limits) -> FastAPI:
         data = await read_body(request, limits.bytes)
         pixels = await run_in_threadpool(_prepare, predictor, data, limits.pixels)
         probabilities = await batcher(pixels)
-        least = predictor.threshold
-        classes = classes_to_json(top_classes(probabilities, predictor.class_names, top, least))
-        result: dict[str, Any] = {"network": predictor.name, "classes": classes}
-        if least:
-            result["threshold"] = least
+        result = _answer(predictor, probabilities, top)
         if explained:
             best = int(probabilities.argmax())
             result["explanation"] = await _explanation(batcher, explain, pixels, best)

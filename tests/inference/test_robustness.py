@@ -71,7 +71,11 @@ def network(**description: Any) -> TrainedNetwork:
 DATA = DataConfig(channels=1, mean=(0.0,), std=(1.0,), image_size=2, workers=0)
 
 
-def test_accuracies_and_mce_by_hand(made_sets: list[DataConfig]) -> None:
+def test_accuracies_and_mce_by_hand(
+    made_sets: list[DataConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alexnet = {name: ALEXNET[name] for name in ("fog", "snow")}  # 10 of the 75 sets
+    monkeypatch.setattr("flax_resnet.inference.robustness.ALEXNET", alexnet)
     found = robustness(network(), SETS, DATA, data_mesh(jax.devices()[:1]))
     assert {name: found[name] for name in SETS if name != "c"} == {
         "imagenet": pytest.approx(3 / 4),
@@ -83,8 +87,8 @@ def test_accuracies_and_mce_by_hand(made_sets: list[DataConfig]) -> None:
     }
     # Errors of 0.2, 0.4, 0.6, 0.8 and 1 at the severities, so 0.6 on average.
     assert found["ce/snow"] == pytest.approx(0.6 / ALEXNET["snow"])
-    assert found["mce"] == pytest.approx(np.mean([0.6 / error for error in ALEXNET.values()]))
-    assert len(made_sets) == 6 + 75
+    assert found["mce"] == pytest.approx(np.mean([0.6 / error for error in alexnet.values()]))
+    assert len(made_sets) == 6 + 10
     assert {each.eval_crop for each in made_sets if "corrupted" in each.source} == {1.0}
     assert made_sets[0].eval_crop == DATA.eval_crop
 

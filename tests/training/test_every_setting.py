@@ -194,6 +194,7 @@ CHOICES: list[Settings] = [
 LOOKED_AT = {
     "data.augment.jitter_probability",
     "data.max_errors",
+    "data.transform",
     "mix.frequency",
     "schedule.decay_from",
     "schedule.end_rate",

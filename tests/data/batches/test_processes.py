@@ -35,7 +35,7 @@ def interrupt():
 
 thread = threading.Thread(target=interrupt)
 thread.start()
-print([batch["image"].max() for batch in batches], bool(received))
+print([int(batch["image"].max()) for batch in batches], bool(received))
 ended.set()
 thread.join()
 batches.close()
