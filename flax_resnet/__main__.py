@@ -132,7 +132,7 @@ def _split_imports(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _import_parts(modules: list[str]) -> None:
-    """Import modules of a person's own, which register parts, from here or where Python looks.
+    """Import modules that register user-defined parts, from here or where Python looks.
 
     Raises:
       InputError: there is no such module, or it cannot be imported.

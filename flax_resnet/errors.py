@@ -47,7 +47,7 @@ def require_known(what: str, found: object, known: Iterable[str]) -> None:
 
 
 def require_free(what: str, name: str, known: Mapping[str, object], own: Container[str]) -> None:
-    """Raise `InputError` unless `name` can be given to a part of a person's own.
+    """Raise `InputError` unless `name` can be given to a user-defined part.
 
     Args:
       what: the part is called, such as "a network".

@@ -70,7 +70,7 @@ def page(results: dict[str, Result]) -> str:
 
 
 def readme_table(results: dict[str, Result]) -> str:
-    """Return the rows of README.md: the best variant of each recipe, and what cannot be lost."""
+    """Return the rows of README.md: the best variant of each recipe, and results without a file."""
     found = {name: (value, (what, figure)) for name, (value, what, figure) in TOLD.items()}
     for variant in _variants(results):
         name, row = variant["recipe"], (_what(variant), _figure(variant))

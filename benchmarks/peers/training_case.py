@@ -46,7 +46,7 @@ class TrainingCase(Case):
 
 
 class Record:
-    """What a training leaves: losses, kept gradients and weights, and predictions."""
+    """The record of a training: losses, kept gradients and weights, and predictions."""
 
     def __init__(self) -> None:
         self._losses: list[float] = []

@@ -218,7 +218,7 @@ def _report(
 
 
 def _next(console: Console, workdir: Path) -> None:
-    """Write the report, and print the commands that a person needs next."""
+    """Write the report, and print the commands to use next."""
     report_when_done(workdir, shlex.join(["python", "-m", "flax_resnet", *sys.argv[1:]]))
     folder = shlex.quote(str(workdir))
     console.print(

@@ -162,7 +162,7 @@ def _tags() -> defaultdict[str, list[str]]:
 
 
 def _measured() -> dict[tuple[str, str], dict[str, str]]:
-    """Return the accuracies by name and image size, which are unique; the test of both tables."""
+    """Return the accuracies by name and image size; names and sizes are unique."""
     return {(row["name"], row["image_size"]): row for row in _rows(_MEASURED)}
 
 

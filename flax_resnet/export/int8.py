@@ -83,8 +83,8 @@ def write_int8(
         sample = _batches(network, Sample.of(calibration, CALIBRATION_IMAGES), data)
         with replacing(path) as part:
             quantize_static(ready, part, _Calibration(sample), per_channel=True)
-            judged = _batches(network, evaluation, data)
-            answers = _answers(judged, classifier(exact), classifier(part))
+            evaluated = _batches(network, evaluation, data)
+            answers = _answers(evaluated, classifier(exact), classifier(part))
             found = _compared(answers, exact.stat().st_size, part.stat().st_size)
         write_description(network, path)
     return found

@@ -41,7 +41,7 @@ ALEXNET = {
 
 
 class ImageSet(NamedTuple):
-    """Images of ImageNet's classes that a network is judged by.
+    """A test set with classes of ImageNet.
 
     The source of ImageNet-C has `{corruption}` and `{severity}` in it.
     """
@@ -91,9 +91,9 @@ def robustness(
     mesh: Mesh | None = None,
     on_set: Callable[[str], object] = lambda name: None,
 ) -> dict[str, float]:
-    """Return the top-1 accuracy on each set; of ImageNet-C `mce`, and `ce/NAME` of each corruption.
+    """Return the top-1 accuracy on each set; for ImageNet-C `mce` and `ce/NAME` of corruptions.
 
-    Of ImageNet-A and -R only their 200 classes compete, and with ReaL any of the labels is right.
+    On ImageNet-A and -R only their 200 classes compete, and with ReaL any of the labels is right.
     The images of ImageNet-C are cropped already, so that they are evaluated whole.
 
     Args:
@@ -108,19 +108,19 @@ def robustness(
         raise InputError(
             f"{network.name} is a network for {network.origin.task}; expected classification"
         )
-    judge = _make_judge(network, mesh or data_mesh())
+    accuracy_on = _make_accuracy_on(network, mesh or data_mesh())
     found: dict[str, float] = {}
     for name, test in sets.items():
         if name != CORRUPTED:
             on_set(test.source)
-            found[name] = judge(dataclasses.replace(data, source=test.source), test.split)
+            found[name] = accuracy_on(dataclasses.replace(data, source=test.source), test.split)
             continue
         errors = {}
         whole = dataclasses.replace(data, eval_crop=1.0)
         for corruption, severity in corruptions():
             source = test.source.format(corruption=corruption, severity=severity)
             on_set(source)
-            accuracy = judge(dataclasses.replace(whole, source=source), test.split)
+            accuracy = accuracy_on(dataclasses.replace(whole, source=source), test.split)
             errors[corruption, severity] = 1 - accuracy
         ratios = corruption_errors(errors)
         found["mce"] = sum(ratios.values()) / len(ratios)
@@ -149,15 +149,15 @@ def corruption_errors(errors: Mapping[tuple[str, int], float]) -> dict[str, floa
     }
 
 
-def _make_judge(network: TrainedNetwork, mesh: Mesh) -> Callable[[DataConfig, str], float]:
-    """Return the function from data and a split to the accuracy; it compiles as rarely as it can.
+def _make_accuracy_on(network: TrainedNetwork, mesh: Mesh) -> Callable[[DataConfig, str], float]:
+    """Return a function from data and a split to the accuracy, which reuses compiled programs.
 
     The programs of sets differ only by the classes that compete.
     """
     copies = jax.device_put(dict(network.variables), replicated(mesh))
     programs: dict[Any, Evaluate] = {}
 
-    def judge(data: DataConfig, split: str) -> float:
+    def accuracy_on(data: DataConfig, split: str) -> float:
         source = open_source(data, split)
         check_task(source, "classification", several_labels=True)
         outputs = network.model.num_classes
@@ -174,4 +174,4 @@ def _make_judge(network: TrainedNetwork, mesh: Mesh) -> Callable[[DataConfig, st
             )
         return evaluate(programs[competing], copies, source, data, mesh)["top1"]
 
-    return judge
+    return accuracy_on

@@ -68,7 +68,7 @@ def own_model(name: str) -> functools.partial[Any] | None:
 
 
 def require_built_in(model: Any, what: str) -> None:
-    """Raise `InputError` if a network is a person's own, where `what` needs one of this package."""
+    """Raise `InputError` if a network is user-defined, where `what` needs one of this package."""
     if not isinstance(model, Network):
         raise InputError(
             f"{type(model).__name__} is a network of your own; {what} needs one of this package"

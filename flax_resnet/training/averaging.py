@@ -82,13 +82,13 @@ def _newest_steps(workdir: Path, last: int) -> list[int]:
 
 
 def _mean(trees: Iterable[Any]) -> Any:
-    """Return the mean of trees of arrays, summed in float64."""
+    """Return the mean of trees of arrays, summed in float64, in the types of the last tree."""
     total, count = None, 0
     for tree in trees:
         count += 1
         wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), jax.device_get(tree))
         total = wide if total is None else jax.tree.map(np.add, total, wide)
-    return jax.tree.map(lambda leaf: (leaf / count).astype(np.float32), total)
+    return jax.tree.map(lambda leaf, like: (leaf / count).astype(like.dtype), total, tree)
 
 
 def _with_measured_norms(

@@ -1,4 +1,4 @@
-"""What tells a person's own code and data from other code and data, in a line."""
+"""Fingerprints of user-defined code and data, by which a run recognizes its parts."""
 
 import functools
 import hashlib
@@ -50,13 +50,13 @@ def digest_of_examples(source: Source) -> str:
 
 
 class _Reader:
-    """Describe objects by words; an object that contains itself is described once."""
+    """Describes values by words, each object once, so that one may contain itself."""
 
     def __init__(self) -> None:
         self._seen: dict[int, Any] = {}
 
     def words(self, value: Any) -> list[str]:
-        """Return words that equal objects have in common."""
+        """Return words that describe a value; equal values have the same words."""
         if isinstance(value, _PLAIN):
             return [f"{type(value).__name__} {value!r}"]
         if id(value) in self._seen:

@@ -1,4 +1,4 @@
-"""The parts of a run that a person gives as objects, in place of what settings describe."""
+"""User-defined parts of a run, given as objects in place of what settings describe."""
 
 import io
 from dataclasses import dataclass
@@ -128,7 +128,7 @@ def _check_model(model: Any) -> None:
 
 
 def check_own_model(model: Any, config: TrainConfig) -> None:
-    """Raise `InputError` unless a person's own network takes the images and gives its logits."""
+    """Raise `InputError` unless a user-defined network takes the images and gives its logits."""
     name, size = type(model).__name__, config.data.image_size
     images = jax.ShapeDtypeStruct((1, size, size, config.data.channels), jnp.float32)
     for setting, found, needs in (
@@ -173,7 +173,7 @@ def check_own_model(model: Any, config: TrainConfig) -> None:
 
 
 def check_workers(workers: int, **parts: Any) -> None:
-    """Raise `InputError` if worker processes could not be given parts of a person's own."""
+    """Raise `InputError` if user-defined parts cannot be sent to worker processes."""
     for name, part in parts.items():
         if part is None or workers == 0:
             continue
@@ -197,7 +197,7 @@ class _Nowhere(io.RawIOBase):
 def fingerprints(
     config: TrainConfig, parts: Parts, train_source: Source, eval_source: Source
 ) -> dict[str, str]:
-    """Return what tells a run's own parts from others, given or registered; {} without any.
+    """Return the fingerprints of a run's user-defined parts, given or registered; {} without any.
 
     Data are told by their number, their classes and a few of their examples, everything else by
     its code and its values. A writer does not affect what is computed.

@@ -71,7 +71,7 @@ class Setup:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Return what tells a person's own parts of this run from others; {} without any."""
+        """Return the fingerprints of the user-defined parts of this run; {} without any."""
         return fingerprints(self.config, self.parts, self.train_source, self.eval_source)
 
     @property
@@ -95,7 +95,7 @@ class Setup:
 
     @property
     def transform(self) -> Transform | None:
-        """Return a person's own change of training images, given or named by the settings."""
+        """Return the user-defined transform of training images, given or named by the settings."""
         return self.parts.transform or find_transform(self.config.data)
 
     @property

@@ -199,7 +199,7 @@ def unread_settings(config: TrainConfig) -> dict[str, str]:
         for names, is_read, where in READ_WHERE
         if not is_read(config)
         for name in names.split()
-        # An optimizer of a person's own may read whatever it likes.
+        # A user-defined optimizer may read whatever it likes.
         if not (name.startswith("optimizer.") and own_optimizer(config.optimizer.name))
     }
 

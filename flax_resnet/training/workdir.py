@@ -63,7 +63,7 @@ def claimed_workdir(
     all. The lock ends with the process, even if it is killed.
 
     Args:
-      parts: what tells a person's own parts of the run from others.
+      parts: the fingerprints of the run's user-defined parts.
 
     Raises:
       InputError: another run holds the folder (the message says where it runs), the run in it has
@@ -159,7 +159,7 @@ def _settle_config(
 
 @contextlib.contextmanager
 def naming_parts(workdir: Path) -> Iterator[None]:
-    """Add the parts of a person's own in the folder's run to an `InputError` of the block."""
+    """Name the user-defined parts of the folder's run in an `InputError` of the block."""
     try:
         yield
     except InputError as error:
@@ -181,7 +181,7 @@ def _read_parts(workdir: Path) -> dict[str, str]:
 
 
 def _settle_parts(workdir: Path, parts: Mapping[str, str], allow_config_change: bool) -> None:
-    """Keep what tells the run's own parts from others; refuse a run that has begun with others."""
+    """Store the fingerprints of the run's parts; refuse a run that has begun with others."""
     before = _read_parts(workdir)
     changed = {key for key in before.keys() | parts.keys() if before.get(key) != parts.get(key)}
     # Without a checkpoint, as after an error in a part at the first step, nothing depends on them.

@@ -1,4 +1,4 @@
-"""Parts of a person's own: given to `train`, or known to the settings by a name."""
+"""User-defined parts: given to `train`, or known to the settings by a name."""
 
 import json
 import threading

@@ -99,7 +99,7 @@ class TrainLoader:
     process_count: int = 1
     members: Members | None = field(default=None, repr=False)
     transform: Transform | None = None
-    """A last change of each image, of a person's own."""
+    """The user-defined transform, which is applied last."""
 
     def __call__(self, number: int) -> Batch:
         """Return this process's rows of global batch `number`."""

@@ -56,7 +56,7 @@ def find_transform(config: DataConfig) -> Transform | None:
 def apply_transform(
     image: np.ndarray, rng: np.random.Generator, transform: Transform
 ) -> np.ndarray:
-    """Return an image changed by a transform of a person's own.
+    """Return an image changed by a user-defined transform.
 
     Raises:
       InputError: the result is not an image like the one that was given.

@@ -134,7 +134,7 @@ def register_source(name: str, open_split: Callable[[str, str], Any]) -> None:
 
 
 def is_own_source(name: str) -> bool:
-    """Return whether the data of this name are a person's own, given or registered."""
+    """Return whether the data of this name are user-defined, given or registered."""
     return name.partition(":")[0] in {OWN, *OPENERS} - _BUILT_IN
 
 

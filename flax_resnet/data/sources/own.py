@@ -17,7 +17,7 @@ _EXPECTED = "(image, label), or a dictionary with image and label"
 
 @dataclass(frozen=True)
 class OwnSource:
-    """Some examples of objects of a person's own, one object for each split."""
+    """Examples of user-defined objects, one object for each split."""
 
     name: str
     parts: tuple[tuple[Any, range], ...]
@@ -128,7 +128,7 @@ def open_given(given: Any, spec: str, channels: int, num_classes: int | None = N
 
 
 def own_name(given: Any) -> str:
-    """Return the name of a person's own data, `own:` and the type of the object."""
+    """Return the name of user-defined data: `own:` and the type of the object."""
     if isinstance(given, Mapping):
         given = next(iter(given.values()), None)
     return f"own:{type(given).__name__}"

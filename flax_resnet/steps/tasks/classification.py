@@ -47,7 +47,7 @@ def own_loss_named(name: str) -> OwnLoss | None:
 def own_loss(
     logits: jax.Array, batch: Mapping[str, jax.Array], function: OwnLoss
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the loss of a batch by a function of a person's own, and the accuracy.
+    """Return the loss of a batch by a user-defined function, and the accuracy.
 
     Raises:
       InputError: the function returns something else than a loss.

@@ -52,7 +52,7 @@ class JsonLines:
 
 
 class OwnWriter:
-    """A person's own destination of rows; it can do without all but one method of `Writer`."""
+    """A user-defined destination of rows, which needs only one method of `Writer`."""
 
     def __init__(self, given: Any) -> None:
         """Take an object with `write(row)`, or a function of a row."""
@@ -127,7 +127,7 @@ class Writers:
         """Open the logs of a run that resumes from step `start` with the rows `history`.
 
         Args:
-          own: a writer of a person's own.
+          own: a user-defined writer.
 
         Raises:
           InputError: one cannot be opened.
